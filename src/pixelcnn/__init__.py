@@ -1,0 +1,46 @@
+"""Exact-likelihood image models: PixelCNN++ and PixelCNN models with auxiliary variables.
+
+An image model is a chain of ever simpler views of an image, `x = x_0, x_1 = a_1(x_0), ..., x_K`, each made by an
+auxiliary variable `a_k`, and one autoregressive factor for each link: `log p(x) >= log p(x_K) + sum_k log p(x_k | x_{k+1})`.
+"""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pixelcnn.auxiliary import Auxiliary, Downsample, QuantizedGrayscale
+    from pixelcnn.checkpoint import load, save
+    from pixelcnn.data import load_images
+    from pixelcnn.evaluation import evaluate, surprise
+    from pixelcnn.likelihoods import Categorical, LogisticMixture
+    from pixelcnn.models import GrayscalePixelCNN, ImageModel, PixelCNN, PyramidPixelCNN
+    from pixelcnn.sampling import sample
+    from pixelcnn.training import Training, train
+
+__version__ = version("pixelcnn")
+
+__all__ = [
+    "Auxiliary", "Categorical", "Downsample", "GrayscalePixelCNN", "ImageModel", "LogisticMixture", "PixelCNN",
+    "PyramidPixelCNN", "QuantizedGrayscale", "Training", "evaluate", "load", "load_images", "sample", "save", "surprise",
+    "train",
+]  # fmt: skip
+
+_HOMES = {
+    "auxiliary": ["Auxiliary", "Downsample", "QuantizedGrayscale"],
+    "checkpoint": ["load", "save"],
+    "data": ["load_images"],
+    "evaluation": ["evaluate", "surprise"],
+    "likelihoods": ["Categorical", "LogisticMixture"],
+    "models": ["GrayscalePixelCNN", "ImageModel", "PixelCNN", "PyramidPixelCNN"],
+    "sampling": ["sample"],
+    "training": ["Training", "train"],
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use: `pixelcnn --help` must not wait for torch."""
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"pixelcnn.{module}"), name)
+    raise AttributeError(f"module 'pixelcnn' has no attribute {name!r}")

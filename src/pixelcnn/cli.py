@@ -1,0 +1,271 @@
+"""The command line: every verb is a thin caller of one library function.
+
+torch is imported inside the commands, so that `--help` answers at once.
+"""
+
+__all__ = ["app", "main"]
+
+import sys
+from json import dumps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from typer.exceptions import Abort, Exit, TyperException
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
+
+    from pixelcnn.data import Images
+
+app = typer.Typer(
+    name="pixelcnn",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Exact-likelihood image models: train, score and sample PixelCNNs with auxiliary variables.",
+)
+
+Model = Annotated[
+    str, typer.Argument(metavar="MODEL", help="A folder that training made, a shipped model, or a hub id.")
+]
+Source = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        metavar="SOURCE",
+        help="photos, cifar10, celeba, a folder of images or of parquet files, a parquet file, or a hub id.",
+    ),
+]
+Size = Annotated[int | None, typer.Option(help="Cut out the centre square and average its areas to this side.")]
+Crop = Annotated[
+    tuple[int, int, int, int] | None, typer.Option(metavar="LEFT RIGHT TOP BOTTOM", help="Pixels to cut off first.")
+]
+SkipBroken = Annotated[bool, typer.Option("--skip-broken", help="Leave out and count files that cannot be read.")]
+Json = Annotated[bool, typer.Option("--json", help="Print figures as JSON.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+Seed = Annotated[int, typer.Option(help="The same seed gives the same result.")]
+
+
+def main() -> NoReturn:
+    """Run the command line. Whatever a user can cause ends in one line on standard error and exit code 2."""
+    try:
+        sys.exit(app(standalone_mode=False) or 0)
+    except Exit as exit:
+        sys.exit(exit.exit_code)
+    except (KeyboardInterrupt, Abort):
+        _fail("interrupted", 130)
+    except TyperException as error:
+        _fail(error.format_message(), 2)
+    except (ValueError, FloatingPointError, OSError) as error:
+        _fail(str(error), 2)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    print(f"pixelcnn: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(code)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the model and the report.")] = Path("demo"),
+    minutes: Annotated[float, typer.Option(help="Training time.")] = 1.0,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Train a small model on the shipped photographs for a minute, and show what it does in a report."""
+    from pixelcnn.demo import demo
+
+    demo(out, minutes=minutes, seed=seed, overwrite=overwrite)
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="See 'pixelcnn models'.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run.")],
+    data: Source = None,
+    size: Size = None,
+    crop: Crop = None,
+    skip_broken: SkipBroken = False,
+    minutes: Annotated[float | None, typer.Option(help="Training time of each factor.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Training steps of each factor, instead of a time.")] = None,
+    factor: Annotated[int | None, typer.Option(help="Train this factor alone; 0 is that of the image itself.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
+    overwrite: Overwrite = False,
+    batch_size: Annotated[int | None, typer.Option(help="Images in a step, over all processes.")] = None,
+    accumulate: Annotated[
+        int | None, typer.Option(help="Parts that a batch is computed in, to need less memory.")
+    ] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Adam's at the first step.")] = None,
+    clip: Annotated[float | None, typer.Option(help="Largest norm of the gradient; 0 for no limit.")] = None,
+    random_crop: Annotated[int | None, typer.Option(help="Train on random crops of this side.")] = None,
+    flip: Annotated[bool | None, typer.Option("--flip/--no-flip", help="Mirror half of the images.")] = None,
+    bf16: Annotated[bool | None, typer.Option("--bf16/--float32", help="Precision of the networks.")] = None,
+    compile: Annotated[
+        bool | None, typer.Option("--compile/--eager", help="Fuse operations with torch.compile.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that decode images.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of weights, order, augmentation and dropout.")] = None,
+    save_minutes: Annotated[float, typer.Option(help="Time between saved states; 0 for every step.")] = 5.0,
+    sheet_minutes: Annotated[float, typer.Option(help="Time between sheets of samples; 0 for none.")] = 10.0,
+) -> None:
+    """Train a model; the same command with --resume goes on after an interruption."""
+    from dataclasses import fields, replace
+
+    import torch
+
+    from pixelcnn.recipes import find_recipe
+    from pixelcnn.training import Training, train
+
+    given = locals()
+    chosen = find_recipe(recipe)
+    changes = {field.name: given[field.name] for field in fields(Training) if given.get(field.name) is not None}
+    training = replace(chosen.training, **changes)
+    source: dict[str, Any] = {"source": data or chosen.source, "size": size or chosen.size, "crop": crop}
+    torch.manual_seed(training.seed)
+    model = chosen.model()
+    images = _load_images(source, "train", skip_broken, model.formats[0][0])
+    held_out = _load_images(source, "test", skip_broken, model.formats[0][0])
+    train(
+        model,
+        images,
+        out,
+        training,
+        steps=steps,
+        minutes=None if steps else minutes or chosen.minutes,
+        factor=factor,
+        resume=resume,
+        overwrite=overwrite,
+        held_out=held_out,
+        save_minutes=save_minutes,
+        sheet_minutes=sheet_minutes,
+        notes={"recipe": recipe, "data": source},
+        progress=True,
+    )
+
+
+@app.command()
+def evaluate(
+    model: Model,
+    data: Source = None,
+    size: Size = None,
+    crop: Crop = None,
+    split: Annotated[str, typer.Option(help="train, test or all.")] = "test",
+    limit: Annotated[int | None, typer.Option(help="Score the first so many images only.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Images scored at once.")] = 32,
+    codecs: Annotated[bool, typer.Option("--codecs", help="Also say what lossless PNG and WebP need.")] = False,
+    skip_broken: SkipBroken = False,
+    json: Json = False,
+) -> None:
+    """Bits per dimension of images, in total and for each factor; by default of those held out from training."""
+    from dataclasses import asdict
+
+    from pixelcnn.checkpoint import load
+    from pixelcnn.evaluation import codec_bits_per_dim, evaluate
+
+    loaded = load(model)
+    trained = _data_of(model)
+    if data is None and not trained:
+        raise ValueError(f"{model!r} does not say what it was trained on: name images with --data")
+    source = {"source": data or trained["source"], "size": size or trained.get("size"), "crop": crop}
+    if data is None and crop is None:
+        source["crop"] = trained["crop"]
+    images = _load_images(source, split, skip_broken, channels=loaded.formats[0][0])
+    result = evaluate(loaded, images, batch_size=batch_size, limit=limit, progress=True)
+    others = codec_bits_per_dim(images, limit=limit) if codecs else {}
+    if json:
+        print(dumps(asdict(result) | ({"codecs": others} if codecs else {})))
+        return
+    print(f"bits per dimension of {result.images} images, scored at {result.images_per_second:.1f} a second")
+    factors = {f"factor {k}": bits for k, bits in enumerate(result.factors)}
+    for name, bits in ({"total": result.bits_per_dim} | factors | others).items():
+        print(f"  {name:<10}{bits:8.4f}")
+
+
+@app.command()
+def sample(
+    model: Model,
+    out: Annotated[Path, typer.Option(help="A .png file for one sheet, or a folder for a file each.")] = Path(
+        "samples.png"
+    ),
+    n: Annotated[int, typer.Option("-n", help="Number of images.")] = 8,
+    size: Annotated[
+        int | None, typer.Option(help="Side of the images; by default that of the training images.")
+    ] = None,
+    seed: Seed = 0,
+    scale_shift: Annotated[float, typer.Option(help="Added to the log-scales: -0.5 for cleaner images.")] = 0.0,
+    map: Annotated[bool, typer.Option("--map", help="Take the mode of a drawn component for each pixel.")] = False,
+    label: Annotated[int | None, typer.Option(help="Class of the images, for a model with classes.")] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Draw images from a model; the sheet shows the views that they grew from."""
+    import torch
+
+    from pixelcnn.checkpoint import load
+    from pixelcnn.figures import sheet, to_picture
+    from pixelcnn.sampling import sample
+
+    if out.exists() and not overwrite and (out.is_file() or any(out.iterdir())):
+        raise ValueError(f"{str(out)!r} is there already: use --overwrite, or another --out")
+    loaded = load(model)
+    labels = None if label is None else torch.full((n,), label)
+    side = size if size is not None else _data_of(model).get("size", 32)
+    views = sample(loaded, n, side, seed=seed, scale_shift=scale_shift, map=map, labels=labels, progress=True)
+    if out.suffix.lower() == ".png":
+        strips = [
+            (f"{x.shape[3]}x{x.shape[2]}", x, levels) for x, (_, levels) in zip(views, loaded.formats, strict=True)
+        ]
+        _save_picture(sheet(strips[::-1]), out)
+    else:
+        for i, x in enumerate(views[0]):
+            _save_picture(to_picture(x, loaded.levels), out / f"{seed + i:06d}.png")
+    print(out)
+
+
+@app.command()
+def models(json: Json = False) -> None:
+    """List the recipes, and the models that come with the package."""
+    from pixelcnn.checkpoint import zoo_names
+    from pixelcnn.recipes import RECIPES
+
+    recipes = {name: (recipe.__doc__ or "").splitlines()[0] for name, recipe in RECIPES.items()}
+    if json:
+        print(dumps({"recipes": recipes, "models": zoo_names()}))
+        return
+    print("recipes, for 'pixelcnn train':")
+    for name, what in recipes.items():
+        print(f"  {name:<24}{what}")
+    print("models that come with the package:", ", ".join(zoo_names()) or "none yet")
+
+
+def _load_images(source: dict[str, Any], split: str, skip_broken: bool, channels: int) -> "Images":
+    """Open a source, and say what was left out."""
+    from pixelcnn.data import load_images
+
+    images = load_images(**source, split=split, channels=channels, skip_broken=skip_broken, progress=True)
+    if images.skipped:
+        print(f"pixelcnn: left out {images.skipped} files that cannot be read", file=sys.stderr)
+    return images
+
+
+def _data_of(model: str) -> dict[str, Any]:
+    """What a run was trained on; nothing for a model from elsewhere."""
+    from pixelcnn.checkpoint import RUN, read_json
+
+    run = Path(model) / RUN
+    return read_json(run).get("data", {}) if run.is_file() else {}
+
+
+def _save_picture(picture: "Picture", path: Path) -> None:
+    from io import BytesIO
+
+    from pixelcnn.checkpoint import write_atomically
+
+    buffer = BytesIO()
+    picture.save(buffer, "PNG")
+    write_atomically(path, buffer.getvalue())
+
+
+if __name__ == "__main__":
+    main()

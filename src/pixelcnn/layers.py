@@ -1,0 +1,167 @@
+r"""Causal (shifted) convolutions, their strided and transposed forms, and the gated residual block.
+
+A convolution here is named by the pixels that it reads, as offsets from the pixel that it writes:
+
+    out[i, j] = bias + sum over r in rows, c in cols of  weight[r, c] x[stride * i + r, stride * j + c]
+
+with zeros beyond the border. What PixelCNN++ calls a down-shifted 2x3 convolution is `ABOVE_AND_HERE x AROUND`: the row
+above and this one, one column to each side; down-right-shifted 2x2 is `ABOVE_AND_HERE x LEFT_AND_HERE`. Causality can
+be read off the offsets.
+
+Weights are normalised, `weight = gain * direction / |direction|` for each output channel (Salimans & Kingma, 2016).
+
+Reference: Salimans et al., PixelCNN++ (ICLR 2017), section 2 and its code.
+"""
+
+__all__ = [
+    "ABOVE_AND_HERE",
+    "AROUND",
+    "LEFT_AND_HERE",
+    "Conv",
+    "Dropout",
+    "GatedResidual",
+    "TransposedConv",
+    "concat_elu",
+    "initialize",
+]
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+ABOVE_AND_HERE = LEFT_AND_HERE = range(-1, 1)
+AROUND = range(-1, 2)
+HERE = range(1)
+
+
+def concat_elu(x: Tensor) -> Tensor:
+    """ELU of x and of -x: (B, F, H, W) to (B, 2F, H, W)."""
+    return F.elu_(torch.cat([x, -x], 1))
+
+
+class Dropout(nn.Module):
+    """Dropout from eight random bits a unit, so that the rate is rounded to a multiple of 1/256.
+
+    torch draws one double a unit on one core of a CPU: with `nn.Dropout` that was a fifth of a training step.
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.dropped = round(256 * rate)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or not self.dropped:
+            return x
+        words = torch.empty(x.numel() // 8 + 1, dtype=torch.int64, device=x.device).random_(-(2**63), None)
+        keep = words.view(torch.uint8).as_strided(x.shape, x.stride()) >= self.dropped
+        return x * keep.to(x.dtype).mul_(256 / (256 - self.dropped))
+
+
+class _WeightNormalized(nn.Module):
+    """What the two kinds of convolution share: offsets, parameters and the normalised weight."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        rows: range = HERE,
+        cols: range = HERE,
+        *,
+        stride: int = 1,
+        init_scale: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.rows, self.cols, self.stride, self.init_scale = rows, cols, stride, init_scale
+        direction = torch.randn(outputs, inputs, len(rows), len(cols)) * 0.05
+        self.direction = nn.Parameter(direction.contiguous(memory_format=torch.channels_last))
+        self.gain = nn.Parameter(torch.full((outputs,), init_scale))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+
+    def weight(self) -> Tensor:
+        """The normalised weight, (outputs, inputs, rows, cols)."""
+        norm = torch.linalg.vector_norm(self.direction, dim=(1, 2, 3))
+        return self.direction * (self.gain / norm)[:, None, None, None]
+
+
+class Conv(_WeightNormalized):
+    """Convolution over the given row and column offsets: (B, inputs, H, W) to (B, outputs, H / stride, W / stride).
+
+    The size is rounded up, so that every pixel is covered.
+    """
+
+    def _padding(self, size: int, offsets: range) -> tuple[int, int]:
+        """Zeros before and after, so that output `i` reads `stride * i + offset`; below zero the input is cropped."""
+        last = (size - 1) // self.stride * self.stride
+        return -offsets[0], last + offsets[-1] - (size - 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        padding = (*self._padding(x.shape[3], self.cols), *self._padding(x.shape[2], self.rows))
+        if any(padding):
+            x = F.pad(x, padding)
+        return F.conv2d(x, self.weight(), self.bias, self.stride)
+
+
+class TransposedConv(_WeightNormalized):
+    """The transpose of a strided `Conv`: input (i, j) writes the outputs (stride * i + r, stride * j + c)."""
+
+    def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+        """(B, inputs, h, w) to (B, outputs, *size), where h and w are `size / stride` rounded up."""
+        x = F.conv_transpose2d(x, self.weight().transpose(0, 1), self.bias, self.stride)
+        top, left = -self.rows[0], -self.cols[0]
+        return x[:, :, top : top + size[0], left : left + size[1]]
+
+
+class GatedResidual(nn.Module):
+    """`x + a * sigmoid(b)`, where a and b come from two convolutions of x and of the side inputs.
+
+    Every input comes with `concat_elu` applied, because several blocks read the same one.
+
+    Args:
+        filters: channels F of the stream.
+        conv: makes a convolution with the offsets of the stream.
+        side: channels of the side inputs together, after `concat_elu`; 0 for none.
+        dropout: share of the hidden units that training drops.
+    """
+
+    def __init__(self, filters: int, conv: Callable[..., Conv], *, side: int = 0, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.input = conv(2 * filters, filters)
+        self.side = Conv(side, filters) if side else None
+        self.dropout = Dropout(dropout)
+        self.output = conv(2 * filters, 2 * filters, init_scale=0.1)
+
+    def forward(self, x: Tensor, active: Tensor, sides: Sequence[Tensor] = ()) -> Tensor:
+        """(B, F, H, W), `concat_elu` of it, and side inputs (B, ..., H, W) to (B, F, H, W)."""
+        hidden = self.input(active)
+        if self.side is not None:
+            hidden = hidden + self.side(torch.cat(list(sides), 1))
+        a, b = self.output(self.dropout(concat_elu(hidden))).chunk(2, 1)
+        return x + a * torch.sigmoid(b)
+
+
+@torch.no_grad()
+def initialize(network: nn.Module, *inputs: Tensor | None) -> None:
+    """Data-dependent initialisation: every convolution gives zero mean and unit variance (times its `init_scale`).
+
+    Runs `network(*inputs)` once, without dropout, and rescales each layer by what it gives for this batch, in the order
+    of evaluation. A channel that does not vary keeps its gain. Reference: Salimans & Kingma (2016), section 3.
+    """
+
+    def standardize(layer: _WeightNormalized, _: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        std, mean = torch.std_mean(output, (0, 2, 3), correction=0)
+        scale = layer.init_scale / torch.where(std > 1e-5, std, layer.init_scale)
+        layer.gain.mul_(scale)
+        layer.bias.sub_(mean).mul_(scale)
+        return (output - mean[:, None, None]) * scale[:, None, None]
+
+    training = network.training
+    network.eval()
+    hooks = [m.register_forward_hook(standardize) for m in network.modules() if isinstance(m, _WeightNormalized)]
+    try:
+        network(*inputs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+        network.train(training)

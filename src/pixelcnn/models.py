@@ -1,0 +1,337 @@
+r"""Image models: a chain of ever simpler views of an image, and one autoregressive factor for each link.
+
+With `x_0 = x` and `x_k = a_k(x_{k-1})` for the auxiliary variables `a_1, ..., a_K`,
+
+    log p(x) >= log p(x_0, ..., x_K) = log p(x_K) + sum_k log p(x_{k-1} | x_k).
+
+An empty chain is PixelCNN++. Factor k models the view x_k given x_{k+1}; the last factor has nothing to be given.
+Factors share no parameters, so each can be trained alone.
+
+Reference: Kolesnikov & Lampert, PixelCNN models with auxiliary variables (ICML 2017), equations 2 to 5.
+"""
+
+__all__ = ["BitsPerDim", "Factor", "GrayscalePixelCNN", "ImageModel", "PixelCNN", "PyramidPixelCNN", "evaluating"]
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import torch
+from huggingface_hub import PyTorchModelHubMixin
+from torch import Tensor, nn
+
+from pixelcnn.auxiliary import Auxiliary, Downsample, QuantizedGrayscale
+from pixelcnn.embedding import EmbeddingNetwork
+from pixelcnn.layers import initialize
+from pixelcnn.likelihoods import Categorical, Likelihood, LogisticMixture, check_whole
+from pixelcnn.network import CausalNetwork
+
+PerFactor = int | Sequence[int]
+MOST_CATEGORICAL_LEVELS = 16  # the paper's 4-bit grey view; with more levels their order is worth knowing
+
+
+class BitsPerDim(NamedTuple):
+    """Bits for each sub-pixel of the image x_0: the factors add up to the total."""
+
+    total: Tensor  # (B,)
+    factors: Tensor  # (B, K + 1), the finest view first
+
+
+class Factor(nn.Module):
+    """One link of the chain: a likelihood on a causal network, given the embedding of the next view if there is one.
+
+    Args:
+        likelihood: the distribution of a pixel.
+        network: maps an image to the likelihood's parameters at each pixel.
+        embedding: maps the auxiliary image to the network's context; None for the last view of a chain.
+        classes: the number of class labels, 0 for none. Each is a learned vector that is added to the context.
+        context: channels of the context.
+    """
+
+    def __init__(
+        self,
+        likelihood: Likelihood,
+        network: CausalNetwork,
+        embedding: EmbeddingNetwork | None = None,
+        *,
+        classes: int = 0,
+        context: int = 0,
+    ) -> None:
+        super().__init__()
+        self.likelihood, self.network, self.embedding = likelihood, network, embedding
+        self.classes = nn.Embedding(classes, context) if classes else None
+
+    def context(self, size: tuple[int, int], auxiliary: Tensor | None, labels: Tensor | None) -> Tensor | None:
+        """All that the pixels of an image (H, W) are given: (B, context, H, W), (B, context, 1, 1) or None."""
+        context = None if self.embedding is None or auxiliary is None else self.embedding(auxiliary, size)
+        if self.classes is not None:
+            vector = self.classes(labels)[:, :, None, None]
+            context = vector if context is None else context + vector
+        return context
+
+    def pixel_log_prob(self, x: Tensor, auxiliary: Tensor | None = None, labels: Tensor | None = None) -> Tensor:
+        """Log-probability of each pixel given those before it, in nats: integers (B, C, H, W) to (B, H, W)."""
+        H, W = x.shape[-2:]
+        return self.likelihood.log_prob(self.network(x, self.context((H, W), auxiliary, labels)), x)
+
+    def forward(self, x: Tensor, auxiliary: Tensor | None = None, labels: Tensor | None = None) -> Tensor:
+        """Log-probability of each image, in nats: integers (B, C, H, W) to (B,)."""
+        return self.pixel_log_prob(x, auxiliary, labels).sum((1, 2))
+
+    def initialize(self, x: Tensor, auxiliary: Tensor | None = None, labels: Tensor | None = None) -> None:
+        """Data-dependent initialisation from one batch (see `pixelcnn.layers.initialize`)."""
+        initialize(self, x, auxiliary, labels)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Without dropout and without gradients; afterwards the model is in the mode it was in."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(training)
+
+
+class ImageModel(
+    nn.Module, PyTorchModelHubMixin, library_name="pixelcnn", license="mit", tags=["image-generation", "pixelcnn"]
+):
+    """A model of integer images (B, channels, H, W) of any size, with values in [0, levels).
+
+    Where an argument is given for each factor, a single number stands for all of them, and a sequence begins with the
+    factor of the image itself.
+
+    Args:
+        channels, levels: of the images: 1 or 3, and 256 for 8 bits.
+        auxiliaries: the chain a_1, ..., a_K, from the image to its simplest view; empty for PixelCNN++.
+        components: logistics in the mixture of a pixel. A view of one channel and at most 16 levels has a free
+            probability for each level instead.
+        filters, blocks, scales: of the causal network, for each of the K + 1 factors (see `CausalNetwork`).
+        embedding_filters, embedding_blocks, embedding_scales: of the embedding network, for each of the first K factors
+            (see `EmbeddingNetwork`). By default it has the filters of its factor.
+        dropout: in all residual blocks, during training.
+        classes: number of class labels; 0 for a model of images alone.
+
+    Raises:
+        ValueError: for an argument that is out of range, or a sequence of another length than the chain asks for.
+    """
+
+    def __init__(
+        self,
+        channels: int = 3,
+        levels: int = 256,
+        auxiliaries: Sequence[Auxiliary] = (),
+        *,
+        components: int = 10,
+        filters: PerFactor = 160,
+        blocks: PerFactor = 5,
+        scales: PerFactor = 3,
+        embedding_filters: PerFactor | None = None,
+        embedding_blocks: PerFactor = 3,
+        embedding_scales: PerFactor = 2,
+        dropout: float = 0.5,
+        classes: int = 0,
+    ) -> None:
+        super().__init__()
+        K = len(auxiliaries)
+        filters = _per_factor(K + 1, filters=filters)
+        blocks = _per_factor(K + 1, blocks=blocks)
+        scales = _per_factor(K + 1, scales=scales)
+        embedding_filters = filters[:K] if embedding_filters is None else embedding_filters
+        embedding_filters = _per_factor(K, embedding_filters=embedding_filters)
+        embedding_blocks = _per_factor(K, embedding_blocks=embedding_blocks)
+        embedding_scales = _per_factor(K, embedding_scales=embedding_scales)
+        check_whole(classes=classes, at_least=0)
+        if not isinstance(dropout, int | float) or not 0 <= dropout < 1:
+            raise ValueError(f"dropout={dropout!r}: use a number of at least 0 and below 1")
+        self.auxiliaries, self.dropout, self.classes = tuple(auxiliaries), dropout, classes
+        self.config: dict[str, Any] = {
+            "channels": channels,
+            "levels": levels,
+            "auxiliaries": [{"name": type(a).__name__, **asdict(a)} for a in self.auxiliaries],  # pyright: ignore
+            "components": components,
+            "filters": filters,
+            "blocks": blocks,
+            "scales": scales,
+            "embedding_filters": embedding_filters,
+            "embedding_blocks": embedding_blocks,
+            "embedding_scales": embedding_scales,
+            "dropout": dropout,
+            "classes": classes,
+        }
+        self._hub_mixin_config = self.config
+
+        self.formats = [(channels, levels)]
+        for auxiliary in self.auxiliaries:
+            self.formats.append(auxiliary.view_format(*self.formats[-1]))
+        self.factors = nn.ModuleList()
+        for k in range(K + 1):
+            likelihood = _likelihood(*self.formats[k], components)
+            embedding = (
+                None
+                if k == K
+                else EmbeddingNetwork(
+                    *self.formats[k + 1],
+                    filters=embedding_filters[k],
+                    blocks=embedding_blocks[k],
+                    scales=embedding_scales[k],
+                    upsample=self.auxiliaries[k].shrinkage,
+                    dropout=dropout,
+                )
+            )
+            context = embedding_filters[k] if k < K else filters[k] if classes else 0
+            network = CausalNetwork(
+                *self.formats[k],
+                likelihood.num_params,
+                filters=filters[k],
+                blocks=blocks[k],
+                scales=scales[k],
+                context=context,
+                dropout=dropout,
+            )
+            self.factors.append(Factor(likelihood, network, embedding, classes=classes, context=context))
+
+    @property
+    def levels(self) -> int:
+        """The values of a sub-pixel are in [0, levels)."""
+        return self.formats[0][1]
+
+    def sizes(self, size: tuple[int, int]) -> list[tuple[int, int]]:
+        """(H, W) of every view of an image of that (H, W), the image first."""
+        sizes = [size]
+        for auxiliary in self.auxiliaries:
+            sizes.append(auxiliary.view_size(sizes[-1]))
+        return sizes
+
+    def views(self, x: Tensor) -> list[Tensor]:
+        """The chain x_0 = x, ..., x_K of integer images, each made from the one before.
+
+        Raises:
+            ValueError: where `x` is not (B, channels, H, W), not of an integer type, or has values out of range.
+        """
+        channels, levels = self.formats[0]
+        if x.dim() != 4 or x.shape[1] != channels or 0 in x.shape[2:]:
+            raise ValueError(f"x of shape {tuple(x.shape)}: use images (B, {channels}, H, W)")
+        if x.is_floating_point() or x.is_complex() or x.dtype == torch.bool:
+            raise ValueError(f"x of type {x.dtype}: use integers in [0, {levels}), such as torch.uint8")
+        if x.numel() and not (int(x.min()) >= 0 and int(x.max()) < levels):
+            raise ValueError(f"x with values from {int(x.min())} to {int(x.max())}: use integers in [0, {levels})")
+        views = [x]
+        for auxiliary, (_, levels) in zip(self.auxiliaries, self.formats, strict=False):
+            views.append(auxiliary(views[-1], levels))
+        return views
+
+    def links(self, x: Tensor) -> list[tuple[Tensor, Tensor | None]]:
+        """What each factor models and what it is given: (x_0, x_1), ..., (x_K, None)."""
+        views = self.views(x)
+        return list(zip(views, [*views[1:], None], strict=True))
+
+    def check_labels(self, labels: Tensor | None, number: int) -> Tensor | None:
+        """The labels (number,) on the model's device; a ValueError where they do not fit a model with these classes."""
+        if not self.classes:
+            if labels is not None:
+                raise ValueError(f"labels={labels!r}: this model has no classes; leave the labels out")
+            return None
+        if labels is None or labels.shape != (number,) or not all(0 <= label < self.classes for label in labels):
+            raise ValueError(f"labels={labels!r}: use one number in [0, {self.classes}) for each of {number} images")
+        return labels.to(next(self.parameters()).device)
+
+    def _factor_log_probs(self, x: Tensor, labels: Tensor | None) -> Tensor:
+        """Log-probabilities in nats, (B, K + 1)."""
+        labels = self.check_labels(labels, len(x))
+        links = zip(self.factors, self.links(x), strict=True)
+        return torch.stack([factor(view, auxiliary, labels) for factor, (view, auxiliary) in links], 1)
+
+    def log_prob(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        """The lower bound `log p(x_0, ..., x_K)` on `log p(x)`, in nats: integers (B, C, H, W) to (B,).
+
+        Args:
+            x: images of any size.
+            labels: (B,) int64 class labels, for a model with classes.
+        """
+        return self._factor_log_probs(x, labels).sum(1)
+
+    forward = log_prob
+
+    def bits_per_dim(self, x: Tensor, labels: Tensor | None = None) -> BitsPerDim:
+        """Negative log-probability in bits for each sub-pixel of `x`: in total, and what each factor adds to it."""
+        factors = self._factor_log_probs(x, labels) / (-math.log(2) * x[0].numel())
+        return BitsPerDim(factors.sum(1), factors)
+
+    def sample(
+        self,
+        n: int = 1,
+        size: int | tuple[int, int] = 32,
+        seed: int = 0,
+        scale_shift: float = 0.0,
+        map: bool = False,
+        labels: Tensor | None = None,
+    ) -> Tensor:
+        """Draw n images (n, C, H, W) of type uint8; see `pixelcnn.sampling.sample`, which also gives the views."""
+        from pixelcnn.sampling import sample  # sampling is made of models, so it cannot come first
+
+        return sample(self, n, size, seed=seed, scale_shift=scale_shift, map=map, labels=labels)[0]
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        from pixelcnn.checkpoint import save  # for the same reason
+
+        save(self, save_directory)
+
+    @classmethod
+    def _from_pretrained(cls, *, model_id: str, **options: Any) -> Self:
+        from pixelcnn.checkpoint import load  # for the same reason
+
+        return load(model_id, **{k: options[k] for k in ("revision", "cache_dir", "token", "local_files_only")})
+
+
+class PixelCNN(ImageModel):
+    """PixelCNN++: no auxiliary variable; three scales, five blocks a scale, 160 filters, as published."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+
+
+class GrayscalePixelCNN(ImageModel):
+    """The image given its grey view of a few bits, and that view: both PixelCNN++ in shape, the first with fewer blocks.
+
+    The paper has "24 residual blocks instead of 36" (as recalled) for the colours and their embedding, where the code of
+    PixelCNN++ has 5 blocks a scale; it is read here as 4 instead of 6 blocks a scale and direction.
+    """
+
+    def __init__(self, bits: int = 4, **arguments: Any) -> None:
+        chosen = {"blocks": (4, 5), "embedding_blocks": 4, "embedding_scales": 3}
+        super().__init__(auxiliaries=[QuantizedGrayscale(bits)], **chosen | arguments)
+
+
+class PyramidPixelCNN(ImageModel):
+    """An image, given it at half the size, and so on `depth` times: plain networks of three blocks and 100 filters.
+
+    Each embedding has 15 blocks (as recalled). The paper models 128x128 faces with `depth=4`, from 8x8.
+    """
+
+    def __init__(self, depth: int = 4, **arguments: Any) -> None:
+        check_whole(depth=depth)
+        chosen = {"filters": 100, "blocks": 3, "scales": 1, "embedding_blocks": 3, "embedding_scales": 2}
+        super().__init__(auxiliaries=[Downsample(2)] * depth, **chosen | arguments)
+
+
+def _likelihood(channels: int, levels: int, components: int) -> Likelihood:
+    if channels == 1 and levels <= MOST_CATEGORICAL_LEVELS:
+        return Categorical(levels)
+    return LogisticMixture(channels, levels, components)
+
+
+def _per_factor(number: int, **argument: Any) -> list[int]:
+    """One whole number for each factor, from one for all of them or a sequence."""
+    ((name, value),) = argument.items()
+    values = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value] * number
+    if len(values) != number:
+        raise ValueError(f"{name}={value!r}: use one number, or one for each of the {number} that the chain has")
+    for each in values:
+        check_whole(**{name: each})
+    return values

@@ -1,0 +1,114 @@
+"""Drawing images: thin callers of the traversal.
+
+The noise of a pixel belongs to the image and to the position, not to the order in which pixels are visited: image i of
+seed s is image 0 of seed s + i, alone or inside a batch.
+"""
+
+__all__ = ["sample", "sample_factor"]
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from pixelcnn.likelihoods import Likelihood, check_whole
+from pixelcnn.models import Factor, ImageModel, evaluating
+from pixelcnn.progress import progress_bar
+from pixelcnn.traversal import schedule, traverse
+
+
+def position_noise(likelihood: Likelihood, size: tuple[int, int], seeds: range, factor: int) -> Tensor:
+    """Uniform numbers in [0, 1), (len(seeds), num_noise, H, W): an independent canvas for each seed and factor."""
+    canvases = []
+    for seed in seeds:
+        # Seed and factor have 32 bits each of the generator's seed, so no two pairs meet.
+        generator = torch.Generator().manual_seed(seed % 2**31 << 32 | factor)
+        canvases.append(torch.rand(likelihood.num_noise, *size, generator=generator))
+    return torch.stack(canvases)
+
+
+@torch.no_grad()
+def sample_factor(
+    factor: Factor,
+    n: int,
+    size: tuple[int, int],
+    *,
+    seed: int = 0,
+    index: int = 0,
+    scale_shift: float = 0.0,
+    map: bool = False,
+    auxiliary: Tensor | None = None,
+    labels: Tensor | None = None,
+    progress: Callable[[], None] | None = None,
+) -> Tensor:
+    """Draw n views (n, C, H, W) from one factor in evaluation mode; the arguments are those of `sample` and `traverse`.
+
+    Args:
+        index: of the factor in its chain, so that every factor has noise of its own.
+    """
+    likelihood, device = factor.likelihood, next(factor.parameters()).device
+    noise = position_noise(likelihood, size, range(seed, seed + n), index).to(device)
+
+    def draw(params: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
+        return likelihood.sample(params, noise[:, :, rows, cols], scale_shift=scale_shift, map=map)
+
+    dtype = torch.uint8 if likelihood.levels <= 256 else torch.int64
+    canvas = torch.zeros(n, likelihood.channels, *size, dtype=dtype, device=device)
+    return traverse(factor, canvas, draw, auxiliary=auxiliary, labels=labels, progress=progress)
+
+
+@torch.no_grad()
+def sample(
+    model: ImageModel,
+    n: int = 1,
+    size: int | tuple[int, int] = 32,
+    *,
+    seed: int = 0,
+    scale_shift: float = 0.0,
+    map: bool = False,
+    labels: Tensor | None = None,
+    progress: bool = False,
+) -> list[Tensor]:
+    """Draw n images from a model, and with them their views.
+
+    Args:
+        model: any model.
+        n: number of images.
+        size: of the images: one number for squares, or (H, W).
+        seed: of the first image; image i is that of seed + i.
+        scale_shift: added to the log-scales of the logistics: -0.5, say, for cleaner and less varied images.
+        map: for each pixel draw a component of the mixture and take its mode.
+        labels: (n,) class labels, for a model with classes.
+        progress: show a progress bar.
+
+    Returns:
+        The views x_0, ..., x_K, each (n, C, H, W): x_0 are the images. The type is uint8 (int64 above 256 levels).
+
+    Raises:
+        ValueError: for a number or size below 1, or labels that do not fit the model.
+    """
+    H, W = (size, size) if isinstance(size, int) else size
+    check_whole(n=n, height=H, width=W)
+    check_whole(at_least=0, seed=seed)
+    labels = model.check_labels(labels, n)
+    sizes = model.sizes((H, W))
+    groups = [sum(1 for _ in schedule(sizes[k], factor.network.lag)) for k, factor in enumerate(model.factors)]
+    views: list[Tensor] = []
+    with evaluating(model), progress_bar(visible=progress) as bar:
+        task = bar.add_task("sampling", total=sum(groups))
+        for k, factor in reversed(list(enumerate(model.factors))):
+            views.append(
+                sample_factor(
+                    factor,
+                    n,
+                    sizes[k],
+                    seed=seed,
+                    index=k,
+                    scale_shift=scale_shift,
+                    map=map,
+                    auxiliary=views[-1] if views else None,
+                    labels=labels,
+                    progress=lambda: bar.advance(task),
+                )
+            )
+    return views[::-1]

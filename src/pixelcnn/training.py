@@ -1,0 +1,420 @@
+"""Training: each factor alone, in one loop that reads from top to bottom: build, restore, loop, save.
+
+A run is a folder. Beside the trained model (`config.json`, `model.safetensors`: the averaged weights) it holds
+
+    run.json                      how the model is trained, and on what
+    factor-K/state.safetensors    all that the next step needs: for `resume`
+    factor-K/history.jsonl        a line every few seconds: step, seconds, bits per dimension, images a second
+    factor-K/sheet-STEP.png       samples; of a factor that is given a view, samples given those of held-out images
+    factor-K/events.*             the history for TensorBoard
+
+Resume is exact. What a step sees depends on the seed and the step alone (`Shuffled`); the state holds the rest: weights,
+their average, Adam's moments, and the random state that draws dropout. (Accelerate can save states too, but reads parts
+of them as unrestricted pickles.)
+"""
+
+__all__ = ["Training", "train"]
+
+import io
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DataLoaderConfiguration, ProjectConfiguration
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import BatchSampler, DataLoader
+
+from pixelcnn.checkpoint import STATE, TrainingState, claim_folder, save_factor, write_atomically
+from pixelcnn.data import Images, Shuffled
+from pixelcnn.figures import sheet
+from pixelcnn.likelihoods import check_whole
+from pixelcnn.models import ImageModel
+from pixelcnn.progress import progress_bar
+from pixelcnn.sampling import sample_factor
+
+HISTORY = "history.jsonl"
+LOG_MINUTES = 2 / 60
+INITIAL_IMAGES = 32  # that the data-dependent initialisation looks at
+SHEET_IMAGES = 8
+
+
+@dataclass(frozen=True)
+class Training:
+    """How each factor is trained.
+
+    Args:
+        batch_size: images in an optimiser step, over all processes and accumulated parts together.
+        learning_rate: Adam's at the first step.
+        decay: what each step multiplies the learning rate by.
+        average: decay of the Polyak average of the weights, approached from below over the first steps.
+        clip: largest norm of the gradient of the bits per dimension; 0 for no limit.
+        flip: mirror half of the images.
+        random_crop: side of random crops to train on, in pixels of the image itself; None for whole images.
+        accumulate: parts that a batch is computed in, to need less memory.
+        bf16: compute the networks in bfloat16; weights and likelihoods stay float32.
+        compile: fuse operations with `torch.compile`.
+        workers: processes that decode images; 0 for the training process itself.
+        seed: of the order, the augmentation and the dropout.
+    """
+
+    batch_size: int = 16
+    learning_rate: float = 1e-3
+    decay: float = 0.99999
+    average: float = 0.9995
+    clip: float = 1.0
+    flip: bool = True
+    random_crop: int | None = None
+    accumulate: int = 1
+    bf16: bool = False
+    compile: bool = False
+    workers: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_whole(batch_size=self.batch_size, accumulate=self.accumulate)
+        check_whole(at_least=0, workers=self.workers, seed=self.seed)
+        if self.batch_size % self.accumulate:
+            raise ValueError(f"accumulate={self.accumulate!r}: use a divisor of batch_size={self.batch_size}")
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError(f"learning_rate={self.learning_rate!r}: use a number above 0")
+        for name in ("decay", "average"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ValueError(f"{name}={getattr(self, name)!r}: use a number above 0 and at most 1")
+        if not self.clip >= 0:
+            raise ValueError(f"clip={self.clip!r}: use a number of at least 0")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """When a factor is done: after so many steps, or so many minutes of steps, resumed or not."""
+
+    steps: int | None = None
+    minutes: float | None = None
+
+    def __post_init__(self) -> None:
+        if (self.steps is None) == (self.minutes is None):
+            raise ValueError(f"steps={self.steps!r}, minutes={self.minutes!r}: give one of the two")
+        if self.steps is not None:
+            check_whole(steps=self.steps)
+        elif self.minutes is not None and not 0 < self.minutes < math.inf:
+            raise ValueError(f"minutes={self.minutes!r}: use a number above 0")
+
+    @property
+    def total(self) -> float:
+        """Steps, or seconds."""
+        return 60 * self.minutes if self.minutes is not None else self.steps or 0
+
+    def used(self, step: int, seconds: float) -> float:
+        """How much of the total is used up."""
+        return step if self.steps is not None else seconds
+
+
+def train(
+    model: ImageModel,
+    images: Images,
+    folder: str | Path,
+    training: Training | None = None,
+    *,
+    steps: int | None = None,
+    minutes: float | None = None,
+    factor: int | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    held_out: Images | None = None,
+    save_minutes: float = 5.0,
+    sheet_minutes: float = 10.0,
+    notes: dict[str, Any] | None = None,
+    progress: bool = False,
+) -> ImageModel:
+    """Train a model and leave it in a folder.
+
+    Under `accelerate launch` or `torchrun` all processes of all machines call this and share each batch.
+
+    Args:
+        model: with fresh weights. Making it after `torch.manual_seed` makes the whole run reproducible.
+        images: to train on.
+        folder: of the run.
+        training: how to train.
+        steps, minutes: the budget of each factor, counted from its first step, resumed or not; give one of the two.
+        factor: the factor to train, 0 being that of the image itself; None for all, the coarsest first.
+        resume: go on with the run in the folder; a factor that has no state there begins.
+        overwrite: replace the run in the folder.
+        held_out: images whose views the sample sheets begin with; by default those to train on.
+        save_minutes: time between two saved states; 0 saves after every step.
+        sheet_minutes: time between two sample sheets; 0 for none.
+        notes: what else to write into `run.json`, such as where the images come from.
+        progress: show a progress bar.
+
+    Returns:
+        The model with the averaged weights, which is also in the folder.
+
+    Raises:
+        ValueError: for a folder that is not empty or holds another run, or an argument out of range.
+        FloatingPointError: when the loss or its gradient is not finite; what was saved last stays.
+        OSError: when the disk is full; what was saved last stays.
+    """
+    training, budget, folder = training or Training(), Budget(steps, minutes), Path(folder)
+    if factor is not None and not 0 <= factor < len(model.factors):
+        raise ValueError(f"factor={factor!r}: this model has the factors 0 to {len(model.factors) - 1}")
+    if not (save_minutes >= 0 and sheet_minutes >= 0):
+        raise ValueError(f"save_minutes={save_minutes!r}, sheet_minutes={sheet_minutes!r}: use numbers of at least 0")
+    if model.classes and images.labels is None:
+        raise ValueError(f"classes={model.classes!r}: {images.name} has no labels; use classes=0")
+    accelerator = Accelerator(
+        mixed_precision="bf16" if training.bf16 else "no",
+        gradient_accumulation_steps=training.accumulate,
+        dataloader_config=DataLoaderConfiguration(split_batches=True),
+        log_with="tensorboard",
+        project_config=ProjectConfiguration(logging_dir=str(folder)),
+    )
+    if training.batch_size % (training.accumulate * accelerator.num_processes):
+        raise ValueError(
+            f"batch_size={training.batch_size!r}: use a multiple of accumulate={training.accumulate} times "
+            f"the {accelerator.num_processes} processes"
+        )
+    if accelerator.is_main_process:
+        claim_folder(folder, model, {"training": asdict(training), **(notes or {})}, resume=resume, overwrite=overwrite)
+    accelerator.wait_for_everyone()
+    for k in reversed(range(len(model.factors))) if factor is None else [factor]:
+        _train_factor(
+            model,
+            k,
+            images,
+            folder,
+            training,
+            budget,
+            accelerator,
+            held_out=held_out or images,
+            save_minutes=save_minutes,
+            sheet_minutes=sheet_minutes,
+            progress=progress,
+        )
+    return model.eval()
+
+
+def _train_factor(
+    model: ImageModel,
+    k: int,
+    images: Images,
+    folder: Path,
+    training: Training,
+    budget: Budget,
+    accelerator: Accelerator,
+    *,
+    held_out: Images,
+    save_minutes: float,
+    sheet_minutes: float,
+    progress: bool,
+) -> None:
+    # Build. Between processes only dropout differs.
+    device, main = accelerator.device, accelerator.is_main_process
+    history = _History(folder / f"factor-{k}", accelerator)
+    state_path = history.folder / STATE
+    factor = model.to(device).factors[k]
+    shuffled = Shuffled(images, seed=training.seed, flip=training.flip, random_crop=training.random_crop)
+    if not state_path.exists():
+        x, labels = _collate([shuffled[position] for position in range(INITIAL_IMAGES)])
+        factor.initialize(*model.links(x.to(device))[k], labels.to(device))
+    averaged = AveragedModel(factor, multi_avg_fn=_warming_average(training.average))
+    model.factors[k] = averaged.module  # the model that is sampled and saved has the averaged weights
+    optimizer = torch.optim.Adam(factor.parameters(), training.learning_rate)
+    torch.manual_seed(((training.seed << 8) + k << 16) + accelerator.process_index)
+    state = TrainingState(factor, averaged, optimizer, _random_states(accelerator))
+
+    # Restore.
+    if state_path.exists():
+        state.restore(state_path)
+    if len(state.random) != accelerator.num_processes:
+        raise ValueError(f"the run in {str(folder)!r} has {len(state.random)} processes: resume it with as many")
+    history.begin(state.step)
+    batches = _batches(shuffled, training, state.step, accelerator)
+    if training.compile:
+        factor.compile()
+    network, optimizer = accelerator.prepare(factor.train(), optimizer)
+    _set_random_state(state.random[accelerator.process_index], device)
+
+    # Loop, and save.
+    log_due, save_due, sheet_due = _Due(LOG_MINUTES), _Due(save_minutes), _Due(sheet_minutes or math.inf)
+    used = budget.used(state.step, state.seconds)
+    with progress_bar(visible=progress and main, fields="{task.fields[note]}") as bar:
+        task = bar.add_task(f"factor {k}", total=budget.total, completed=used, note="")
+        while used < budget.total:
+            started = time.perf_counter()
+            optimizer.param_groups[0]["lr"] = training.learning_rate * training.decay**state.step
+            bits = _optimize(model, k, network, optimizer, batches, training, accelerator)
+            averaged.update_parameters(factor)
+            # A mean, so that all processes agree when to save and when to stop.
+            seconds = _mean(time.perf_counter() - started, accelerator)
+            state.step, state.seconds = state.step + 1, state.seconds + seconds
+            history.add(bits, seconds)
+            used = budget.used(state.step, state.seconds)
+            done = used >= budget.total
+            if log_due(seconds, done):
+                history.write(state.step, state.seconds, training.batch_size)
+            bar.update(task, completed=used, note=history.note)
+            if save_due(seconds, done):
+                state.random = _random_states(accelerator)
+                if main:
+                    save_factor(state, model, k, folder)
+            if sheet_due(seconds, done and sheet_minutes > 0) and main:
+                _write_sheet(model, k, held_out, history.folder / f"sheet-{state.step:06d}.png")
+    history.end()
+
+
+def _optimize(
+    model: ImageModel,
+    k: int,
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batches: Iterator[tuple[Tensor, Tensor]],
+    training: Training,
+    accelerator: Accelerator,
+) -> float:
+    """One step of Adam; returns the bits per dimension that the factor adds on the batch, over all processes."""
+    bits = 0.0
+    for _ in range(training.accumulate):
+        x, labels = next(batches)
+        view, given = model.links(x)[k]
+        with accelerator.accumulate(network):
+            nats = -network(view, given, labels).mean()
+            accelerator.backward(nats / (math.log(2) * view[0].numel()))
+            bits += nats.item() / (math.log(2) * x[0].numel()) / training.accumulate
+            if accelerator.sync_gradients:
+                norm = accelerator.clip_grad_norm_(network.parameters(), training.clip or math.inf)
+                bits = _mean(bits, accelerator)
+                if not (math.isfinite(bits) and math.isfinite(float(norm or 0))):
+                    raise FloatingPointError(
+                        f"factor {k} diverged: {bits} bits per dimension, a gradient of {norm}. What "
+                        "was saved last is in place; begin again with a lower learning rate or clip"
+                    )
+            optimizer.step()
+            optimizer.zero_grad()
+    return bits
+
+
+def _batches(
+    shuffled: Shuffled, training: Training, step: int, accelerator: Accelerator
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Images and labels from a step on, without end, and of each batch the share of this process."""
+    positions = BatchSampler(
+        range(step * training.batch_size, 2**62), training.batch_size // training.accumulate, drop_last=True
+    )
+    # With a generator of its own the loader leaves alone the one that draws dropout.
+    return iter(
+        accelerator.prepare(
+            DataLoader(
+                shuffled,
+                batch_sampler=positions,
+                num_workers=training.workers,
+                collate_fn=_collate,
+                generator=torch.Generator(),
+            )
+        )
+    )
+
+
+def _collate(items: Sequence[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
+    return torch.stack([x for x, _ in items]), torch.tensor([label for _, label in items])
+
+
+def _warming_average(decay: float) -> Callable[[Any, Any, Any], None]:
+    """Polyak averaging that forgets the first steps faster: after n steps with a decay of (1 + n) / (10 + n)."""
+
+    @torch.no_grad()
+    def update(averaged: list[Tensor], current: list[Tensor], steps: Tensor) -> None:
+        n = int(steps)
+        torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + n) / (10 + n)))
+
+    return update
+
+
+def _mean(value: float, accelerator: Accelerator) -> float:
+    """Over all processes."""
+    if accelerator.num_processes == 1:
+        return value
+    return float(accelerator.reduce(torch.tensor(value, device=accelerator.device), "mean"))
+
+
+def _random_states(accelerator: Accelerator) -> Tensor:
+    """The states of the generators that draw dropout, (processes, bytes)."""
+    cuda = accelerator.device.type == "cuda"
+    state = torch.cuda.get_rng_state(accelerator.device) if cuda else torch.get_rng_state()
+    return accelerator.gather(state.to(accelerator.device)[None]).cpu()
+
+
+def _set_random_state(state: Tensor, device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state, device)
+    else:
+        torch.set_rng_state(state)
+
+
+def _write_sheet(model: ImageModel, k: int, held_out: Images, path: Path) -> None:
+    """Samples of one factor beside real views, and below the views that both were given, if it is given one."""
+    indices = range(min(SHEET_IMAGES, len(held_out)))
+    view, given = model.links(held_out.batch(indices).to(next(model.parameters()).device))[k]
+    labels = torch.tensor([held_out.labels[i] for i in indices]) if model.classes and held_out.labels else None
+    factor = model.factors[k].eval()
+    H, W = view.shape[-2:]
+    samples = sample_factor(factor, len(view), (H, W), auxiliary=given, labels=model.check_labels(labels, len(view)))
+    strips = [("samples", samples, model.formats[k][1]), ("real images", view, model.formats[k][1])]
+    if given is not None:
+        strips.insert(0, ("given", given, model.formats[k + 1][1]))
+    picture = io.BytesIO()
+    sheet(strips).save(picture, "PNG")
+    write_atomically(path, picture.getvalue())
+
+
+class _Due:
+    """True when a number of minutes of training has passed since it was last true, and at the end."""
+
+    def __init__(self, minutes: float) -> None:
+        self.period, self.waited = 60 * minutes, 0.0
+
+    def __call__(self, seconds: float, done: bool) -> bool:
+        self.waited += seconds
+        due = self.waited >= self.period or done
+        if due:
+            self.waited = 0.0
+        return due
+
+
+class _History:
+    """The figures of one factor over time, for the report and for the trackers of Accelerate."""
+
+    def __init__(self, folder: Path, accelerator: Accelerator) -> None:
+        self.folder, self.accelerator = folder, accelerator
+        self.bits, self.seconds, self.steps, self.note = 0.0, 0.0, 0, ""
+
+    def begin(self, step: int) -> None:
+        """Forget what an interrupted run wrote after the step from which this one goes on."""
+        if self.accelerator.is_main_process:
+            path = self.folder / HISTORY
+            lines = path.read_text().splitlines() if path.exists() else []
+            kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
+            write_atomically(path, "".join(f"{line}\n" for line in kept).encode())
+        self.accelerator.init_trackers(self.folder.name, init_kwargs={"tensorboard": {"purge_step": step + 1}})
+
+    def add(self, bits: float, seconds: float) -> None:
+        self.bits, self.seconds, self.steps = self.bits + bits, self.seconds + seconds, self.steps + 1
+
+    def write(self, step: int, seconds: float, batch_size: int) -> None:
+        """One line: means since the line before."""
+        figures = {"bits_per_dim": self.bits / self.steps, "images_per_second": batch_size * self.steps / self.seconds}
+        self.note = f"{figures['bits_per_dim']:.3f} bits/dim {figures['images_per_second']:.1f} images/s"
+        if self.accelerator.is_main_process:
+            with (self.folder / HISTORY).open("a") as file:
+                file.write(json.dumps({"step": step, "seconds": seconds, **figures}) + "\n")
+        self.accelerator.log(figures, step)
+        self.bits, self.seconds, self.steps = 0.0, 0.0, 0
+
+    def end(self) -> None:
+        for tracker in self.accelerator.trackers:
+            tracker.finish()
