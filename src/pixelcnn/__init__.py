@@ -1,7 +1,8 @@
 """Exact-likelihood image models: PixelCNN++ and PixelCNN models with auxiliary variables.
 
 An image model is a chain of ever simpler views of an image, `x = x_0, x_1 = a_1(x_0), ..., x_K`, each made by an
-auxiliary variable `a_k`, and one autoregressive factor for each link: `log p(x) >= log p(x_K) + sum_k log p(x_k | x_{k+1})`.
+auxiliary variable `a_k`, and one autoregressive factor for each link:
+`log p(x) >= log p(x_K) + sum_k log p(x_k | x_{k+1})`.
 """
 
 from importlib import import_module
@@ -21,10 +22,24 @@ if TYPE_CHECKING:
 __version__ = version("pixelcnn")
 
 __all__ = [
-    "Auxiliary", "Categorical", "Downsample", "GrayscalePixelCNN", "ImageModel", "LogisticMixture", "PixelCNN",
-    "PyramidPixelCNN", "QuantizedGrayscale", "Training", "evaluate", "load", "load_images", "sample", "save", "surprise",
+    "Auxiliary",
+    "Categorical",
+    "Downsample",
+    "GrayscalePixelCNN",
+    "ImageModel",
+    "LogisticMixture",
+    "PixelCNN",
+    "PyramidPixelCNN",
+    "QuantizedGrayscale",
+    "Training",
+    "evaluate",
+    "load",
+    "load_images",
+    "sample",
+    "save",
+    "surprise",
     "train",
-]  # fmt: skip
+]
 
 _HOMES = {
     "auxiliary": ["Auxiliary", "Downsample", "QuantizedGrayscale"],

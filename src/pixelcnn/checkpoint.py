@@ -10,6 +10,7 @@ __all__ = [
     "TrainingState",
     "claim_folder",
     "load",
+    "publish",
     "read_json",
     "save",
     "save_factor",
@@ -46,7 +47,7 @@ AUXILIARIES: dict[str, type[Auxiliary]] = {cls.__name__: cls for cls in (Downsam
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file by another as one step; on failure (a full disk, say) the old one stays and nothing else is left."""
+    """Replace a file as one step; on failure (a full disk, say) the old one stays and nothing else is left."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     try:
@@ -82,15 +83,15 @@ def save(model: ImageModel, folder: str | Path) -> None:
     """
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     write_json(Path(folder) / CONFIG, model.config)
-    content = safetensors.torch.save(weights, metadata={"format": "pt", "sha256": _checksum(weights)})
+    content = safetensors.torch.save(weights, metadata={"sha256": _checksum(weights)})
     write_atomically(Path(folder) / WEIGHTS, content)
 
 
 def load(name: str | Path, **hub_options: Any) -> ImageModel:
-    """Load a trained model, ready to evaluate, from a folder, the zoo, or the Hugging Face hub, looked for in this order.
+    """Load a trained model, ready to evaluate, from a folder, the zoo or the Hugging Face hub, in this order.
 
     Args:
-        name: a folder with `config.json` and `model.safetensors`, the name of a shipped model, or a hub id "owner/name".
+        name: a folder with `config.json` and `model.safetensors`, the name of a shipped one, or a hub id "owner/name".
         hub_options: `revision`, `token`, ... of `huggingface_hub.snapshot_download`.
 
     Raises:
@@ -141,16 +142,22 @@ def _build(path: Path) -> ImageModel:
                 + (f", did you mean {near[0]!r}?" if near else f"; the fields are {', '.join(known)}")
             )
     try:
-        config["auxiliaries"] = [_auxiliary(**fields) for fields in config.get("auxiliaries", [])]
-        return ImageModel(**config)
+        config["auxiliaries"] = _auxiliaries(config.get("auxiliaries", []))
+        with torch.random.fork_rng(devices=[]):  # a training that saves must not lose its place in the random numbers
+            return ImageModel(**config)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from None
 
 
-def _auxiliary(name: str, **fields: Any) -> Auxiliary:
-    if name not in AUXILIARIES:
-        raise ValueError(f"auxiliaries: no {name!r}; there are {', '.join(AUXILIARIES)}")
-    return AUXILIARIES[name](**fields)
+def _auxiliaries(value: Any) -> list[Auxiliary]:
+    """The chain from its form in the config: [{"name": "Downsample", "factor": 2}, ...]."""
+    chain = []
+    for fields in value if isinstance(value, list) else [value]:
+        if not isinstance(fields, dict) or fields.get("name") not in AUXILIARIES:
+            names = ", ".join(AUXILIARIES)
+            raise ValueError(f"auxiliaries={value!r}: use a list of objects, each with a name out of {names}")
+        chain.append(AUXILIARIES[fields.pop("name")](**fields))
+    return chain
 
 
 def _load_weights(model: ImageModel, path: Path) -> None:
@@ -258,8 +265,13 @@ class TrainingState:
 
 
 def save_factor(state: TrainingState, model: ImageModel, k: int, folder: Path) -> None:
-    """Write the state, then the model; factors that other commands train meanwhile are taken as they are on disk."""
+    """Write the state of a factor, then the model."""
     write_atomically(folder / f"factor-{k}" / STATE, state.to_bytes())
+    publish(model, k, folder)
+
+
+def publish(model: ImageModel, k: int, folder: Path) -> None:
+    """Put one factor into the folder's model; those that other commands train meanwhile stay as they are on disk."""
     with FileLock(folder / ".lock"):
         on_disk = load(folder)
         on_disk.factors[k].load_state_dict(model.factors[k].state_dict())

@@ -11,6 +11,7 @@ Reference: Kolesnikov & Lampert (ICML 2017), sections 3.3, 4.1 and 4.2.
 __all__ = ["EmbeddingNetwork"]
 
 from functools import partial
+from typing import cast
 
 from torch import Tensor, nn
 
@@ -54,16 +55,16 @@ class EmbeddingNetwork(nn.Module):
         def make_blocks(side: int = 0) -> nn.ModuleList:
             return nn.ModuleList(GatedResidual(filters, CentredConv, side=side, dropout=dropout) for _ in range(blocks))
 
-        self.down = nn.ModuleList(make_blocks() for _ in range(scales))
+        self.down = cast("list[list[GatedResidual]]", nn.ModuleList(make_blocks() for _ in range(scales)))
         self.shrink = nn.ModuleList(CentredConv(filters, filters, stride=HALF) for _ in range(scales - 1))
         self.grow = nn.ModuleList(_grow(filters, HALF) for _ in range(scales - 1))
-        self.up = nn.ModuleList(make_blocks(2 * filters) for _ in range(scales))
+        self.up = cast("list[list[GatedResidual]]", nn.ModuleList(make_blocks(2 * filters) for _ in range(scales)))
         self.enlarge = _grow(filters, upsample) if upsample > 1 else None
         self.enlarged = make_blocks() if upsample > 1 else nn.ModuleList()
 
     def forward(self, auxiliary: Tensor, size: tuple[int, int]) -> Tensor:
         """Integers (B, channels, h, w) to (B, filters, *size), `size` being that of the image it conditions."""
-        x = self.first(add_ones(auxiliary, self.levels))
+        x = self.first(add_ones(auxiliary, self.levels, self.first.bias.dtype))
         states: list[list[Tensor]] = []
         for scale, blocks in enumerate(self.down):
             if scale > 0:

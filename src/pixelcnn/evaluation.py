@@ -64,7 +64,7 @@ def evaluate(
 
 
 def surprise(model: ImageModel, x: Tensor, labels: Tensor | None = None) -> list[Tensor]:
-    """Bits that each pixel of each view costs given those before it: integers (B, C, H, W) to K + 1 maps (B, H_k, W_k)."""
+    """Bits that each pixel of each view costs given those before it: (B, C, H, W) to K + 1 maps (B, H_k, W_k)."""
     labels = model.check_labels(labels, len(x))
     with evaluating(model):
         links = zip(model.factors, model.links(x), strict=True)

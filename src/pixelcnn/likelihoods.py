@@ -10,7 +10,7 @@ with the lowest and the highest level taking the tails, so that it sums to one o
 Reference: Salimans et al., PixelCNN++ (ICLR 2017), section 2.1 and equation 2.
 """
 
-__all__ = ["Categorical", "Likelihood", "LogisticMixture", "check_whole", "scale_levels"]
+__all__ = ["Categorical", "Likelihood", "LogisticMixture", "check_format", "check_whole", "scale_levels"]
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
@@ -31,6 +31,13 @@ def check_whole(at_least: int = 1, **arguments: object) -> None:
     for name, value in arguments.items():
         if not isinstance(value, int) or isinstance(value, bool) or value < at_least:
             raise ValueError(f"{name}={value!r}: use a whole number of at least {at_least}")
+
+
+def check_format(channels: object, levels: object) -> None:
+    """Raise a ValueError for images that have neither one nor three channels, or a single level."""
+    if channels not in (1, 3):
+        raise ValueError(f"channels={channels!r}: use 1 (grey) or 3 (red, green, blue)")
+    check_whole(levels=levels, at_least=2)
 
 
 def _at_least_float32(params: Tensor) -> Tensor:
@@ -132,9 +139,7 @@ class LogisticMixture(Likelihood):
     components: int = 10
 
     def __post_init__(self) -> None:
-        if self.channels not in (1, 3):
-            raise ValueError(f"channels={self.channels!r}: use 1 (grey) or 3 (red, green, blue)")
-        check_whole(levels=self.levels, at_least=2)
+        check_format(self.channels, self.levels)
         check_whole(components=self.components)
 
     @property

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, cast
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from pixelcnn.auxiliary import Auxiliary, Downsample, QuantizedGrayscale
 from pixelcnn.embedding import EmbeddingNetwork
 from pixelcnn.layers import initialize
-from pixelcnn.likelihoods import Categorical, Likelihood, LogisticMixture, check_whole
+from pixelcnn.likelihoods import Categorical, Likelihood, LogisticMixture, check_format, check_whole
 from pixelcnn.network import CausalNetwork
 
 PerFactor = int | Sequence[int]
@@ -138,6 +138,7 @@ class ImageModel(
         classes: int = 0,
     ) -> None:
         super().__init__()
+        check_format(channels, levels)
         K = len(auxiliaries)
         filters = _per_factor(K + 1, filters=filters)
         blocks = _per_factor(K + 1, blocks=blocks)
@@ -169,7 +170,7 @@ class ImageModel(
         self.formats = [(channels, levels)]
         for auxiliary in self.auxiliaries:
             self.formats.append(auxiliary.view_format(*self.formats[-1]))
-        self.factors = nn.ModuleList()
+        self.factors = cast("list[Factor]", nn.ModuleList())  # which is not generic, so a type checker needs the cast
         for k in range(K + 1):
             likelihood = _likelihood(*self.formats[k], components)
             embedding = (
@@ -283,7 +284,7 @@ class ImageModel(
         save(self, save_directory)
 
     @classmethod
-    def _from_pretrained(cls, *, model_id: str, **options: Any) -> Self:
+    def _from_pretrained(cls, *, model_id: str, **options: Any) -> "ImageModel":  # pyright: ignore[reportIncompatibleMethodOverride]
         from pixelcnn.checkpoint import load  # for the same reason
 
         return load(model_id, **{k: options[k] for k in ("revision", "cache_dir", "token", "local_files_only")})
@@ -297,10 +298,10 @@ class PixelCNN(ImageModel):
 
 
 class GrayscalePixelCNN(ImageModel):
-    """The image given its grey view of a few bits, and that view: both PixelCNN++ in shape, the first with fewer blocks.
+    """The image given its grey view of a few bits, and that view: both shaped as PixelCNN++, the former less deep.
 
-    The paper has "24 residual blocks instead of 36" (as recalled) for the colours and their embedding, where the code of
-    PixelCNN++ has 5 blocks a scale; it is read here as 4 instead of 6 blocks a scale and direction.
+    The paper has "24 residual blocks instead of 36" (as recalled) for the colours and their embedding, where the code
+    of PixelCNN++ has 5 blocks a scale; it is read here as 4 instead of 6 blocks a scale and direction.
     """
 
     def __init__(self, bits: int = 4, **arguments: Any) -> None:
@@ -329,9 +330,9 @@ def _likelihood(channels: int, levels: int, components: int) -> Likelihood:
 def _per_factor(number: int, **argument: Any) -> list[int]:
     """One whole number for each factor, from one for all of them or a sequence."""
     ((name, value),) = argument.items()
-    values = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value] * number
+    values: list[Any] = list(value) if isinstance(value, list | tuple) else [value] * number
     if len(values) != number:
         raise ValueError(f"{name}={value!r}: use one number, or one for each of the {number} that the chain has")
     for each in values:
-        check_whole(**{name: each})
+        check_whole(1, **{name: each})
     return values

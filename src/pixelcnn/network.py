@@ -1,7 +1,7 @@
 """`CausalNetwork`: the two-stream network of PixelCNN++, with or without down- and up-sampling.
 
-The stream `u` sees all rows above a pixel; the stream `ul` sees the row above and the pixels to the left, and takes `u`
-as a side input in every block. So the output at a pixel depends on all pixels before it in raster order and on no other.
+The stream `u` sees all rows above a pixel; the stream `ul` sees the row above and the pixels to the left, and takes
+`u` as a side input in every block. So the output at a pixel depends on the pixels before it in raster order alone.
 
     down   scale 0: blocks   scale 1: blocks       scale 2: blocks
     up     scale 2: blocks   scale 1: blocks + 1   scale 0: blocks + 1
@@ -9,13 +9,14 @@ as a side input in every block. So the output at a pixel depends on all pixels b
 Every state of the down pass is a side input of one block of the up pass, the last state first. With one scale nothing
 is lost on the way down, so there is no up pass: that is the plain network of the Pyramid PixelCNN.
 
-Reference: Salimans et al., PixelCNN++ (ICLR 2017), figure 2 and its code; Kolesnikov & Lampert (ICML 2017), section 3.3.
+Reference: Salimans et al., PixelCNN++ (ICLR 2017), figure 2 and its code; Kolesnikov & Lampert (ICML 2017), section
+3.3.
 """
 
 __all__ = ["CausalNetwork", "add_ones"]
 
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -29,9 +30,9 @@ DownRightConv = partial(Conv, rows=ABOVE_AND_HERE, cols=LEFT_AND_HERE)
 HALF = 2
 
 
-def add_ones(x: Tensor, levels: int) -> Tensor:
+def add_ones(x: Tensor, levels: int, dtype: torch.dtype) -> Tensor:
     """Scale an image (B, C, H, W) to [-1, 1] and add a channel of ones, by which a network tells border from grey."""
-    values = scale_levels(x, levels)
+    values = scale_levels(x, levels, dtype)
     values = torch.cat([values, torch.ones_like(values[:, :1])], 1)
     # All that follows inherits this layout, in which convolutions on a CPU and in bf16 on a GPU are fastest.
     return values.contiguous(memory_format=torch.channels_last)
@@ -135,12 +136,13 @@ class CausalNetwork(nn.Module):
         def make_blocks(number: int, *, shortcut: bool) -> nn.ModuleList:
             return nn.ModuleList(_Block(filters, context, dropout, shortcut=shortcut) for _ in range(number))
 
-        self.down = nn.ModuleList(make_blocks(blocks, shortcut=False) for _ in range(scales))
+        self.down = cast(
+            "list[list[_Block]]", nn.ModuleList(make_blocks(blocks, shortcut=False) for _ in range(scales))
+        )
         self.shrink = nn.ModuleList(_Shrink(filters) for _ in range(scales - 1))
         self.grow = nn.ModuleList(_Grow(filters) for _ in range(scales - 1))
-        self.up = nn.ModuleList()
-        if scales > 1:
-            self.up.extend(make_blocks(blocks + (scale < scales - 1), shortcut=True) for scale in range(scales))
+        numbers = [blocks + (scale < scales - 1) for scale in range(scales)] if scales > 1 else []
+        self.up = cast("list[list[_Block]]", nn.ModuleList(make_blocks(number, shortcut=True) for number in numbers))
         self.last = Conv(filters, outputs)
 
     @property
@@ -155,7 +157,7 @@ class CausalNetwork(nn.Module):
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Integers (B, channels, H, W), and a context (B, context, H, W), to (B, outputs, H, W)."""
         contexts = self._contexts(context, x.shape[-2:])
-        streams = self.first(add_ones(x, self.levels))
+        streams = self.first(add_ones(x, self.levels, self.last.bias.dtype))
         states: list[list[_Streams]] = []
         for scale, blocks in enumerate(self.down):
             if scale > 0:

@@ -8,38 +8,38 @@ A run is a folder. Beside the trained model (`config.json`, `model.safetensors`:
     factor-K/sheet-STEP.png       samples; of a factor that is given a view, samples given those of held-out images
     factor-K/events.*             the history for TensorBoard
 
-Resume is exact. What a step sees depends on the seed and the step alone (`Shuffled`); the state holds the rest: weights,
-their average, Adam's moments, and the random state that draws dropout. (Accelerate can save states too, but reads parts
-of them as unrestricted pickles.)
+Resume is exact. What a step sees depends on the seed and the step alone (`Shuffled`); the state holds the rest:
+weights, their average, Adam's moments, and the random state that draws dropout. (Accelerate can save states too, but
+reads parts of them as unrestricted pickles.)
 """
 
 __all__ = ["Training", "train"]
 
 import io
-import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import DataLoaderConfiguration, ProjectConfiguration
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import BatchSampler, DataLoader
 
-from pixelcnn.checkpoint import STATE, TrainingState, claim_folder, save_factor, write_atomically
+from pixelcnn.checkpoint import STATE, TrainingState, claim_folder, publish, save_factor, write_atomically
 from pixelcnn.data import Images, Shuffled
 from pixelcnn.figures import sheet
+from pixelcnn.history import Due, History
 from pixelcnn.likelihoods import check_whole
-from pixelcnn.models import ImageModel
+from pixelcnn.models import Factor, ImageModel
 from pixelcnn.progress import progress_bar
 from pixelcnn.sampling import sample_factor
 
-HISTORY = "history.jsonl"
 LOG_MINUTES = 2 / 60
 INITIAL_IMAGES = 32  # that the data-dependent initialisation looks at
 SHEET_IMAGES = 8
@@ -167,7 +167,9 @@ def train(
         raise ValueError(f"save_minutes={save_minutes!r}, sheet_minutes={sheet_minutes!r}: use numbers of at least 0")
     if model.classes and images.labels is None:
         raise ValueError(f"classes={model.classes!r}: {images.name} has no labels; use classes=0")
+    AcceleratorState._reset_state()  # or a second training in one process could not change the precision
     accelerator = Accelerator(
+        cpu=not torch.accelerator.is_available(),  # asked for, it also shares work between processes
         mixed_precision="bf16" if training.bf16 else "no",
         gradient_accumulation_steps=training.accumulate,
         dataloader_config=DataLoaderConfiguration(split_batches=True),
@@ -215,7 +217,7 @@ def _train_factor(
 ) -> None:
     # Build. Between processes only dropout differs.
     device, main = accelerator.device, accelerator.is_main_process
-    history = _History(folder / f"factor-{k}", accelerator)
+    history = History(folder / f"factor-{k}", accelerator)
     state_path = history.folder / STATE
     factor = model.to(device).factors[k]
     shuffled = Shuffled(images, seed=training.seed, flip=training.flip, random_crop=training.random_crop)
@@ -223,7 +225,7 @@ def _train_factor(
         x, labels = _collate([shuffled[position] for position in range(INITIAL_IMAGES)])
         factor.initialize(*model.links(x.to(device))[k], labels.to(device))
     averaged = AveragedModel(factor, multi_avg_fn=_warming_average(training.average))
-    model.factors[k] = averaged.module  # the model that is sampled and saved has the averaged weights
+    model.factors[k] = cast(Factor, averaged.module)  # the model that is sampled and saved has the averaged weights
     optimizer = torch.optim.Adam(factor.parameters(), training.learning_rate)
     torch.manual_seed(((training.seed << 8) + k << 16) + accelerator.process_index)
     state = TrainingState(factor, averaged, optimizer, _random_states(accelerator))
@@ -231,6 +233,8 @@ def _train_factor(
     # Restore.
     if state_path.exists():
         state.restore(state_path)
+        if main:
+            publish(model, k, folder)  # or a run that was killed between state and model would never write the latter
     if len(state.random) != accelerator.num_processes:
         raise ValueError(f"the run in {str(folder)!r} has {len(state.random)} processes: resume it with as many")
     history.begin(state.step)
@@ -241,10 +245,10 @@ def _train_factor(
     _set_random_state(state.random[accelerator.process_index], device)
 
     # Loop, and save.
-    log_due, save_due, sheet_due = _Due(LOG_MINUTES), _Due(save_minutes), _Due(sheet_minutes or math.inf)
+    log_due, save_due, sheet_due = Due(LOG_MINUTES), Due(save_minutes), Due(sheet_minutes or math.inf)
     used = budget.used(state.step, state.seconds)
     with progress_bar(visible=progress and main, fields="{task.fields[note]}") as bar:
-        task = bar.add_task(f"factor {k}", total=budget.total, completed=used, note="")
+        task = bar.add_task(f"factor {k}", total=budget.total, note="")
         while used < budget.total:
             started = time.perf_counter()
             optimizer.param_groups[0]["lr"] = training.learning_rate * training.decay**state.step
@@ -330,7 +334,8 @@ def _warming_average(decay: float) -> Callable[[Any, Any, Any], None]:
     @torch.no_grad()
     def update(averaged: list[Tensor], current: list[Tensor], steps: Tensor) -> None:
         n = int(steps)
-        torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + n) / (10 + n)))
+        for mean, tensor in zip(averaged, current, strict=True):
+            mean.lerp_(tensor, 1 - min(decay, (1 + n) / (10 + n)))
 
     return update
 
@@ -339,21 +344,21 @@ def _mean(value: float, accelerator: Accelerator) -> float:
     """Over all processes."""
     if accelerator.num_processes == 1:
         return value
-    return float(accelerator.reduce(torch.tensor(value, device=accelerator.device), "mean"))
+    return cast(Tensor, accelerator.reduce(torch.tensor(value, device=accelerator.device), "mean")).item()
 
 
 def _random_states(accelerator: Accelerator) -> Tensor:
     """The states of the generators that draw dropout, (processes, bytes)."""
     cuda = accelerator.device.type == "cuda"
     state = torch.cuda.get_rng_state(accelerator.device) if cuda else torch.get_rng_state()
-    return accelerator.gather(state.to(accelerator.device)[None]).cpu()
+    return cast(Tensor, accelerator.gather(state.to(accelerator.device)[None])).cpu()
 
 
 def _set_random_state(state: Tensor, device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.set_rng_state(state, device)
     else:
-        torch.set_rng_state(state)
+        torch.set_rng_state(state.clone())  # which reads the whole storage, whatever part of it the tensor is
 
 
 def _write_sheet(model: ImageModel, k: int, held_out: Images, path: Path) -> None:
@@ -370,51 +375,3 @@ def _write_sheet(model: ImageModel, k: int, held_out: Images, path: Path) -> Non
     picture = io.BytesIO()
     sheet(strips).save(picture, "PNG")
     write_atomically(path, picture.getvalue())
-
-
-class _Due:
-    """True when a number of minutes of training has passed since it was last true, and at the end."""
-
-    def __init__(self, minutes: float) -> None:
-        self.period, self.waited = 60 * minutes, 0.0
-
-    def __call__(self, seconds: float, done: bool) -> bool:
-        self.waited += seconds
-        due = self.waited >= self.period or done
-        if due:
-            self.waited = 0.0
-        return due
-
-
-class _History:
-    """The figures of one factor over time, for the report and for the trackers of Accelerate."""
-
-    def __init__(self, folder: Path, accelerator: Accelerator) -> None:
-        self.folder, self.accelerator = folder, accelerator
-        self.bits, self.seconds, self.steps, self.note = 0.0, 0.0, 0, ""
-
-    def begin(self, step: int) -> None:
-        """Forget what an interrupted run wrote after the step from which this one goes on."""
-        if self.accelerator.is_main_process:
-            path = self.folder / HISTORY
-            lines = path.read_text().splitlines() if path.exists() else []
-            kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
-            write_atomically(path, "".join(f"{line}\n" for line in kept).encode())
-        self.accelerator.init_trackers(self.folder.name, init_kwargs={"tensorboard": {"purge_step": step + 1}})
-
-    def add(self, bits: float, seconds: float) -> None:
-        self.bits, self.seconds, self.steps = self.bits + bits, self.seconds + seconds, self.steps + 1
-
-    def write(self, step: int, seconds: float, batch_size: int) -> None:
-        """One line: means since the line before."""
-        figures = {"bits_per_dim": self.bits / self.steps, "images_per_second": batch_size * self.steps / self.seconds}
-        self.note = f"{figures['bits_per_dim']:.3f} bits/dim {figures['images_per_second']:.1f} images/s"
-        if self.accelerator.is_main_process:
-            with (self.folder / HISTORY).open("a") as file:
-                file.write(json.dumps({"step": step, "seconds": seconds, **figures}) + "\n")
-        self.accelerator.log(figures, step)
-        self.bits, self.seconds, self.steps = 0.0, 0.0, 0
-
-    def end(self) -> None:
-        for tracker in self.accelerator.trackers:
-            tracker.finish()

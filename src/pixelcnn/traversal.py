@@ -1,8 +1,8 @@
 """The one loop that visits the pixels of an image in a causal order.
 
-With pixel (i, j) at time `j + lag * i`, the pixels of one time depend only on those of earlier times, so they are visited
-together: for a plain network that is an anti-diagonal, W + lag * (H - 1) groups instead of H * W pixels. A `source` says
-what a group is filled with.
+With pixel (i, j) at time `j + lag * i`, the pixels of one time depend only on those of earlier times, so they are
+visited together: for a plain network that is an anti-diagonal, W + lag * (H - 1) groups instead of H * W pixels. A
+`source` says what a group is filled with.
 
 This is the naive traversal: a full forward pass for every group, exact by construction.
 """

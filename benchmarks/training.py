@@ -1,0 +1,114 @@
+"""How fast a training step is, as a share of the rate at which this machine multiplies matrices.
+
+    python benchmarks/training.py [--json FILE] [--compile] [--quick]
+
+For every configuration: images a second, and the multiplications of the convolutions (three times those of the forward
+pass) in that time over the rate of one large matrix product of the same precision, both medians of repeats that take
+turns in one process. What is left out of the count (activations, dropout, likelihood, weight norm, Adam) is what the
+share falls short of one for, besides the convolutions' own efficiency.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from pixelcnn.likelihoods import LogisticMixture
+from pixelcnn.models import Factor
+from pixelcnn.network import CausalNetwork
+
+# Name, and the arguments of the network and the batch size. The first two are known from other implementations.
+CONFIGURATIONS = [
+    ("PixelCNN++ 2 blocks, 40 filters", {"blocks": 2, "filters": 40, "scales": 3}, 16),
+    ("PixelCNN++ 3 blocks, 64 filters", {"blocks": 3, "filters": 64, "scales": 3}, 8),
+    ("plain 3 blocks, 32 filters", {"blocks": 3, "filters": 32, "scales": 1}, 16),
+    ("plain 3 blocks, 64 filters", {"blocks": 3, "filters": 64, "scales": 1}, 16),
+    ("plain 3 blocks, 100 filters", {"blocks": 3, "filters": 100, "scales": 1}, 16),
+]
+SIZE = 32
+
+
+def seconds(run: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def matrix_product(dtype: torch.dtype) -> tuple[Callable[[], object], int]:
+    """A large product, and its multiplications."""
+    a, b = torch.randn(4096, 1024, dtype=dtype), torch.randn(1024, 1024, dtype=dtype)
+    return lambda: a @ b, a.shape[0] * a.shape[1] * b.shape[1]
+
+
+def training_step(arguments: dict[str, int], batch: int, *, bf16: bool, compiled: bool) -> tuple[Callable[[], None], int]:
+    """A whole optimiser step on random images, and the multiplications of its convolutions."""
+    torch.manual_seed(0)
+    likelihood = LogisticMixture(3, 256, 10)
+    factor = Factor(likelihood, CausalNetwork(3, 256, likelihood.num_params, dropout=0.5, **arguments))
+    x = torch.randint(0, 256, (batch, 3, SIZE, SIZE), dtype=torch.uint8)
+    factor.initialize(x)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        factor(x)
+    optimizer = torch.optim.Adam(factor.parameters(), 1e-3)
+    if compiled:
+        factor.compile()
+
+    def step() -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            loss = -factor(x).mean() / x[0].numel()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step, 3 * counter.get_total_flops() // 2
+
+
+def measure(name: str, arguments: dict[str, int], batch: int, *, bf16: bool, compiled: bool, repeats: int) -> dict[str, object]:
+    step, multiplications = training_step(arguments, batch, bf16=bf16, compiled=compiled)
+    product, product_multiplications = matrix_product(torch.bfloat16 if bf16 else torch.float32)
+    first = seconds(step)
+    seconds(step), seconds(product)
+    steps, products = [], []
+    for _ in range(repeats):
+        products += [seconds(product) for _ in range(5)]
+        steps.append(seconds(step))
+    rate = multiplications / statistics.median(steps)
+    peak = product_multiplications / statistics.median(products)
+    return {
+        "configuration": name, "batch": batch, "precision": "bf16" if bf16 else "float32",
+        "mode": "compiled" if compiled else "eager", "first_step_seconds": round(first, 1),
+        "images_per_second": round(batch / statistics.median(steps), 1),
+        "multiplications_per_second": rate, "matrix_product_per_second": peak, "share": round(rate / peak, 3),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", help="also write the figures to this file")
+    parser.add_argument("--compile", action="store_true", help="measure torch.compile too (minutes of compiling each)")
+    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--only", default="", help="configurations whose name holds this text")
+    options = parser.parse_args()
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()}", file=sys.stderr)
+    rows = []
+    for name, arguments, batch in CONFIGURATIONS:
+        for compiled in (False, True) if options.compile else (False,):
+            for bf16 in (False, True):
+                if options.only in name:
+                    row = measure(name, arguments, batch, bf16=bf16, compiled=compiled, repeats=options.repeats)
+                    rows.append(row)
+                    print(f"{name:34}{row['precision']:>8}{row['mode']:>9}{row['images_per_second']:>7} images/s"
+                          f"{row['share']:7.0%} of {row['matrix_product_per_second'] / 1e9:.0f} G multiplications/s", flush=True)
+    if options.json:
+        with open(options.json, "w") as file:
+            json.dump({"torch": torch.__version__, "threads": torch.get_num_threads(), "rows": rows}, file, indent=2)
+
+
+if __name__ == "__main__":
+    main()

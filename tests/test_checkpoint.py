@@ -1,0 +1,135 @@
+"""A model in a folder: the same bits back, and one clear error for everything that can be wrong with it."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import pixelcnn
+from pixelcnn.auxiliary import Downsample, QuantizedGrayscale
+from pixelcnn.checkpoint import load, save, write_atomically
+from pixelcnn.models import ImageModel, PyramidPixelCNN
+
+
+@pytest.fixture
+def model() -> ImageModel:
+    chain = [Downsample(2), QuantizedGrayscale(3)]
+    return ImageModel(auxiliaries=chain, filters=(4, 5, 6), blocks=(1, 2, 1), scales=(1, 1, 2), classes=2).eval()
+
+
+@pytest.fixture
+def folder(model: ImageModel, tmp_path: Path) -> Path:
+    save(model, tmp_path / "model")
+    return tmp_path / "model"
+
+
+def edit(folder: Path, **changes: object) -> None:
+    path = folder / "config.json"
+    config = json.loads(path.read_text()) | changes
+    path.write_text(json.dumps({name: value for name, value in config.items() if value is not None}))
+
+
+def test_same_bits_back(model: ImageModel, folder: Path) -> None:
+    x, labels = torch.randint(0, 256, (3, 3, 5, 7)), torch.tensor([0, 1, 1])
+    loaded = load(folder)
+    assert loaded.config == model.config
+    assert torch.equal(loaded.log_prob(x, labels), model.log_prob(x, labels))
+    assert not loaded.training
+
+
+def test_hugging_face_layout(model: ImageModel, tmp_path: Path) -> None:
+    """`save_pretrained` and `from_pretrained` write and read the same folder as `save` and `load`."""
+    model.save_pretrained(tmp_path / "hub")
+    assert {path.name for path in (tmp_path / "hub").iterdir()} == {"config.json", "model.safetensors", "README.md"}
+    for loaded in (ImageModel.from_pretrained(tmp_path / "hub"), pixelcnn.load(tmp_path / "hub")):
+        assert loaded.config == model.config
+        assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), model.parameters(), strict=True))
+
+
+def test_a_subclass_only_chooses_arguments(tmp_path: Path) -> None:
+    save(PyramidPixelCNN(2, filters=4, blocks=1, embedding_blocks=1), tmp_path)
+    assert load(tmp_path).config == PyramidPixelCNN(2, filters=4, blocks=1, embedding_blocks=1).config
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"filtres": 3}, "unknown field 'filtres', did you mean 'filters'"),
+        ({"zzz": 3}, "unknown field 'zzz'; the fields are"),
+        ({"filters": "many"}, "filters='many'"),
+        ({"filters": [4, 5]}, "one for each of the 3"),
+        ({"blocks": 0}, "blocks=0"),
+        ({"levels": 1}, "levels=1"),
+        ({"channels": 2}, "channels=2"),
+        ({"dropout": 1.5}, "dropout=1.5"),
+        ({"dropout": "x"}, "dropout='x'"),
+        ({"classes": -1}, "classes=-1"),
+        ({"auxiliaries": [{"name": "Shrink"}]}, 'auxiliaries=.*Shrink'),
+        ({"auxiliaries": [{"name": "Downsample", "by": 2}]}, "'by'"),
+        ({"auxiliaries": 3}, "auxiliaries"),
+        ({"filters": [4, 5, 7]}, "another configuration"),
+        ({"classes": 3}, "another configuration"),
+    ],
+)
+def test_wrong_config(folder: Path, changes: dict[str, object], message: str) -> None:
+    edit(folder, **changes)
+    with pytest.raises(ValueError, match=message) as error:
+        load(folder)
+    assert str(folder) in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"filters": NaN}'])
+def test_config_that_is_none(folder: Path, text: str) -> None:
+    (folder / "config.json").write_text(text)
+    with pytest.raises(ValueError, match=r"config\.json"):
+        load(folder)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.999])
+def test_truncated_weights(folder: Path, share: float) -> None:
+    path = folder / "model.safetensors"
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(ValueError, match=r"model\.safetensors is damaged"):
+        load(folder)
+
+
+@pytest.mark.parametrize("place", [0.5, 0.75, 1.0])
+def test_altered_weights(folder: Path, place: float) -> None:
+    """A single flipped bit in the weights is found by the checksum in the file."""
+    path = folder / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[int(place * (len(content) - 1))] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="damaged"):
+        load(folder)
+
+
+def test_weights_of_another_model(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    weights.pop("factors.0.network.last.bias")
+    save_file(weights, folder / "model.safetensors")
+    with pytest.raises(ValueError, match="factors.0.network.last.bias is none"):
+        load(folder)
+
+
+def test_missing_models(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no config.json"):
+        load(tmp_path)
+    with pytest.raises(ValueError, match="no model 'celestial'"):
+        load("celestial")
+    (tmp_path / "config.json").write_text('{"filters": 4, "blocks": 1, "scales": 1}')
+    with pytest.raises(ValueError, match=r"model\.safetensors is missing"):
+        load(tmp_path)
+
+
+def test_a_failed_write_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    write_atomically(path, b"old")
+    monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(OSError, match="No space left"):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]

@@ -1,0 +1,533 @@
+"""Images: every source and every bad input on real files, and the laws of the training order."""
+
+import io
+import re
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from pixelcnn.data import Images, Shuffled, load_images
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+PHOTOS = Path(__file__).parents[1] / "src" / "pixelcnn" / "photos"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory):
+    """What `datasets` makes of parquet files goes where pytest cleans up."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
+        yield
+
+
+def noise(H: int, W: int, C: int = 3, seed: int = 0) -> np.ndarray:
+    pixels = np.random.default_rng((seed, H, W)).integers(0, 256, (H, W, C), dtype=np.uint8)
+    return pixels[..., 0] if C == 1 else pixels
+
+
+def tensor(pixels: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.atleast_3d(pixels)).permute(2, 0, 1)
+
+
+def save(path: Path, pixels: np.ndarray, **options) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, **options)
+    return path
+
+
+def encoded(pixels: np.ndarray, format: str = "png") -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, format)
+    return file.getvalue()
+
+
+def save_parquet(path: Path, images: list[np.ndarray], column: str = "image", **columns) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    records = [{"bytes": encoded(pixels), "path": f"{path.stem}-{i}.png"} for i, pixels in enumerate(images)]
+    pq.write_table(pa.table({column: records, **columns}), path)
+    return path
+
+
+def fill(folder: Path, count: int, side: int = 8) -> list[Tensor]:
+    """A folder of PNG files, and what they hold in the order of their names."""
+    images = [noise(side, side, seed=i) for i in range(count)]
+    for i, pixels in enumerate(images):
+        save(folder / f"{i:03d}.png", pixels)
+    return [tensor(pixels) for pixels in images]
+
+
+def every(images: Images) -> list[Tensor]:
+    return [images[index] for index in range(len(images))]
+
+
+def same(images: Images, expected: list[Tensor]) -> bool:
+    return torch.equal(images.batch(range(len(images))), torch.stack(expected))
+
+
+# The steps from a file to a tensor
+
+
+@given(
+    H=st.integers(1, 40),
+    W=st.integers(1, 40),
+    C=st.sampled_from([1, 3]),
+    suffix=st.sampled_from(["png", "webp"]),
+)
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_lossless_files_of_any_size_come_back_bit_for_bit(tmp_path, H, W, C, suffix):
+    pixels = noise(H, W, C)
+    folder = tmp_path / f"{H}-{W}-{C}-{suffix}"
+    options = {"lossless": True} if suffix == "webp" else {}
+    save(folder / f"image.{suffix}", pixels, **options)
+    images = load_images(folder, "all", channels=C)
+    assert (images.size, images.channels, len(images)) == ((H, W), C, 1)
+    assert images[0].dtype == torch.uint8
+    assert torch.equal(images[0], tensor(pixels))
+
+
+@given(data=st.data(), H=st.integers(3, 30), W=st.integers(3, 30))
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_crop_takes_off_exactly_its_borders(tmp_path, data, H, W):
+    left, top = data.draw(st.integers(0, W - 1)), data.draw(st.integers(0, H - 1))
+    right, bottom = data.draw(st.integers(0, W - 1 - left)), data.draw(st.integers(0, H - 1 - top))
+    pixels = noise(H, W)
+    save(tmp_path / f"{H}-{W}" / "image.png", pixels)
+    images = load_images(tmp_path / f"{H}-{W}", "all", crop=(left, right, top, bottom))
+    assert images.size == (H - top - bottom, W - left - right)
+    assert torch.equal(images[0], tensor(pixels[top : H - bottom, left : W - right]))
+
+
+@given(size=st.integers(1, 12), factor=st.integers(1, 4), wider=st.integers(0, 9), taller=st.booleans())
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_size_averages_the_areas_of_the_centre_square(tmp_path, size, factor, wider, taller):
+    side = size * factor
+    H, W = (side + wider, side) if taller else (side, side + wider)
+    pixels = noise(H, W)
+    folder = tmp_path / f"{H}-{W}"
+    save(folder / "image.png", pixels)
+    images = load_images(folder, "all", size=size)
+    top, left = (H - side) // 2, (W - side) // 2
+    square = pixels[top : top + side, left : left + side].astype(np.float64)
+    means = square.reshape(size, factor, size, factor, 3).mean((1, 3))
+    assert images.size == (size, size)
+    # Pillow rounds after the rows and again after the columns.
+    assert np.abs(images[0].permute(1, 2, 0).numpy() - means).max() <= 1
+
+
+def test_colour_grey_palette_and_alpha_are_converted(tmp_path):
+    grey, colour = noise(6, 5, 1), noise(6, 5)
+    opacity = np.linspace(0, 255, 30, dtype=np.uint8).reshape(6, 5, 1)
+    save(tmp_path / "a.png", grey)
+    save(tmp_path / "b.png", np.concatenate([colour, opacity], 2))
+    palette = Image.fromarray(colour).quantize(8)
+    palette.save(tmp_path / "c.png", transparency=bytes([0, 128, 255]))
+    images = load_images(tmp_path, "all")
+    assert torch.equal(images[0], tensor(grey).expand(3, -1, -1))
+    assert torch.equal(images[1], tensor(colour))
+    assert torch.equal(images[2], tensor(np.array(palette.convert("RGB"))))
+    luma = (colour * np.array([0.299, 0.587, 0.114])).sum(2)
+    assert np.abs(load_images(tmp_path, "all", channels=1)[1][0].numpy() - luma).max() < 0.51
+
+
+def test_a_picture_from_a_camera_on_its_side_is_turned_upright(tmp_path):
+    pixels = noise(6, 4)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees, clockwise
+    save(tmp_path / "a.png", pixels, exif=exif)
+    assert torch.equal(load_images(tmp_path, "all")[0], tensor(np.rot90(pixels, -1).copy()))
+
+
+def test_jpeg_is_decoded_as_pillow_does(tmp_path):
+    path = save(tmp_path / "a.jpg", noise(16, 24))
+    with Image.open(path) as image:
+        expected = tensor(np.array(image))
+    assert torch.equal(load_images(tmp_path, "all")[0], expected)
+
+
+# Sources and splits
+
+
+def test_folders_are_read_at_any_depth_in_the_order_of_names_without_hidden_files(tmp_path):
+    for i, name in enumerate(["b/2.png", "a/z/9.png", "a/b.png", "c.png"]):
+        save(tmp_path / name, noise(4, 4, seed=i))
+    (tmp_path / ".hidden").mkdir()
+    (tmp_path / ".hidden" / "notes.txt").write_text("no image")
+    (tmp_path / ".DS_Store").write_bytes(b"no image")
+    expected = [tensor(noise(4, 4, seed=i)) for i in (2, 1, 0, 3)]
+    images = load_images(str(tmp_path), "all")
+    assert same(images, expected)
+    assert (images.name, images.skipped, images.labels) == (str(tmp_path), 0, None)
+    assert torch.equal(images.batch([3, 0]), torch.stack([expected[3], expected[0]]))
+    assert torch.equal(images[-1], expected[-1])
+    with pytest.raises(IndexError):
+        images[4]
+
+
+def test_sub_folders_train_and_test_are_the_splits(tmp_path):
+    train, test = fill(tmp_path / "train", 3), fill(tmp_path / "test" / "deeper", 2)
+    save(tmp_path / "stray.png", noise(3, 3))
+    assert same(load_images(tmp_path), train)
+    assert same(load_images(tmp_path, "test"), test)
+    assert same(load_images(tmp_path, "all"), train + test)
+
+
+@pytest.mark.parametrize(("count", "tests"), [(2, 1), (19, 1), (100, 5)])
+def test_a_source_without_test_part_holds_out_five_percent_always_the_same(tmp_path, count, tests):
+    everything = fill(tmp_path, count, side=2)
+    train, test = load_images(tmp_path), load_images(tmp_path, "test")
+    assert (len(train), len(test)) == (count - tests, tests)
+    parts = {x.numpy().tobytes() for split in (train, test) for x in every(split)}
+    assert parts == {x.numpy().tobytes() for x in everything}
+    assert same(load_images(tmp_path, "test"), every(test))
+    assert same(load_images(tmp_path, "all"), everything)
+
+
+def test_parquet_folder_with_shards_labels_and_unequal_columns(tmp_path):
+    images = [noise(4, 4, seed=i) for i in range(6)]
+    save_parquet(tmp_path / "data" / "train-00000.parquet", images[:2], label=[3, 1], id=["x", "y"])
+    save_parquet(tmp_path / "data" / "train-00001.parquet", images[2:4], label=[2, 0], id=["x", "y"])
+    save_parquet(tmp_path / "data" / "test-00000.parquet", images[4:], label=[7, 8])
+    expected = [tensor(pixels) for pixels in images]
+    train, test, both = (load_images(tmp_path, split) for split in ("train", "test", "all"))
+    assert same(train, expected[:4])
+    assert train.labels == [3, 1, 2, 0]
+    assert same(test, expected[4:])
+    assert test.labels == [7, 8]
+    assert same(both, expected)
+    assert both.labels == [3, 1, 2, 0, 7, 8]
+
+
+def test_a_parquet_file_alone_is_split_and_keeps_labels_with_images(tmp_path):
+    images = [noise(4, 4, seed=i) for i in range(40)]
+    path = save_parquet(tmp_path / "[odd] *name*.parquet", images, column="img", label=list(range(40)))
+    train, test = load_images(path), load_images(path, "test")
+    assert (len(train), len(test)) == (38, 2)
+    for split in (train, test):
+        assert split.labels is not None
+        assert same(split, [tensor(images[label]) for label in split.labels])
+
+
+def test_labels_that_are_no_whole_numbers_are_none(tmp_path):
+    save_parquet(tmp_path / "train.parquet", [noise(4, 4)] * 2, label=["cat", "dog"])
+    assert load_images(tmp_path, "all").labels is None
+
+
+def test_a_part_that_only_tests(tmp_path):
+    save_parquet(tmp_path / "test.parquet", [noise(4, 4)])
+    assert len(load_images(tmp_path, "test")) == 1
+    with pytest.raises(ValueError, match="only a test part, use 'test' or 'all'"):
+        load_images(tmp_path)
+
+
+# Bad input
+
+
+def refuse(source: Path | str, first: str, *more: str, split: str = "all", **options) -> None:
+    """Loading fails with a ValueError of one line that says all this."""
+    with pytest.raises(ValueError, match=re.escape(first)) as refusal:
+        load_images(source, split, **options)
+    message = str(refusal.value)
+    assert "\n" not in message
+    for part in more:
+        assert part in message
+
+
+def flip_byte(content: bytes, place: int) -> bytes:
+    return content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :]
+
+
+BROKEN = {
+    "text.png": b"this is a text",
+    "empty.png": b"",
+    "truncated.png": encoded(noise(32, 32))[:-400],
+    "header-only.png": encoded(noise(32, 32))[:40],
+    "altered.png": flip_byte(encoded(noise(32, 32)), 100),
+    "truncated.jpg": encoded(noise(64, 64), "jpeg")[:-700],
+    "truncated.webp": encoded(noise(32, 32), "webp")[:-100],
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_files_are_named_or_skipped_and_counted(tmp_path, name):
+    good = fill(tmp_path, 3)
+    (tmp_path / name).write_bytes(BROKEN[name])
+    refuse(tmp_path, str(tmp_path / name), "cannot be read", "remove it or use --skip-broken")
+    images = load_images(tmp_path, "all", skip_broken=True)
+    assert images.skipped == 1
+    assert same(images, good)
+
+
+def test_skipping_keeps_labels_with_their_images(tmp_path):
+    records = [{"bytes": encoded(noise(4, 4, seed=i)), "path": f"{i}.png"} for i in range(5)]
+    records[1]["bytes"] = b"no image"
+    records[3]["bytes"] = b""
+    pq.write_table(pa.table({"image": records, "label": [10, 11, 12, 13, 14]}), tmp_path / "train.parquet")
+    refuse(tmp_path, "'1.png'")
+    images = load_images(tmp_path, "all", skip_broken=True)
+    assert images.labels == [10, 12, 14]
+    assert images.skipped == 2
+    assert same(images, [tensor(noise(4, 4, seed=i)) for i in (0, 2, 4)])
+
+
+def test_nothing_but_broken_files(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"no image")
+    refuse(tmp_path, "none of 1 files", skip_broken=True)
+
+
+def test_an_image_without_a_name_is_named_by_its_number(tmp_path):
+    contents = [encoded(noise(4, 4)), b"no image"]
+    pq.write_table(pa.table({"image": [{"bytes": content} for content in contents]}), tmp_path / "a.parquet")
+    refuse(tmp_path / "a.parquet", "image number 1 cannot be read (no image)")
+
+
+def test_missing_and_empty_folders(tmp_path):
+    refuse(tmp_path / "nowhere", str(tmp_path / "nowhere"), "no such file or folder")
+    refuse("./nowhere", "'./nowhere'", "no such file or folder")
+    (tmp_path / "empty" / "sub").mkdir(parents=True)
+    refuse(tmp_path / "empty", "empty folder")
+
+
+def test_a_file_that_is_no_parquet(tmp_path):
+    refuse(save(tmp_path / "a.png", noise(4, 4)), "use the folder that holds the images")
+    (tmp_path / "bad.parquet").write_bytes(b"PAR1 nothing more")
+    refuse(tmp_path / "bad.parquet", "bad.parquet", "cannot be read as parquet")
+    whole = save_parquet(tmp_path / "whole.parquet", [noise(4, 4)] * 3).read_bytes()
+    (tmp_path / "cut.parquet").write_bytes(whole[: len(whole) // 2])
+    refuse(tmp_path / "cut.parquet", "cut.parquet", "cannot be read as parquet")
+
+
+def test_a_parquet_file_without_images(tmp_path):
+    pq.write_table(pa.table({"picture": [1], "text": ["a"]}), tmp_path / "none.parquet")
+    refuse(tmp_path / "none.parquet", "['picture', 'text']", "rename one of them to 'image'")
+    pq.write_table(pa.table({"image": [1, 2]}), tmp_path / "numbers.parquet")
+    refuse(tmp_path / "numbers.parquet", "'image' holds no images")
+
+
+def test_mixed_sizes_name_two_files_and_the_remedy(tmp_path):
+    save(tmp_path / "a.png", noise(8, 10))
+    save(tmp_path / "b.png", noise(8, 10))
+    save(tmp_path / "c.png", noise(9, 8))
+    refuse(tmp_path, "a.png' gives 10x8", "c.png' 8x9", "--size")
+    assert load_images(tmp_path, "all", size=8).size == (8, 8)
+
+
+def test_images_too_small_for_the_crop_or_the_size(tmp_path):
+    path = save(tmp_path / "a.png", noise(20, 30))
+    refuse(tmp_path, str(path), "30x20", "--crop 15 15 0 0", crop=(15, 15, 0, 0))
+    refuse(tmp_path, str(path), "30x20", "--crop 0 0 30 0", crop=(0, 0, 30, 0))
+    refuse(tmp_path, str(path), "30x20", "--size 21: use 20 or less", size=21)
+    refuse(tmp_path, "10x20", "use 10 or less", crop=(20, 0, 0, 0), size=12)
+
+
+def test_sixteen_bit_and_float_images_are_refused_and_not_skipped(tmp_path):
+    save(tmp_path / "deep" / "a.png", np.full((4, 4), 40000, np.uint16))
+    refuse(tmp_path / "deep", "a.png", "I;16", "8-bit", skip_broken=True)
+    save(tmp_path / "float" / "a.tiff", np.full((4, 4), 0.5, np.float32))
+    refuse(tmp_path / "float", "a.tiff", "mode F", "8-bit")
+
+
+def test_arguments_out_of_range(tmp_path):
+    fill(tmp_path, 1)
+    refuse(tmp_path, "split='validation'", split="validation")
+    refuse(tmp_path, "only image cannot be split", split="train")
+    refuse(tmp_path, "size=0", "--size", size=0)
+    refuse(tmp_path, "size=-3", "--size", size=-3)
+    refuse(tmp_path, "crop=(-1, 0, 0, 0)", "--crop", crop=(-1, 0, 0, 0))
+    refuse(tmp_path, "channels=4", channels=4)
+
+
+@pytest.mark.parametrize(("source", "nearest"), [("photo", "photos"), ("cifar", "cifar10"), ("celebA", "celeba")])
+def test_an_unknown_name_suggests_the_nearest(source, nearest):
+    refuse(source, repr(source), f"did you mean {nearest!r}?")
+
+
+def test_an_unknown_name_like_no_other_lists_the_sources():
+    refuse("zzz", "photos", "cifar10", "celeba")
+
+
+@pytest.mark.parametrize(
+    ("source", "remedy"),
+    [
+        ("cifar10", "hf download uoft-cs/cifar10"),
+        ("celeba", "--crop 25 25 50 40"),
+        ("owner/name", "'owner/name'"),
+    ],
+)
+def test_without_a_network_the_hub_fails_at_once_and_says_what_to_do(monkeypatch, source, remedy):
+    import socket
+
+    def unreachable(*args, **kwargs):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unreachable)
+    start = time.monotonic()
+    refuse(source, remedy, "Hugging Face hub", "network")
+    assert time.monotonic() - start < 5
+
+
+def test_the_hub_is_read_part_by_part_with_the_crop_of_the_paper(monkeypatch):
+    import datasets
+    from huggingface_hub import HfApi
+
+    faces = [Image.fromarray(noise(218, 178, seed=i)) for i in range(20)]
+    hub = {"train": datasets.Dataset.from_dict({"image": faces})}
+    monkeypatch.setattr(HfApi, "dataset_info", lambda *args, **kwargs: None)
+    monkeypatch.setattr(datasets, "load_dataset", lambda hub_id: hub if hub_id == "nielsr/CelebA-faces" else None)
+    train, test = load_images("celeba"), load_images("celeba", "test")
+    assert (len(train), len(test), train.size) == (19, 1, (128, 128))
+    expected = {noise(218, 178, seed=i)[50:-40, 25:-25].tobytes() for i in range(20)}
+    assert {x.permute(1, 2, 0).numpy().tobytes() for split in (train, test) for x in every(split)} == expected
+    assert load_images("celeba", size=64, crop=(0, 0, 0, 0)).size == (64, 64)
+
+
+def test_the_check_shows_progress_only_where_it_takes_long(tmp_path, capsys, monkeypatch):
+    fill(tmp_path, 3)
+    load_images(tmp_path, "all", progress=True)
+    assert capsys.readouterr() == ("", "")
+    moments = iter(range(0, 100, 10))
+    monkeypatch.setattr("pixelcnn.data.time.monotonic", lambda: next(moments))
+    load_images(tmp_path, "all", progress=True)
+    assert capsys.readouterr().out == ""
+
+
+# The order of training
+
+
+@pytest.fixture(scope="module")
+def eleven(tmp_path_factory) -> Images:
+    folder = tmp_path_factory.mktemp("eleven")
+    images = [noise(6, 9, seed=i) for i in range(11)]
+    return load_images(save_parquet(folder / "train.parquet", images, label=list(range(11))), "all")
+
+
+@given(seed=st.integers(0, 2**63), epoch=st.integers(0, 10**9))
+@settings(max_examples=20, deadline=None)
+def test_every_epoch_is_a_permutation(eleven, seed, epoch):
+    shuffled = Shuffled(eleven, seed=seed, flip=False, random_crop=None)
+    visited = [shuffled[epoch * 11 + place] for place in range(11)]
+    assert sorted(label for _, label in visited) == list(range(11))
+    for x, label in visited:
+        assert torch.equal(x, eleven[label])
+
+
+def test_epochs_and_seeds_have_orders_of_their_own(eleven):
+    def order(seed: int, epoch: int) -> tuple[int, ...]:
+        shuffled = Shuffled(eleven, seed=seed, flip=False, random_crop=None)
+        return tuple(shuffled[epoch * 11 + place][1] for place in range(11))
+
+    assert len({order(seed, epoch) for seed in range(5) for epoch in range(5)}) == 25
+
+
+@given(positions=st.lists(st.integers(0, 500), min_size=1, max_size=8), seed=st.integers(0, 99))
+@settings(max_examples=20, deadline=None)
+def test_an_element_depends_only_on_seed_and_position(eleven, positions, seed):
+    shuffled = Shuffled(eleven, seed=seed, flip=True, random_crop=4)
+    for position in positions:
+        alone = Shuffled(eleven, seed=seed, flip=True, random_crop=4)[position]
+        x, label = shuffled[position]
+        assert torch.equal(x, alone[0])
+        assert label == alone[1]
+
+
+def test_a_flip_mirrors_half_of_the_images(eleven):
+    shuffled = Shuffled(eleven, seed=0, flip=True, random_crop=None)
+    flips = 0
+    for position in range(440):
+        x, label = shuffled[position]
+        mirrored = torch.equal(x, eleven[label].flip(-1))
+        assert mirrored or torch.equal(x, eleven[label])
+        flips += mirrored
+    assert 180 < flips < 260  # four standard deviations either side
+
+
+def test_a_random_crop_is_a_window_of_the_image_and_every_window_occurs(eleven):
+    shuffled = Shuffled(eleven, seed=0, flip=False, random_crop=4)
+    windows = set()
+    for position in range(330):
+        x, label = shuffled[position]
+        assert x.shape == (3, 4, 4)
+        places = [(i, j) for i in range(3) for j in range(6) if torch.equal(x, eleven[label][:, i : i + 4, j : j + 4])]
+        assert len(places) == 1
+        windows.update(places)
+    assert len(windows) == 18
+
+
+def test_without_labels_the_label_is_minus_one(tmp_path):
+    fill(tmp_path, 2)
+    shuffled = Shuffled(load_images(tmp_path, "all"), seed=0, flip=False, random_crop=None)
+    assert [shuffled[position][1] for position in range(4)] == [-1] * 4
+
+
+def test_a_loader_with_worker_processes_gives_the_same_batches(eleven):
+    shuffled = Shuffled(eleven, seed=1, flip=True, random_crop=5)
+    positions = [list(range(start, start + 4)) for start in range(8, 20, 4)]
+    loader = DataLoader(shuffled, batch_sampler=positions, num_workers=2, multiprocessing_context="forkserver")
+    for batch, (x, labels) in zip(positions, loader, strict=True):
+        assert torch.equal(x, torch.stack([shuffled[position][0] for position in batch]))
+        assert labels.tolist() == [shuffled[position][1] for position in batch]
+
+
+def test_shuffling_refuses_what_it_cannot_do(eleven):
+    with pytest.raises(ValueError, match="seed=-1"):
+        Shuffled(eleven, seed=-1, flip=False, random_crop=None)
+    for random_crop in (0, 7):
+        with pytest.raises(ValueError, match=f"random_crop={random_crop}: use 1 to 6"):
+            Shuffled(eleven, seed=0, flip=False, random_crop=random_crop)
+
+
+# The shipped photographs, and real data where there is some
+
+
+def records(path: Path) -> list[dict]:
+    return pq.read_table(path).column("image").to_pylist()
+
+
+def test_photos_are_209_and_41_of_128x128_in_under_ten_megabytes():
+    train, test = load_images("photos"), load_images("photos", "test")
+    assert (len(train), len(test)) == (209, 41)
+    assert train.size == test.size == (128, 128)
+    names = [{record["path"] for record in records(PHOTOS / f"{part}.parquet")} for part in ("train", "test")]
+    assert [len(part) for part in names] == [209, 41]
+    assert not names[0] & names[1]
+    assert sum(path.stat().st_size for path in PHOTOS.iterdir()) < 10e6
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_photos_are_the_average_of_two_by_two_pixels_of_their_source(part):
+    source = SHARED / "cid22-256" / f"{part}.parquet"
+    if not source.exists():
+        pytest.skip(f"{source} is not here")
+    images = every(load_images("photos", part))
+    for x, record, original in zip(images, records(PHOTOS / source.name), records(source), strict=True):
+        assert record["path"] == original["path"]
+        pixels = tensor(np.array(Image.open(io.BytesIO(original["bytes"])).convert("RGB"))).to(torch.int64)
+        blocks = pixels.unfold(1, 2, 2).unfold(2, 2, 2)
+        assert torch.equal(x.to(torch.int64), (blocks.sum((-1, -2)) + 2) // 4)
+
+
+def test_real_faces_are_cropped_to_64x64_as_in_the_paper():
+    source = SHARED / "celeba-89x109"
+    if not source.exists():
+        pytest.skip(f"{source} is not here")
+    faces = load_images(source, "test", crop=(12, 13, 25, 20))
+    assert (len(faces), faces.size, faces.channels) == (500, (64, 64), 3)
+
+
+def test_real_lossless_images_have_labels_and_only_test():
+    source = SHARED / "cifar10-lossless"
+    if not source.exists():
+        pytest.skip(f"{source} is not here")
+    images = load_images(source, "test")
+    assert (len(images), images.size) == (2000, (32, 32))
+    assert images.labels is not None
+    assert set(images.labels) == set(range(10))

@@ -1,0 +1,279 @@
+"""Resuming is the same as not having stopped; two processes are the same as one; what is saved survives."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from pixelcnn.checkpoint import load, save
+from pixelcnn.data import Images, load_images
+from pixelcnn.models import ImageModel, PyramidPixelCNN
+from pixelcnn.training import Budget, Training, train
+
+ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="module")
+def folder_of_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Forty 8x8 pictures with something to learn: smooth gradients and a little noise."""
+    folder = tmp_path_factory.mktemp("images")
+    random = np.random.default_rng(0)
+    for i in range(40):
+        slope = random.uniform(-20, 20, (2, 3))
+        pixels = 128 + np.einsum("dc,dhw->hwc", slope, np.mgrid[-4:4, -4:4]) + random.normal(0, 4, (8, 8, 3))
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / f"{i:02d}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def images(folder_of_images: Path) -> Images:
+    return load_images(folder_of_images)
+
+
+def tiny_model(seed: int = 0, dropout: float = 0.5) -> ImageModel:
+    torch.manual_seed(seed)
+    return PyramidPixelCNN(1, filters=4, blocks=1, embedding_blocks=1, dropout=dropout)
+
+
+def assert_same(a: ImageModel, b: ImageModel) -> None:
+    for (name, x), (_, y) in zip(a.state_dict().items(), b.state_dict().items(), strict=True):
+        assert torch.equal(x, y), name
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "pixelcnn.cli", *map(str, arguments)]
+
+
+def test_resumed_is_uninterrupted(images: Images, tmp_path: Path) -> None:
+    """Weights, averages, moments, dropout, order and learning rate all go on where they stopped."""
+    whole = train(tiny_model(), images, tmp_path / "a", Training(batch_size=4), steps=9, sheet_minutes=0)
+    for steps in (1, 4, 9):
+        resumed = train(tiny_model(), images, tmp_path / "b", Training(batch_size=4), steps=steps, sheet_minutes=0,
+                        resume=steps > 1)
+    assert_same(whole, resumed)
+    assert_same(whole, load(tmp_path / "b"))
+    for k in (0, 1):
+        a, b = (load_file(tmp_path / run / f"factor-{k}" / "state.safetensors") for run in "ab")
+        assert a.keys() == b.keys()
+        assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_saving_changes_nothing(images: Images, tmp_path: Path) -> None:
+    """A run that saves after every step, and draws sheets, ends at the bits of one that saves at the end."""
+    often = train(tiny_model(), images, tmp_path / "a", Training(batch_size=4), steps=4, save_minutes=0)
+    once = train(tiny_model(), images, tmp_path / "b", Training(batch_size=4), steps=4, sheet_minutes=0)
+    assert_same(often, once)
+
+
+def test_a_model_lost_between_two_writes_is_written_again(images: Images, tmp_path: Path) -> None:
+    """Killed after the state of the last step and before the model: resuming finds nothing to do but that."""
+    done = train(tiny_model(), images, tmp_path / "run", Training(batch_size=4), steps=3, sheet_minutes=0)
+    save(tiny_model(seed=1), tmp_path / "run")
+    train(tiny_model(), images, tmp_path / "run", Training(batch_size=4), steps=3, sheet_minutes=0, resume=True)
+    assert_same(done, load(tmp_path / "run"))
+
+
+def test_dropout_and_order_matter(images: Images, tmp_path: Path) -> None:
+    """What exact resume restores does something: another seed gives other weights."""
+    a, b = (train(tiny_model(), images, tmp_path / str(seed), Training(batch_size=4, seed=seed), steps=2,
+                  sheet_minutes=0) for seed in (0, 1))
+    assert not torch.equal(a.factors[0].network.last.bias, b.factors[0].network.last.bias)
+
+
+def test_training_learns(images: Images, tmp_path: Path) -> None:
+    """The averaged model that is left behind scores its data better than a fresh one."""
+    x = images.batch(range(16))
+    model = tiny_model(dropout=0.0)
+    before = model.bits_per_dim(x).total.mean()
+    train(model, images, tmp_path / "run", Training(batch_size=8, learning_rate=1e-2), steps=60, sheet_minutes=0)
+    assert load(tmp_path / "run").bits_per_dim(x).total.mean() < before - 1.0
+
+
+def test_accumulation_is_one_batch(images: Images, tmp_path: Path) -> None:
+    """Four parts of a batch give the gradient of the batch."""
+    a, b = (train(tiny_model(dropout=0.0).double(), images, tmp_path / str(parts),
+                  Training(batch_size=8, accumulate=parts), steps=3, sheet_minutes=0) for parts in (1, 4))
+    for (name, x), (_, y) in zip(a.state_dict().items(), b.state_dict().items(), strict=True):
+        torch.testing.assert_close(x, y, rtol=0, atol=1e-9, msg=name)
+
+
+def test_factors_train_alone(images: Images, tmp_path: Path) -> None:
+    """One factor after the other, by separate commands, is the same as all at once."""
+    together = train(tiny_model(), images, tmp_path / "a", Training(batch_size=4), steps=3, sheet_minutes=0)
+    for factor, resume in ((0, False), (1, True)):
+        train(tiny_model(), images, tmp_path / "b", Training(batch_size=4), steps=3, sheet_minutes=0, factor=factor,
+              resume=resume)
+    assert_same(together, load(tmp_path / "b"))
+
+
+def test_bf16_stays_close_and_leaves_float32(images: Images, tmp_path: Path) -> None:
+    """Half precision changes the networks' rounding, not the weights' type nor the scale of the result."""
+    a, b = (train(tiny_model(dropout=0.0), images, tmp_path / str(bf16), Training(batch_size=8, bf16=bf16), steps=3,
+                  sheet_minutes=0) for bf16 in (False, True))
+    assert {p.dtype for p in b.parameters()} == {torch.float32}
+    x = images.batch(range(8))
+    torch.testing.assert_close(a.bits_per_dim(x).total, b.bits_per_dim(x).total, rtol=0.02, atol=0)
+
+
+@pytest.mark.parametrize("classes", [0, 3])
+def test_a_run_leaves_pictures_and_figures(images: Images, classes: int, tmp_path: Path) -> None:
+    """A sheet of samples, a history that grows, TensorBoard events; labels are used where there are classes."""
+    torch.manual_seed(0)
+    model = ImageModel(filters=4, blocks=1, scales=1, classes=classes)
+    if classes:
+        images = load_images(Path(images.name))
+        images.labels = [i % classes for i in range(len(images))]
+    train(model, images, tmp_path / "run", Training(batch_size=4), steps=3)
+    folder = tmp_path / "run" / "factor-0"
+    with Image.open(folder / "sheet-000003.png") as sheet:
+        assert min(sheet.size) > 32
+    lines = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+    assert lines[-1]["step"] == 3
+    assert all(0 < line["bits_per_dim"] < 20 and line["images_per_second"] > 0 for line in lines)
+    assert list(folder.glob("events.*"))
+
+
+def test_nothing_is_saved_after_a_nan(images: Images, tmp_path: Path) -> None:
+    """A loss that is not finite stops the run; the last good state and model stay, and load."""
+    train(tiny_model(), images, tmp_path / "run", Training(batch_size=4, learning_rate=1e-3), steps=2, sheet_minutes=0)
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*.safetensors")}
+    state = load_file(tmp_path / "run" / "factor-0" / "state.safetensors")
+    assert all(tensor.isfinite().all() for tensor in state.values() if tensor.is_floating_point())
+    broken = tiny_model()
+    log_prob = type(broken.factors[0]).pixel_log_prob
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(FloatingPointError, match="factor 1 diverged"):
+        patch.setattr(type(broken.factors[0]), "pixel_log_prob", lambda *a: log_prob(*a) * float("nan"))
+        train(broken, images, tmp_path / "run", Training(batch_size=4), steps=4, sheet_minutes=0, save_minutes=0,
+              resume=True)
+    assert before == {path: path.read_bytes() for path in (tmp_path / "run").rglob("*.safetensors")}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"steps": 0}, "steps=0"),
+        ({"minutes": -1.0, "steps": None}, "minutes=-1.0"),
+        ({"minutes": 1.0}, "give one of the two"),
+        ({"factor": 2}, "factor=2"),
+        ({"save_minutes": -1.0}, "save_minutes=-1.0"),
+        ({"resume": True}, "no run to resume"),
+    ],
+)
+def test_bad_arguments_leave_no_trace(
+    images: Images, change: dict[str, object], message: str, tmp_path: Path
+) -> None:
+    """An error quotes the argument, and comes before anything is written."""
+    arguments: dict[str, object] = {"steps": 1, **change}
+    with pytest.raises(ValueError, match=message):
+        train(tiny_model(), images, tmp_path / "run", **arguments)  # pyright: ignore[reportArgumentType]
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"batch_size": 0}, {"batch_size": 4, "accumulate": 3}, {"learning_rate": 0.0}, {"decay": 2.0}, {"clip": -1.0},
+     {"seed": -1}, {"average": 0.0}],
+)
+def test_bad_training_arguments_are_quoted(arguments: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=list(arguments)[-1]):
+        Training(**arguments)  # pyright: ignore[reportArgumentType]
+
+
+def test_a_run_is_not_overwritten_by_accident(images: Images, tmp_path: Path) -> None:
+    """A folder in use is refused; --overwrite replaces the run and nothing else; another run is not resumed."""
+    run = tmp_path / "run"
+    train(tiny_model(), images, run, Training(batch_size=4), steps=1, sheet_minutes=0)
+    (run / "mine.txt").write_text("keep")
+    with pytest.raises(ValueError, match="not empty"):
+        train(tiny_model(), images, run, Training(batch_size=4), steps=1)
+    with pytest.raises(ValueError, match="batch_size is 4 there and 2 here"):
+        train(tiny_model(), images, run, Training(batch_size=2), steps=2, resume=True)
+    other = PyramidPixelCNN(1, filters=6, blocks=1, embedding_blocks=1)
+    with pytest.raises(ValueError, match="filters is"):
+        train(other, images, run, Training(batch_size=4), steps=2, resume=True)
+    train(other, images, run, Training(batch_size=2), steps=1, sheet_minutes=0, overwrite=True)
+    assert (run / "mine.txt").read_text() == "keep"
+    assert load(run).config["filters"] == [6, 6]
+
+
+def test_budget() -> None:
+    assert Budget(steps=5).used(3, 1e9) < Budget(steps=5).total <= Budget(steps=5).used(5, 0)
+    assert Budget(minutes=2).used(10**9, 119) < Budget(minutes=2).total <= Budget(minutes=2).used(0, 120)
+
+
+def test_killed_and_resumed_is_uninterrupted(folder_of_images: Path, tmp_path: Path) -> None:
+    """A real process, killed by SIGKILL again and again in the middle of steps and saves, ends at the same bits."""
+    options = ("photos32-pyramid-small", "--data", folder_of_images, "--size", 8, "--steps", 6, "--batch-size", 4,
+               "--save-minutes", 0, "--sheet-minutes", 0)
+    subprocess.run(command("train", *options, "--out", tmp_path / "a"), check=True, env=ONE_THREAD, capture_output=True)
+    killed = 0
+    for attempt in range(12):
+        resume = ["--resume"] if (tmp_path / "b" / "run.json").exists() else ["--overwrite"]
+        process = subprocess.Popen(command("train", *options, "--out", tmp_path / "b", *resume), env=ONE_THREAD,
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        states = [path.stat().st_mtime_ns for path in (tmp_path / "b").glob("factor-*/state.safetensors")]
+        # Let it get a little further than the last one did, then pull the plug at an odd moment.
+        while process.poll() is None and killed < 4:
+            now = [path.stat().st_mtime_ns for path in (tmp_path / "b").glob("factor-*/state.safetensors")]
+            if now != states:
+                time.sleep(0.037 * attempt)
+                process.send_signal(signal.SIGKILL)
+                killed += process.wait() == -signal.SIGKILL
+            time.sleep(0.002)
+        error = process.communicate()[1].decode()
+        assert process.returncode in (0, -signal.SIGKILL), error
+        if process.returncode == 0:
+            break
+    assert process.returncode == 0
+    assert killed >= 2
+    assert_same(load(tmp_path / "a"), load(tmp_path / "b"))
+    for k in range(3):
+        a, b = (load_file(tmp_path / run / f"factor-{k}" / "state.safetensors") for run in "ab")
+        assert all(torch.equal(a[name], b[name]) for name in a | b)
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(folder_of_images: Path, tmp_path: Path) -> None:
+    """When a file cannot be written to its end, the run stops in one line and what was saved before still loads."""
+    options = ("photos32-pyramid-small", "--data", folder_of_images, "--size", 8, "--batch-size", 4, "--factor", 2,
+               "--sheet-minutes", 0, "--out", tmp_path / "run")
+    subprocess.run(command("train", *options, "--steps", 1), check=True, env=ONE_THREAD, capture_output=True)
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*.safetensors")}
+
+    def limit() -> None:  # no file may grow beyond this: the same failure half way through a write
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+
+    failed = subprocess.run(command("train", *options, "--steps", 2, "--resume"), env=ONE_THREAD, capture_output=True,
+                            text=True, preexec_fn=limit, check=False)
+    assert failed.returncode == 2, failed.stderr
+    assert "Traceback" not in failed.stderr
+    assert before == {path: path.read_bytes() for path in (tmp_path / "run").rglob("*.safetensors")}
+    assert not list((tmp_path / "run").rglob("*.tmp"))
+    load(tmp_path / "run")
+
+
+def test_two_processes_are_one(folder_of_images: Path, tmp_path: Path) -> None:
+    """`accelerate launch` with two processes ends at the weights of one process with the same global batch."""
+    options = ("train", "cifar10-pyramid-small", "--data", folder_of_images, "--size", 8, "--steps", 3, "--factor", 2,
+               "--batch-size", 8, "--sheet-minutes", 0)
+    subprocess.run(command(*options, "--out", tmp_path / "one"), check=True, env=ONE_THREAD, capture_output=True)
+    # Without a GPU this flag means several processes all the same; with --cpu, accelerate starts a single one.
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
+              "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0",
+              "-m", "pixelcnn.cli"]
+    two = subprocess.run([*launch, *map(str, options), "--out", str(tmp_path / "two")], env=ONE_THREAD,
+                         capture_output=True, text=True, check=False)
+    assert two.returncode == 0, two.stderr
+    a, b = (load_file(tmp_path / run / "model.safetensors") for run in ("one", "two"))
+    for name in a:
+        torch.testing.assert_close(a[name], b[name], rtol=0, atol=1e-5, msg=name)
+    assert load_file(tmp_path / "two" / "factor-2" / "state.safetensors")["random"].shape[0] == 2
