@@ -90,6 +90,19 @@ def test_the_reach_is_the_same_on_both_sides(scramble: Scramble) -> None:
     assert torch.equal(sees, torch.maximum(distance[:, None], distance) <= 1 + 2 * 2)
 
 
+def test_between_two_pixels_both_are_seen(scramble: Scramble) -> None:
+    """Law: enlarged twice, the pixel 2k + 1 lies between k and k + 1 and reaches as far beyond the one as the other."""
+    torch.manual_seed(1)
+    network = EmbeddingNetwork(3, 16, filters=2, blocks=1, scales=1, upsample=2)
+    scramble(network)
+    sees = depends(network, (1, 40), 2)[0, :, 0]
+    for q in range(14, 26):
+        seen = sees[q].nonzero().flatten().tolist()
+        first, last = min(seen), max(seen)
+        assert seen == list(range(first, last + 1))
+        assert first + last == q  # in units of half an auxiliary pixel: the middle is where the pixel is
+
+
 def test_every_embedding_of_training_is_another(scramble: Scramble) -> None:
     """Law: dropout acts in training only."""
     auxiliary = torch.randint(16, (1, 3, 6, 6))

@@ -121,6 +121,19 @@ def test_nested_views_are_made_from_the_view_before() -> None:
         assert links[2][1] is None
 
 
+def test_a_view_is_made_with_the_levels_of_its_image() -> None:
+    """Law: each auxiliary is told the levels of the view that it is applied to, not those of the image."""
+    first, second, third = QuantizedGrayscale(3), Downsample(2), QuantizedGrayscale(1)
+    model = ImageModel(3, 16, [first, second, third], **TINY)
+    x = random_images(model, 2, (6, 6))
+    views = model.views(x)
+    assert model.formats == [(3, 16), (1, 8), (1, 8), (1, 2)]
+    assert torch.equal(views[1], first(x, 16))
+    assert torch.equal(views[2], second(first(x, 16), 8))
+    assert torch.equal(views[3], third(second(first(x, 16), 8), 8))
+    assert views[3].unique().tolist() == [0, 1]
+
+
 auxiliaries: st.SearchStrategy[Auxiliary] = st.sampled_from(
     [Downsample(2), Downsample(3), QuantizedGrayscale(2), QuantizedGrayscale(1)]
 )
@@ -370,7 +383,7 @@ def test_a_model_given_a_label_sums_to_one(scramble: Scramble) -> None:
         torch.tensor([0]),
         torch.tensor([0, 3]),
         torch.tensor([-1, 0]),
-        torch.tensor([[0, 1]]),
+        torch.tensor([[0], [1]]),
         torch.tensor([0.5, 1.0]),
     ],
 )

@@ -25,6 +25,7 @@ __all__ = [
     "initialize",
 ]
 
+import functools
 from collections.abc import Callable, Sequence
 
 import torch
@@ -49,7 +50,7 @@ class Dropout(nn.Module):
 
     def __init__(self, rate: float) -> None:
         super().__init__()
-        self.dropped = round(256 * rate)
+        self.dropped = min(255, round(256 * rate))
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or not self.dropped:
@@ -96,11 +97,18 @@ class Conv(_WeightNormalized):
         last = (size - 1) // self.stride * self.stride
         return -offsets[0], last + offsets[-1] - (size - 1)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Several inputs count as one, their channels after one another."""
+        x = inputs[0]
         padding = (*self._padding(x.shape[3], self.cols), *self._padding(x.shape[2], self.rows))
-        if any(padding):
-            x = F.pad(x, padding)
-        return F.conv2d(x, self.weight(), self.bias, self.stride)
+        weights = self.weight().split([x.shape[1] for x in inputs], 1)
+        # A sum of convolutions, since to concatenate the inputs would be to copy all of them.
+        biases = [self.bias, *[None] * (len(inputs) - 1)]
+        parts = [
+            F.conv2d(F.pad(x, padding) if any(padding) else x, weight, bias, self.stride)
+            for x, weight, bias in zip(inputs, weights, biases, strict=True)
+        ]
+        return functools.reduce(torch.add, parts)
 
 
 class TransposedConv(_WeightNormalized):
@@ -136,7 +144,7 @@ class GatedResidual(nn.Module):
         """(B, F, H, W), `concat_elu` of it, and side inputs (B, ..., H, W) to (B, F, H, W)."""
         hidden = self.input(active)
         if self.side is not None:
-            hidden = hidden + self.side(torch.cat(list(sides), 1))
+            hidden = hidden + self.side(*sides)
         a, b = self.output(self.dropout(concat_elu(hidden))).chunk(2, 1)
         return x + a * torch.sigmoid(b)
 

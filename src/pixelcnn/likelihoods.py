@@ -98,20 +98,22 @@ class _Components(NamedTuple):
         return mean
 
 
-def _log_mass(x: Tensor, values: Tensor, means: Tensor, log_scales: Tensor, levels: int) -> Tensor:
-    """Log-mass of a level under a discretised logistic, finite and differentiable for every level and scale.
+def _log_mass(x: Tensor, means: Tensor, log_scales: Tensor, levels: int) -> Tensor:
+    """Log-mass of the levels x under discretised logistics, finite and differentiable for every level and scale.
 
-    With a and b the upper and the lower edge of the level in units of the scale,
+    With a and b the upper and the lower edge of a level in units of the scale,
     `sigmoid(a) - sigmoid(b) = sigmoid(a) * sigmoid(-b) * (1 - exp(b - a))`: three factors between 0 and 1 and no
     difference of nearly equal numbers. The lowest level keeps the first alone, the highest the second.
     """
     precision = torch.exp(-log_scales)
-    width = precision * (2 / (levels - 1))
-    centred = (values - means) * precision
+    # The upper edge of a level and the lower one of the next come from the same integer, so they are equal to the last
+    # bit: on a scale far below a level's width a gap between them would be worth mass.
+    doubled = 2 * x.to(torch.int64)
+    upper, lower = (scale_levels(doubled + side, 2 * levels - 1, means.dtype) for side in (1, -1))
     lowest, highest = x == 0, x == levels - 1
-    below = F.logsigmoid(centred + width / 2).masked_fill(highest, 0.0)
-    above = F.logsigmoid(width / 2 - centred).masked_fill(lowest, 0.0)
-    inside = torch.log(-torch.expm1(-width)).masked_fill(lowest | highest, 0.0)
+    below = F.logsigmoid((upper - means) * precision).masked_fill(highest, 0.0)
+    above = F.logsigmoid((means - lower) * precision).masked_fill(lowest, 0.0)
+    inside = torch.log(-torch.expm1(precision * (-2 / (levels - 1)))).masked_fill(lowest | highest, 0.0)
     return below + above + inside
 
 
@@ -147,7 +149,9 @@ class LogisticMixture(Likelihood):
         return self.components * (10 if self.channels == 3 else 3)
 
     def _components(self, params: Tensor) -> _Components:
-        params = _at_least_float32(params)
+        params = _at_least_float32(
+            params
+        ).contiguous()  # each parameter one block: a quarter faster than pixel by pixel
         B, P, *positions = params.shape
         if self.num_params != P:
             raise ValueError(f"params of shape {tuple(params.shape)}: the second dimension must be {self.num_params}")
@@ -159,19 +163,18 @@ class LogisticMixture(Likelihood):
     def _channel_log_mass(self, mixture: _Components, x: Tensor, values: Tensor, channel: int) -> Tensor:
         """Log-mass of a channel of `x` under every component: (B, K, ...)."""
         mean, log_scale = mixture.mean(values, channel), mixture.log_scales[:, channel]
-        return _log_mass(x[:, channel, None], values[:, channel, None], mean, log_scale, self.levels)
+        return _log_mass(x[:, channel, None], mean, log_scale, self.levels)
 
     def log_prob(self, params: Tensor, x: Tensor) -> Tensor:
         mixture = self._components(params)
         values = scale_levels(x, self.levels, mixture.means.dtype)
         means = torch.stack([mixture.mean(values, channel) for channel in range(self.channels)], 1)
-        masses = _log_mass(x[:, :, None], values[:, :, None], means, mixture.log_scales, self.levels)
+        masses = _log_mass(x[:, :, None], means, mixture.log_scales, self.levels)
         return torch.logsumexp(F.log_softmax(mixture.logits, 1) + masses.sum(1), 1)
 
     def pmf(self, params: Tensor, x: Tensor, channel: int) -> Tensor:
         mixture = self._components(params)
-        dtype = mixture.means.dtype
-        values = scale_levels(x, self.levels, dtype)
+        values = scale_levels(x, self.levels, mixture.means.dtype)
         # What the earlier channels say of the component: its posterior weights.
         logits = mixture.logits
         for earlier in range(channel):
@@ -179,7 +182,7 @@ class LogisticMixture(Likelihood):
         log_weights = F.log_softmax(logits, 1)
         every = torch.arange(self.levels, device=x.device).view(-1, *[1] * (logits.dim() - 1))
         mean, log_scale = mixture.mean(values, channel)[:, None], mixture.log_scales[:, channel, None]
-        masses = _log_mass(every, scale_levels(every, self.levels, dtype), mean, log_scale, self.levels)
+        masses = _log_mass(every, mean, log_scale, self.levels)
         return (log_weights[:, None] + masses).exp().sum(2)
 
     def sample(self, params: Tensor, noise: Tensor, *, scale_shift: float = 0.0, map: bool = False) -> Tensor:

@@ -226,7 +226,7 @@ def _train_factor(
         factor.initialize(*model.links(x.to(device))[k], labels.to(device))
     averaged = AveragedModel(factor, multi_avg_fn=_warming_average(training.average))
     model.factors[k] = cast(Factor, averaged.module)  # the model that is sampled and saved has the averaged weights
-    optimizer = torch.optim.Adam(factor.parameters(), training.learning_rate)
+    optimizer = torch.optim.Adam(factor.parameters(), training.learning_rate, fused=True)
     torch.manual_seed(((training.seed << 8) + k << 16) + accelerator.process_index)
     state = TrainingState(factor, averaged, optimizer, _random_states(accelerator))
 
