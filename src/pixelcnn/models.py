@@ -238,7 +238,8 @@ class ImageModel(
             if labels is not None:
                 raise ValueError(f"labels={labels!r}: this model has no classes; leave the labels out")
             return None
-        if labels is None or labels.shape != (number,) or not all(0 <= label < self.classes for label in labels):
+        fits = labels is not None and labels.shape == (number,) and not labels.is_floating_point()
+        if labels is None or not fits or not all(0 <= label < self.classes for label in labels):
             raise ValueError(f"labels={labels!r}: use one number in [0, {self.classes}) for each of {number} images")
         return labels.to(next(self.parameters()).device)
 
@@ -261,7 +262,7 @@ class ImageModel(
 
     def bits_per_dim(self, x: Tensor, labels: Tensor | None = None) -> BitsPerDim:
         """Negative log-probability in bits for each sub-pixel of `x`: in total, and what each factor adds to it."""
-        factors = self._factor_log_probs(x, labels) / (-math.log(2) * x[0].numel())
+        factors = self._factor_log_probs(x, labels) / (-math.log(2) * math.prod(x.shape[1:]))
         return BitsPerDim(factors.sum(1), factors)
 
     def sample(

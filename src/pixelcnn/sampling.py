@@ -8,6 +8,7 @@ __all__ = ["sample", "sample_factor"]
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,12 +20,10 @@ from pixelcnn.traversal import schedule, traverse
 
 def position_noise(likelihood: Likelihood, size: tuple[int, int], seeds: range, factor: int) -> Tensor:
     """Uniform numbers in [0, 1), (len(seeds), num_noise, H, W): an independent canvas for each seed and factor."""
-    canvases = []
-    for seed in seeds:
-        # Seed and factor have 32 bits each of the generator's seed, so no two pairs meet.
-        generator = torch.Generator().manual_seed(seed % 2**31 << 32 | factor)
-        canvases.append(torch.rand(likelihood.num_noise, *size, generator=generator))
-    return torch.stack(canvases)
+    # numpy keeps (seed, factor) pairs apart; a generator of torch looks at 32 bits of its seed.
+    shape = (likelihood.num_noise, *size)
+    canvases = [np.random.default_rng((seed, factor)).random(shape, dtype=np.float32) for seed in seeds]
+    return torch.from_numpy(np.stack(canvases))
 
 
 @torch.no_grad()

@@ -23,6 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
@@ -227,7 +228,8 @@ def _train_factor(
     averaged = AveragedModel(factor, multi_avg_fn=_warming_average(training.average))
     model.factors[k] = cast(Factor, averaged.module)  # the model that is sampled and saved has the averaged weights
     optimizer = torch.optim.Adam(factor.parameters(), training.learning_rate, fused=True)
-    torch.manual_seed(((training.seed << 8) + k << 16) + accelerator.process_index)
+    stream = np.random.SeedSequence((training.seed, k, accelerator.process_index)).generate_state(1)
+    torch.manual_seed(int(stream[0]))
     state = TrainingState(factor, averaged, optimizer, _random_states(accelerator))
 
     # Restore.
