@@ -342,9 +342,9 @@ def test_half_precision_ends_here(family: Likelihood) -> None:
     assert family.log_prob(params.double(), x).dtype == torch.float64
 
 
-@pytest.mark.parametrize("family", FAMILIES, ids=str)
+@pytest.mark.parametrize("family", [*FAMILIES, LogisticMixture(3, 256, 2), Categorical(256)], ids=str)
 def test_images_of_bytes_score_as_integers(family: Likelihood) -> None:
-    """Law: the integer type of an image does not matter."""
+    """Law: the integer type of an image does not matter: no sum or product of bytes overflows."""
     params, x = random_params(family, 20, 11), random_pixels(family, 20, 11)
     assert torch.equal(family.log_prob(params, x.to(torch.uint8)), family.log_prob(params, x))
     last = family.channels - 1

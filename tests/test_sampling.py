@@ -14,7 +14,7 @@ from torch import Tensor
 from pixelcnn.auxiliary import Auxiliary, Downsample, QuantizedGrayscale
 from pixelcnn.models import ImageModel
 from pixelcnn.network import CausalNetwork
-from pixelcnn.sampling import sample, sample_factor
+from pixelcnn.sampling import position_noise, sample, sample_factor
 
 TINY: dict[str, Any] = {"components": 2, "filters": 2, "blocks": 1, "scales": 1, "embedding_blocks": 1}
 SIGNIFICANCE = 1e-3  # the seeds are fixed, so a test passes always or never
@@ -49,6 +49,16 @@ def test_another_seed_is_another_image(scramble: Scramble) -> None:
     for k in range(2):
         images = {tuple(sample(model, 1, 6, seed=seed)[k].flatten().tolist()) for seed in seeds}
         assert len(images) == len(seeds)
+
+
+def test_every_image_and_factor_has_noise_of_its_own(scramble: Scramble) -> None:
+    """Law: no number of the noise is shared by two images, factors, channels or positions."""
+    likelihood = tiny(scramble, 3, 256).factors[0].likelihood
+    noise = torch.stack([position_noise(likelihood, (3, 4), range(10, 15), factor) for factor in range(5)])
+    assert noise.shape == (5, 5, 4, 3, 4)
+    assert ((noise >= 0) & (noise < 1)).all()
+    assert len(noise.unique()) > 0.99 * noise.numel()
+    assert torch.equal(position_noise(likelihood, (3, 4), range(12, 13), 2), noise[2, 2:3])
 
 
 def test_the_order_of_the_pixels_does_not_matter(scramble: Scramble, monkeypatch: pytest.MonkeyPatch) -> None:
