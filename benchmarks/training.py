@@ -15,6 +15,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -46,7 +47,9 @@ def matrix_product(dtype: torch.dtype) -> tuple[Callable[[], object], int]:
     return lambda: a @ b, a.shape[0] * a.shape[1] * b.shape[1]
 
 
-def training_step(arguments: dict[str, int], batch: int, *, bf16: bool, compiled: bool) -> tuple[Callable[[], None], int]:
+def training_step(
+    arguments: dict[str, int], batch: int, *, bf16: bool, compiled: bool
+) -> tuple[Callable[[], None], int]:
     """A whole optimiser step on random images, and the multiplications of its convolutions."""
     torch.manual_seed(0)
     likelihood = LogisticMixture(3, 256, 10)
@@ -69,7 +72,9 @@ def training_step(arguments: dict[str, int], batch: int, *, bf16: bool, compiled
     return step, 3 * counter.get_total_flops() // 2
 
 
-def measure(name: str, arguments: dict[str, int], batch: int, *, bf16: bool, compiled: bool, repeats: int) -> dict[str, object]:
+def measure(
+    name: str, arguments: dict[str, int], batch: int, *, bf16: bool, compiled: bool, repeats: int
+) -> dict[str, Any]:
     step, multiplications = training_step(arguments, batch, bf16=bf16, compiled=compiled)
     product, product_multiplications = matrix_product(torch.bfloat16 if bf16 else torch.float32)
     first = seconds(step)
@@ -81,10 +86,15 @@ def measure(name: str, arguments: dict[str, int], batch: int, *, bf16: bool, com
     rate = multiplications / statistics.median(steps)
     peak = product_multiplications / statistics.median(products)
     return {
-        "configuration": name, "batch": batch, "precision": "bf16" if bf16 else "float32",
-        "mode": "compiled" if compiled else "eager", "first_step_seconds": round(first, 1),
+        "configuration": name,
+        "batch": batch,
+        "precision": "bf16" if bf16 else "float32",
+        "mode": "compiled" if compiled else "eager",
+        "first_step_seconds": round(first, 1),
         "images_per_second": round(batch / statistics.median(steps), 1),
-        "multiplications_per_second": rate, "matrix_product_per_second": peak, "share": round(rate / peak, 3),
+        "multiplications_per_second": rate,
+        "matrix_product_per_second": peak,
+        "share": round(rate / peak, 3),
     }
 
 
@@ -103,8 +113,11 @@ def main() -> None:
                 if options.only in name:
                     row = measure(name, arguments, batch, bf16=bf16, compiled=compiled, repeats=options.repeats)
                     rows.append(row)
-                    print(f"{name:34}{row['precision']:>8}{row['mode']:>9}{row['images_per_second']:>7} images/s"
-                          f"{row['share']:7.0%} of {row['matrix_product_per_second'] / 1e9:.0f} G multiplications/s", flush=True)
+                    print(
+                        f"{name:34}{row['precision']:>8}{row['mode']:>9}{row['images_per_second']:>7} images/s"
+                        f"{row['share']:7.0%} of {row['matrix_product_per_second'] / 1e9:.0f} G multiplications/s",
+                        flush=True,
+                    )
     if options.json:
         with open(options.json, "w") as file:
             json.dump({"torch": torch.__version__, "threads": torch.get_num_threads(), "rows": rows}, file, indent=2)

@@ -500,3 +500,28 @@ def test_a_factor_initialises_from_its_own_data() -> None:
             deviation, mean = torch.std_mean(params, (0, 2, 3), correction=0)
             torch.testing.assert_close(deviation, torch.ones_like(mean), rtol=0, atol=1e-3)
             torch.testing.assert_close(mean, torch.zeros_like(mean), rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"channels": 1.0}, "channels=1.0"),
+        ({"channels": True}, "channels=True"),
+        ({"components": 0}, "components=0"),
+        ({"auxiliaries": Downsample(2)}, "auxiliaries="),
+        ({"auxiliaries": ["Downsample"]}, "auxiliaries="),
+    ],
+)
+def test_arguments_of_another_type_are_quoted(arguments: dict[str, object], message: str) -> None:
+    """Law: an argument of the wrong type is a ValueError that quotes it, whatever would have failed later."""
+    with pytest.raises(ValueError, match=message):
+        ImageModel(**({"channels": 1, "levels": 4} | arguments))  # pyright: ignore[reportArgumentType]
+
+
+def test_labels_of_any_integer_type_fit() -> None:
+    """Law: uint8 labels are as good as int64 ones."""
+    model = ImageModel(1, 16, **TINY, classes=3).eval()
+    x, labels = random_images(model, 2, (3, 3)), torch.tensor([2, 0])
+    assert torch.equal(model.log_prob(x, labels), model.log_prob(x, labels.to(torch.uint8)))
+    with pytest.raises(ValueError, match="labels="):
+        model.log_prob(x, [2, 0])  # pyright: ignore[reportArgumentType]

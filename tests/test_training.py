@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from safetensors.torch import load_file
 
 from pixelcnn.checkpoint import load, save
 from pixelcnn.data import Images, load_images
-from pixelcnn.models import ImageModel, PyramidPixelCNN
+from pixelcnn.models import Factor, ImageModel, PyramidPixelCNN
 from pixelcnn.training import Budget, Training, train
 
 ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -58,8 +59,9 @@ def test_resumed_is_uninterrupted(images: Images, tmp_path: Path) -> None:
     """Weights, averages, moments, dropout, order and learning rate all go on where they stopped."""
     whole = train(tiny_model(), images, tmp_path / "a", Training(batch_size=4), steps=9, sheet_minutes=0)
     for steps in (1, 4, 9):
-        resumed = train(tiny_model(), images, tmp_path / "b", Training(batch_size=4), steps=steps, sheet_minutes=0,
-                        resume=steps > 1)
+        resumed = train(
+            tiny_model(), images, tmp_path / "b", Training(batch_size=4), steps=steps, sheet_minutes=0, resume=steps > 1
+        )
     assert_same(whole, resumed)
     assert_same(whole, load(tmp_path / "b"))
     for k in (0, 1):
@@ -85,8 +87,10 @@ def test_a_model_lost_between_two_writes_is_written_again(images: Images, tmp_pa
 
 def test_dropout_and_order_matter(images: Images, tmp_path: Path) -> None:
     """What exact resume restores does something: another seed gives other weights."""
-    a, b = (train(tiny_model(), images, tmp_path / str(seed), Training(batch_size=4, seed=seed), steps=2,
-                  sheet_minutes=0) for seed in (0, 1))
+    a, b = (
+        train(tiny_model(), images, tmp_path / str(seed), Training(batch_size=4, seed=seed), steps=2, sheet_minutes=0)
+        for seed in (0, 1)
+    )
     assert not torch.equal(a.factors[0].network.last.bias, b.factors[0].network.last.bias)
 
 
@@ -101,8 +105,17 @@ def test_training_learns(images: Images, tmp_path: Path) -> None:
 
 def test_accumulation_is_one_batch(images: Images, tmp_path: Path) -> None:
     """Four parts of a batch give the gradient of the batch."""
-    a, b = (train(tiny_model(dropout=0.0).double(), images, tmp_path / str(parts),
-                  Training(batch_size=8, accumulate=parts), steps=3, sheet_minutes=0) for parts in (1, 4))
+    a, b = (
+        train(
+            tiny_model(dropout=0.0).double(),
+            images,
+            tmp_path / str(parts),
+            Training(batch_size=8, accumulate=parts),
+            steps=3,
+            sheet_minutes=0,
+        )
+        for parts in (1, 4)
+    )
     for (name, x), (_, y) in zip(a.state_dict().items(), b.state_dict().items(), strict=True):
         torch.testing.assert_close(x, y, rtol=0, atol=1e-9, msg=name)
 
@@ -111,15 +124,32 @@ def test_factors_train_alone(images: Images, tmp_path: Path) -> None:
     """One factor after the other, by separate commands, is the same as all at once."""
     together = train(tiny_model(), images, tmp_path / "a", Training(batch_size=4), steps=3, sheet_minutes=0)
     for factor, resume in ((0, False), (1, True)):
-        train(tiny_model(), images, tmp_path / "b", Training(batch_size=4), steps=3, sheet_minutes=0, factor=factor,
-              resume=resume)
+        train(
+            tiny_model(),
+            images,
+            tmp_path / "b",
+            Training(batch_size=4),
+            steps=3,
+            sheet_minutes=0,
+            factor=factor,
+            resume=resume,
+        )
     assert_same(together, load(tmp_path / "b"))
 
 
 def test_bf16_stays_close_and_leaves_float32(images: Images, tmp_path: Path) -> None:
     """Half precision changes the networks' rounding, not the weights' type nor the scale of the result."""
-    a, b = (train(tiny_model(dropout=0.0), images, tmp_path / str(bf16), Training(batch_size=8, bf16=bf16), steps=3,
-                  sheet_minutes=0) for bf16 in (False, True))
+    a, b = (
+        train(
+            tiny_model(dropout=0.0),
+            images,
+            tmp_path / str(bf16),
+            Training(batch_size=8, bf16=bf16),
+            steps=3,
+            sheet_minutes=0,
+        )
+        for bf16 in (False, True)
+    )
     assert {p.dtype for p in b.parameters()} == {torch.float32}
     x = images.batch(range(8))
     torch.testing.assert_close(a.bits_per_dim(x).total, b.bits_per_dim(x).total, rtol=0.02, atol=0)
@@ -143,18 +173,17 @@ def test_a_run_leaves_pictures_and_figures(images: Images, classes: int, tmp_pat
     assert list(folder.glob("events.*"))
 
 
-def test_nothing_is_saved_after_a_nan(images: Images, tmp_path: Path) -> None:
+def test_nothing_is_saved_after_a_nan(images: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A loss that is not finite stops the run; the last good state and model stay, and load."""
     train(tiny_model(), images, tmp_path / "run", Training(batch_size=4, learning_rate=1e-3), steps=2, sheet_minutes=0)
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*.safetensors")}
     state = load_file(tmp_path / "run" / "factor-0" / "state.safetensors")
     assert all(tensor.isfinite().all() for tensor in state.values() if tensor.is_floating_point())
-    broken = tiny_model()
-    log_prob = type(broken.factors[0]).pixel_log_prob
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(FloatingPointError, match="factor 1 diverged"):
-        patch.setattr(type(broken.factors[0]), "pixel_log_prob", lambda *a: log_prob(*a) * float("nan"))
-        train(broken, images, tmp_path / "run", Training(batch_size=4), steps=4, sheet_minutes=0, save_minutes=0,
-              resume=True)
+    log_prob = Factor.pixel_log_prob
+    monkeypatch.setattr(Factor, "pixel_log_prob", lambda *arguments: log_prob(*arguments) * float("nan"))
+    options: dict[str, Any] = {"sheet_minutes": 0, "save_minutes": 0, "resume": True}
+    with pytest.raises(FloatingPointError, match="factor 1 diverged"):
+        train(tiny_model(), images, tmp_path / "run", Training(batch_size=4), steps=4, **options)
     assert before == {path: path.read_bytes() for path in (tmp_path / "run").rglob("*.safetensors")}
 
 
@@ -169,9 +198,7 @@ def test_nothing_is_saved_after_a_nan(images: Images, tmp_path: Path) -> None:
         ({"resume": True}, "no run to resume"),
     ],
 )
-def test_bad_arguments_leave_no_trace(
-    images: Images, change: dict[str, object], message: str, tmp_path: Path
-) -> None:
+def test_bad_arguments_leave_no_trace(images: Images, change: dict[str, object], message: str, tmp_path: Path) -> None:
     """An error quotes the argument, and comes before anything is written."""
     arguments: dict[str, object] = {"steps": 1, **change}
     with pytest.raises(ValueError, match=message):
@@ -181,8 +208,15 @@ def test_bad_arguments_leave_no_trace(
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"batch_size": 0}, {"batch_size": 4, "accumulate": 3}, {"learning_rate": 0.0}, {"decay": 2.0}, {"clip": -1.0},
-     {"seed": -1}, {"average": 0.0}],
+    [
+        {"batch_size": 0},
+        {"batch_size": 4, "accumulate": 3},
+        {"learning_rate": 0.0},
+        {"decay": 2.0},
+        {"clip": -1.0},
+        {"seed": -1},
+        {"average": 0.0},
+    ],
 )
 def test_bad_training_arguments_are_quoted(arguments: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=list(arguments)[-1]):
@@ -213,14 +247,31 @@ def test_budget() -> None:
 
 def test_killed_and_resumed_is_uninterrupted(folder_of_images: Path, tmp_path: Path) -> None:
     """A real process, killed by SIGKILL again and again in the middle of steps and saves, ends at the same bits."""
-    options = ("photos32-pyramid-small", "--data", folder_of_images, "--size", 8, "--steps", 6, "--batch-size", 4,
-               "--save-minutes", 0, "--sheet-minutes", 0)
+    options = (
+        "photos32-pyramid-small",
+        "--data",
+        folder_of_images,
+        "--size",
+        8,
+        "--steps",
+        6,
+        "--batch-size",
+        4,
+        "--save-minutes",
+        0,
+        "--sheet-minutes",
+        0,
+    )
     subprocess.run(command("train", *options, "--out", tmp_path / "a"), check=True, env=ONE_THREAD, capture_output=True)
     killed = 0
     for attempt in range(12):
         resume = ["--resume"] if (tmp_path / "b" / "run.json").exists() else ["--overwrite"]
-        process = subprocess.Popen(command("train", *options, "--out", tmp_path / "b", *resume), env=ONE_THREAD,
-                                   stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        process = subprocess.Popen(
+            command("train", *options, "--out", tmp_path / "b", *resume),
+            env=ONE_THREAD,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
         states = [path.stat().st_mtime_ns for path in (tmp_path / "b").glob("factor-*/state.safetensors")]
         # Let it get a little further than the last one did, then pull the plug at an odd moment.
         while process.poll() is None and killed < 4:
@@ -244,16 +295,35 @@ def test_killed_and_resumed_is_uninterrupted(folder_of_images: Path, tmp_path: P
 
 def test_a_full_disk_leaves_the_last_checkpoint(folder_of_images: Path, tmp_path: Path) -> None:
     """When a file cannot be written to its end, the run stops in one line and what was saved before still loads."""
-    options = ("photos32-pyramid-small", "--data", folder_of_images, "--size", 8, "--batch-size", 4, "--factor", 2,
-               "--sheet-minutes", 0, "--out", tmp_path / "run")
+    options = (
+        "photos32-pyramid-small",
+        "--data",
+        folder_of_images,
+        "--size",
+        8,
+        "--batch-size",
+        4,
+        "--factor",
+        2,
+        "--sheet-minutes",
+        0,
+        "--out",
+        tmp_path / "run",
+    )
     subprocess.run(command("train", *options, "--steps", 1), check=True, env=ONE_THREAD, capture_output=True)
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*.safetensors")}
 
     def limit() -> None:  # no file may grow beyond this: the same failure half way through a write
         resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
 
-    failed = subprocess.run(command("train", *options, "--steps", 2, "--resume"), env=ONE_THREAD, capture_output=True,
-                            text=True, preexec_fn=limit, check=False)
+    failed = subprocess.run(
+        command("train", *options, "--steps", 2, "--resume"),
+        env=ONE_THREAD,
+        capture_output=True,
+        text=True,
+        preexec_fn=limit,
+        check=False,
+    )
     assert failed.returncode == 2, failed.stderr
     assert "Traceback" not in failed.stderr
     assert before == {path: path.read_bytes() for path in (tmp_path / "run").rglob("*.safetensors")}
@@ -263,15 +333,49 @@ def test_a_full_disk_leaves_the_last_checkpoint(folder_of_images: Path, tmp_path
 
 def test_two_processes_are_one(folder_of_images: Path, tmp_path: Path) -> None:
     """`accelerate launch` with two processes ends at the weights of one process with the same global batch."""
-    options = ("train", "cifar10-pyramid-small", "--data", folder_of_images, "--size", 8, "--steps", 3, "--factor", 2,
-               "--batch-size", 8, "--sheet-minutes", 0)
+    options = (
+        "train",
+        "cifar10-pyramid-small",
+        "--data",
+        folder_of_images,
+        "--size",
+        8,
+        "--steps",
+        3,
+        "--factor",
+        2,
+        "--batch-size",
+        8,
+        "--sheet-minutes",
+        0,
+    )
     subprocess.run(command(*options, "--out", tmp_path / "one"), check=True, env=ONE_THREAD, capture_output=True)
     # Without a GPU this flag means several processes all the same; with --cpu, accelerate starts a single one.
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
-              "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0",
-              "-m", "pixelcnn.cli"]
-    two = subprocess.run([*launch, *map(str, options), "--out", str(tmp_path / "two")], env=ONE_THREAD,
-                         capture_output=True, text=True, check=False)
+    launch = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--multi_gpu",
+        "--num_processes",
+        "2",
+        "--num_machines",
+        "1",
+        "--mixed_precision",
+        "no",
+        "--dynamo_backend",
+        "no",
+        "--main_process_port",
+        "0",
+        "-m",
+        "pixelcnn.cli",
+    ]
+    two = subprocess.run(
+        [*launch, *map(str, options), "--out", str(tmp_path / "two")],
+        env=ONE_THREAD,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert two.returncode == 0, two.stderr
     a, b = (load_file(tmp_path / run / "model.safetensors") for run in ("one", "two"))
     for name in a:

@@ -34,22 +34,23 @@ SHARES = (0.7, 0.2, 0.1)  # of the training time: a step on a finer view takes l
 PICTURES = 6
 VARIANTS: dict[str, dict[str, Any]] = {
     "as trained": {},
-    "log-scales reduced by 0.5": {"scale_shift": -0.5},
-    "MAP, the mode of a drawn component": {"map": True},
+    "with log-scales reduced by 0.5": {"scale_shift": -0.5},
+    "as MAP, the mode of a component": {"map": True},
 }
 
 IDEA = """A photograph x₀ is made simpler step by step: x₁ is x₀ at half the size, x₂ is x₁ at half the size. A
 network for each view gives the probability of every pixel, given all of the next simpler view, and the pixels above
-and to the left. The simplest view is given nothing. Together they bound the probability of the photograph from below:"""
+and to the left. The simplest view is given nothing. Together they bound the probability of the photograph from
+below:"""
 FORMULA = "log p(x₀) ≥ log p(x₂) + log p(x₁ | x₂) + log p(x₀ | x₁)"
 PAPER = "The Pyramid PixelCNN of Kolesnikov and Lampert, PixelCNN models with auxiliary variables (ICML 2017)."
 BITS = """Bits per dimension: the negative base-2 logarithm of that, over the number of sub-pixels of x₀, width x
-height x 3. So many bits a lossless codec made from the model would need; less is better. The three factors add up to
-the total. Before training the weights are random, scaled so that every layer has unit variance on photographs. The
+height x 3. So many bits a lossless codec made from the model would need; less is better, and a uniform guess needs 8.
+The three factors add up to the total. Before training the weights are random, scaled so that every layer has unit variance on photographs. The
 files of PNG and of lossless WebP hold headers too, which matters at this size."""
-HONEST = """Expect blobs with texture: {minutes:g} minutes of training on {photos} photographs teach a small network
-colours, smooth areas and edges, but not what things look like. Each picture is an exact draw from the model, the
-coarsest view first, then the finer ones given it."""
+HONEST = """Expect blobs with texture: {minutes:g} min of training on {photos} photographs teach a small network colours,
+smooth areas and edges, but not what things look like. Each picture is an exact draw from the model, the coarsest view
+first, then the finer ones given it."""
 GIVEN = """Here the finest factor alone draws, given the coarse view of photographs that it was not trained on, with the
 same random numbers each time: first as trained, then with less variance."""
 NOTICE = """Photographs from the Cloudinary Image Dataset '22 (CID22), https://cloudinary.com/labs/cid22, by
@@ -94,11 +95,11 @@ def demo(
     totals = {name: score.bits_per_dim for name, score in scores.items()} | codecs
     sections = [
         Section("The idea", [IDEA, Code(FORMULA), PAPER]),
-        Section("Bits per dimension", [BITS, _table(model, scores, codecs, size), Chart(bars(totals), "Less is better.")]),
-        Section("Training", [Chart(_curves(model, folder, size), "What each factor adds, on the training photographs.")]),
+        Section("Bits per dimension", [BITS, _table(model, scores, codecs, size), Chart(bars(totals), "The totals")]),
+        Section("Training", [Chart(_curves(model, folder, size), "What each factor adds on training photographs")]),
         Section("Samples", [
             HONEST.format(minutes=minutes, photos=len(photos)),
-            Gallery(_samples(model, size, seed, progress), "Each column is one sample."),
+            Gallery(_samples(model, size, seed, progress), "Each column is one sample"),
         ]),
         Section("Samples given a real coarse view", [
             GIVEN,
@@ -150,7 +151,7 @@ def _samples(model: ImageModel, size: int, seed: int, progress: bool) -> list[St
 
 def _samples_given_view(model: ImageModel, held_out: Images, seed: int, progress: bool) -> list[Strip]:
     """A real view, what the finest factor draws given it, in all variants, and the photograph."""
-    x, given, *_ = model.views(held_out.batch(range(PICTURES)))
+    x, given, *_ = model.views(held_out.batch(range(PICTURES)).to(next(model.parameters()).device))
     fine, coarse, *_ = _views(model, held_out.size[0])
     drawn = []
     with evaluating(model), progress_bar(visible=progress) as bar:
@@ -164,9 +165,10 @@ def _samples_given_view(model: ImageModel, held_out: Images, seed: int, progress
 
 
 def _commands(folder: Path, recipe: Recipe) -> str:
-    run = shlex.quote(str(folder))
+    run, size, seed = shlex.quote(str(folder)), recipe.size, recipe.training.seed
+    options = (f" --size {size}" if size != find_recipe(RECIPE).size else "") + (f" --seed {seed}" if seed else "")
     return f"""\
-pixelcnn train {RECIPE} --size {recipe.size} --seed {recipe.training.seed} --out {run} --resume --minutes 10
+pixelcnn train {RECIPE} --out {run} --resume --minutes 10{options}
 pixelcnn evaluate {run} --codecs
 pixelcnn sample {run} --map --out samples.png
 pixelcnn models"""

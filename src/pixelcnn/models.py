@@ -139,6 +139,10 @@ class ImageModel(
     ) -> None:
         super().__init__()
         check_format(channels, levels)
+        check_whole(components=components)
+        check_whole(classes=classes, at_least=0)
+        if not isinstance(auxiliaries, list | tuple) or not all(isinstance(a, Auxiliary) for a in auxiliaries):
+            raise ValueError(f"auxiliaries={auxiliaries!r}: use a list such as [Downsample(2), QuantizedGrayscale(4)]")
         K = len(auxiliaries)
         filters = _per_factor(K + 1, filters=filters)
         blocks = _per_factor(K + 1, blocks=blocks)
@@ -147,7 +151,6 @@ class ImageModel(
         embedding_filters = _per_factor(K, embedding_filters=embedding_filters)
         embedding_blocks = _per_factor(K, embedding_blocks=embedding_blocks)
         embedding_scales = _per_factor(K, embedding_scales=embedding_scales)
-        check_whole(classes=classes, at_least=0)
         if not isinstance(dropout, int | float) or not 0 <= dropout < 1:
             raise ValueError(f"dropout={dropout!r}: use a number of at least 0 and below 1")
         self.auxiliaries, self.dropout, self.classes = tuple(auxiliaries), dropout, classes
@@ -216,6 +219,8 @@ class ImageModel(
             ValueError: where `x` is not (B, channels, H, W), not of an integer type, or has values out of range.
         """
         channels, levels = self.formats[0]
+        if not isinstance(x, Tensor):
+            raise ValueError(f"x of type {type(x).__name__}: use a tensor of images (B, {channels}, H, W)")
         if x.dim() != 4 or x.shape[1] != channels or 0 in x.shape[2:]:
             raise ValueError(f"x of shape {tuple(x.shape)}: use images (B, {channels}, H, W)")
         if x.is_floating_point() or x.is_complex() or x.dtype == torch.bool:
@@ -238,10 +243,12 @@ class ImageModel(
             if labels is not None:
                 raise ValueError(f"labels={labels!r}: this model has no classes; leave the labels out")
             return None
-        fits = labels is not None and labels.shape == (number,) and not labels.is_floating_point()
-        if labels is None or not fits or not all(0 <= label < self.classes for label in labels):
-            raise ValueError(f"labels={labels!r}: use one number in [0, {self.classes}) for each of {number} images")
-        return labels.to(next(self.parameters()).device)
+        if isinstance(labels, Tensor) and not labels.is_floating_point() and labels.shape == (number,):
+            labels = labels.to(next(self.parameters()).device, torch.int64)
+            if ((labels >= 0) & (labels < self.classes)).all():
+                return labels
+        wanted = f"a tensor of {number} whole numbers in [0, {self.classes}), one for each image"
+        raise ValueError(f"labels={labels!r}: use {wanted}")
 
     def _factor_log_probs(self, x: Tensor, labels: Tensor | None) -> Tensor:
         """Log-probabilities in nats, (B, K + 1)."""

@@ -6,6 +6,7 @@ seed s is image 0 of seed s + i, alone or inside a batch.
 
 __all__ = ["sample", "sample_factor"]
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -86,11 +87,17 @@ def sample(
     Raises:
         ValueError: for a number or size below 1, or labels that do not fit the model.
     """
-    H, W = (size, size) if isinstance(size, int) else size
-    check_whole(n=n, height=H, width=W)
+    check_whole(n=n)
     check_whole(at_least=0, seed=seed)
+    sides = size if isinstance(size, tuple) else (size, size)
+    for side in sides:
+        check_whole(size=side)
+    if len(sides) != 2:
+        raise ValueError(f"size={size!r}: use one number for squares, or (H, W)")
+    if not math.isfinite(scale_shift):
+        raise ValueError(f"scale_shift={scale_shift!r}: use a finite number, such as -0.5")
     labels = model.check_labels(labels, n)
-    sizes = model.sizes((H, W))
+    sizes = model.sizes(sides)
     groups = [sum(1 for _ in schedule(sizes[k], factor.network.lag)) for k, factor in enumerate(model.factors)]
     views: list[Tensor] = []
     with evaluating(model), progress_bar(visible=progress) as bar:

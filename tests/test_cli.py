@@ -1,0 +1,170 @@
+"""The command line, on real files: results on standard output; one line and exit code 2 for errors."""
+
+import io
+import json
+import statistics
+import subprocess
+import sys
+import time
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pixelcnn.checkpoint import save, write_json
+from pixelcnn.cli import main
+from pixelcnn.models import ImageModel, PyramidPixelCNN
+from pixelcnn.recipes import RECIPES, find_recipe
+
+
+def pixelcnn(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pixelcnn.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def inside(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """The same in this process."""
+    output, errors = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(output), redirect_stderr(errors):
+        patch.setattr("sys.argv", ["pixelcnn", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit:
+            main()
+    code = exit.value.code
+    return subprocess.CompletedProcess([], code if isinstance(code, int) else 0, output.getvalue(), errors.getvalue())
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pictures")
+    random = np.random.default_rng(0)
+    for i in range(6):
+        Image.fromarray(random.integers(0, 256, (9, 8, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Path:
+    """A tiny model in a folder that says what it was trained on."""
+    folder = tmp_path_factory.mktemp("runs") / "model"
+    torch.manual_seed(0)
+    save(PyramidPixelCNN(1, filters=4, blocks=1, embedding_blocks=1), folder)
+    write_json(folder / "run.json", {"data": {"source": str(pictures), "size": 8, "crop": None}})
+    return folder
+
+
+def test_help_answers_at_once() -> None:
+    """--help does not wait for torch: under half a second (the best of three, since the machine may be busy)."""
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        result = pixelcnn("--help")
+        times.append(time.perf_counter() - start)
+    assert result.returncode == 0
+    assert all(verb in result.stdout for verb in ("demo", "train", "evaluate", "sample", "models"))
+    assert min(times) < 0.5, statistics.median(times)
+
+
+def test_models_lists_every_recipe() -> None:
+    listing = json.loads(pixelcnn("models", "--json").stdout)
+    assert listing["recipes"].keys() == RECIPES.keys()
+    assert all(name in pixelcnn("models").stdout for name in RECIPES)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes_build(name: str) -> None:
+    """Every recipe makes a model of colour images, and says in its first line what it is."""
+    recipe = find_recipe(name)
+    model = recipe.model()
+    x = torch.randint(0, 256, (1, 3, 8, 8))
+    assert isinstance(model, ImageModel)
+    assert model.bits_per_dim(x).total.isfinite().all()
+    assert RECIPES[name].__doc__
+
+
+def test_train_evaluate_sample(pictures: Path, tmp_path: Path) -> None:
+    """The whole way: train on a folder, score what was held out, draw a sheet and single files."""
+    run = tmp_path / "run"
+    trained = pixelcnn("train", "photos32-pyramid-small", "--data", pictures, "--size", 8, "--steps", 1,
+                       "--batch-size", 2, "--sheet-minutes", 0, "--out", run)  # fmt: skip
+    assert trained.returncode == 0, trained.stderr
+    scored = json.loads(pixelcnn("evaluate", run, "--json", "--codecs", "--split", "all").stdout)
+    assert scored["images"] == 6
+    assert sum(scored["factors"]) == pytest.approx(scored["bits_per_dim"])
+    assert 0 < scored["bits_per_dim"] < 30
+    assert scored["codecs"]["PNG"] > 8  # noise does not compress, and there is a header
+    assert "total" in pixelcnn("evaluate", run, "--limit", 1, "--split", "all").stdout
+    sheet = pixelcnn("sample", run, "-n", 2, "--out", tmp_path / "sheet.png")
+    assert sheet.returncode == 0, sheet.stderr
+    with Image.open(tmp_path / "sheet.png") as picture:
+        assert min(picture.size) > 16
+    files = pixelcnn("sample", run, "-n", 2, "--seed", 5, "--size", 9, "--out", tmp_path / "files")
+    assert files.returncode == 0, files.stderr
+    names = sorted(path.name for path in (tmp_path / "files").iterdir())
+    assert names == ["000005.png", "000006.png"]
+    with Image.open(tmp_path / "files" / names[0]) as picture:
+        assert picture.size == (9, 9)
+
+
+def test_errors_are_one_line_and_code_2(model: Path, pictures: Path, tmp_path: Path) -> None:
+    """Everything that a user can get wrong: one line that names it and the remedy, and nothing is made."""
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    mixed = tmp_path / "mixed"
+    mixed.mkdir()
+    for side in (8, 9):
+        for i in range(2):
+            Image.new("RGB", (side, side)).save(mixed / f"{side}-{i}.png")
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "a.png").write_bytes((pictures / "0.png").read_bytes()[:90])
+    (broken / "b.txt").write_text("no image")
+    out = tmp_path / "out"
+    train = ("train", "photos32-pyramid-small", "--out", out, "--steps", 1, "--data")
+    cases: list[tuple[tuple[object, ...], str]] = [
+        (("trian",), "Did you mean 'train'"),
+        (("train", "photos32-pyramid-smal", "--out", out), "did you mean 'photos32-pyramid-small'"),
+        (("train", "photos32-pyramid-small"), "--out"),
+        ((*train, "photo"), "did you mean 'photos'"),
+        ((*train, tmp_path / "missing"), "missing"),
+        ((*train, empty), "empty"),
+        ((*train, broken, "--size", 8), "--skip-broken"),
+        ((*train, pictures, "--size", 8, "--crop", 5, 5, 0, 0), "--crop"),
+        ((*train, pictures, "--size", 64), "--size"),
+        ((*train, pictures, "--size", 8, "--steps", 0), "steps=0"),
+        (
+            ("train", "photos32-pyramid-small", "--out", out, "--data", pictures, "--size", 8, "--minutes", -1),
+            "minutes",
+        ),
+        ((*train, pictures, "--size", 8, "--random-crop", 9), "random_crop=9"),
+        ((*train, pictures, "--size", 8, "--factor", 7), "factor=7"),
+        ((*train, pictures, "--size", 8, "--resume"), "no run to resume"),
+        (
+            ("train", "photos32-pyramid-small", "--steps", 1, "--data", pictures, "--size", 8, "--out", mixed),
+            "not empty",
+        ),
+        (("evaluate", empty), "no config.json"),
+        (("evaluate", "facez"), "no model 'facez'"),
+        (("evaluate", model, "--split", "tests"), "split="),
+        (("evaluate", model, "--data", mixed, "--size", 100), "--size"),
+        (("evaluate", model, "--limit", 0), "limit=0"),
+        (("sample", model, "-n", 0, "--out", out), "n=0"),
+        (("sample", model, "--out", pictures), "--overwrite"),
+        (("sample", model, "--label", 1, "--out", out), "no classes"),
+        (("demo", "--minutes", 0, "--out", out), "minutes=0"),
+        (("demo", "--out", pictures), "not empty"),
+    ]
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for i, (arguments, message) in enumerate(cases):
+        # The first in processes of their own; for the rest that would take minutes of importing.
+        result = pixelcnn(*arguments) if i < 4 else inside(*arguments)
+        words = " ".join(map(str, arguments))
+        assert result.returncode == 2, f"{words}: {result.stderr}"
+        lines = [line for line in result.stderr.splitlines() if line.startswith("pixelcnn:")]
+        assert len(lines) == 1, f"{words}: {result.stderr}"
+        assert message in lines[0], f"{words}: {lines[0]}"
+        assert "Traceback" not in result.stderr
+        assert not out.exists(), words
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}

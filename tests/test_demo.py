@@ -1,0 +1,117 @@
+"""The demonstration: a real folder, a real page, and a run that `pixelcnn train` can resume."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from test_figures import Page, assert_self_contained, decoded, pixels
+
+from pixelcnn.checkpoint import load
+from pixelcnn.data import load_images
+from pixelcnn.demo import PICTURES, RECIPE, VARIANTS, demo
+from pixelcnn.evaluation import codec_bits_per_dim, evaluate
+from pixelcnn.recipes import find_recipe
+from pixelcnn.sampling import sample
+from pixelcnn.training import train
+
+SIZE, SEED = 8, 3
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("demo") / "a run & more"
+    path = demo(folder, minutes=0.01, size=SIZE, seed=SEED, progress=False)
+    assert path == folder / "report.html"
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(run) -> Page:
+    return Page((run / "report.html").read_text())
+
+
+def test_the_report_loads_nothing(run):
+    assert_self_contained((run / "report.html").read_text())
+
+
+def test_the_report_has_all_pictures(run, page):
+    """Views of the samples, then the view that is given, what is drawn, and the photographs."""
+    pictures = [decoded(image) for image in page.attributes("img")]
+    sides = [2, 4, 8, 4, *[8] * len(VARIANTS), 8]
+    assert [picture.size for picture in pictures] == [(side, side) for side in sides for _ in range(PICTURES)]
+    assert all(image["alt"] for image in page.attributes("img"))
+
+    found = [torch.stack([pixels(p) for p in pictures[i : i + PICTURES]]) for i in range(0, len(pictures), PICTURES)]
+    model = load(run)
+    for shown, drawn in zip(found, sample(model, PICTURES, SIZE, seed=SEED)[::-1], strict=False):
+        assert torch.equal(shown, drawn)
+    photographs, view, _ = model.views(load_images("photos", "test", size=SIZE).batch(range(PICTURES)))
+    assert torch.equal(found[3], view)
+    assert torch.equal(found[-1], photographs)
+
+
+def test_the_report_has_the_figures_of_the_saved_model(run, page):
+    held_out = load_images("photos", "test", size=SIZE)
+    cells = page.text("td")
+    before, after = cells[:4], cells[4:8]
+    score = evaluate(load(run), held_out)
+    assert after == [f"{bits:.3f}" for bits in (score.bits_per_dim, *score.factors)]
+    assert float(after[0]) < float(before[0])
+    assert cells[8:] == [f"{bits:.3f}" for bits in codec_bits_per_dim(held_out).values()]
+    assert len(page.attributes("svg")) == 2
+
+
+def test_the_report_names_the_source_and_the_licence_of_the_photographs(page):
+    texts = " ".join(page.text("figcaption", "a"))
+    assert "Cloudinary" in texts
+    assert "CC BY-SA 4.0" in texts
+    assert "https://creativecommons.org/licenses/by-sa/4.0/" in texts
+
+
+def test_the_totals_and_the_path_go_to_standard_output(tmp_path, capsys):
+    path = demo(tmp_path / "new", minutes=0.002, size=4, progress=False)
+    out = capsys.readouterr().out
+    assert out.splitlines()[-1] == str(path)
+    names = ["before training", "after training", "PNG", "WebP"]
+    assert re.findall("|".join(names), out) == names
+
+
+def last_step(run: Path) -> int:
+    """Of the coarsest factor."""
+    return json.loads((run / "factor-2" / "history.jsonl").read_text().splitlines()[-1])["step"]
+
+
+def test_training_can_go_on_where_the_demonstration_ended(run):
+    """As the command in the report does: a run of another recipe, data or seed is refused."""
+    (command,) = (text for text in Page((run / "report.html").read_text()).text("code") if "--resume" in text)
+    assert f"pixelcnn train {RECIPE} --out '{run}' --resume --minutes 10 --size {SIZE} --seed {SEED}\n" in command
+    recipe, images = find_recipe(RECIPE), load_images("photos", size=SIZE)
+    training = replace(recipe.training, seed=SEED)
+    notes = {"recipe": RECIPE, "data": {"source": "photos", "size": SIZE, "crop": None}}
+    steps = last_step(run) + 1
+    train(recipe.model(), images, run, training, steps=steps, factor=2, resume=True, notes=notes, sheet_minutes=0)
+    assert last_step(run) == steps
+
+
+def test_a_folder_that_is_not_empty_is_left_alone_unless_asked(tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(ValueError, match=r"not empty: use --overwrite"):
+        demo(tmp_path, minutes=0.001, size=4, progress=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+    path = demo(tmp_path, minutes=0.001, size=4, overwrite=True, progress=False)
+    assert path.is_file()
+    assert (tmp_path / "mine.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [({"minutes": 0.0}, "minutes=0.0"), ({"minutes": float("nan")}, "minutes=nan"), ({"size": 0}, "size=0"),
+     ({"size": 129}, "too small for --size 129"), ({"seed": -1}, "seed=-1")],
+)  # fmt: skip
+def test_arguments_out_of_range_leave_no_folder(tmp_path, arguments, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        demo(tmp_path / "new", **{"minutes": 0.001, "size": 4, "progress": False} | arguments)
+    assert not (tmp_path / "new").exists()
