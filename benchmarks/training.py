@@ -78,7 +78,8 @@ def measure(
     step, multiplications = training_step(arguments, batch, bf16=bf16, compiled=compiled)
     product, product_multiplications = matrix_product(torch.bfloat16 if bf16 else torch.float32)
     first = seconds(step)
-    seconds(step), seconds(product)
+    seconds(step)
+    seconds(product)
     steps, products = [], []
     for _ in range(repeats):
         products += [seconds(product) for _ in range(5)]

@@ -87,7 +87,7 @@ def last_step(run: Path) -> int:
 def test_training_can_go_on_where_the_demonstration_ended(run):
     """As the command in the report does: a run of another recipe, data or seed is refused."""
     (command,) = (text for text in Page((run / "report.html").read_text()).text("code") if "--resume" in text)
-    assert f"pixelcnn train {RECIPE} --out '{run}' --resume --minutes 10 --size {SIZE} --seed {SEED}\n" in command
+    assert f"pixelcnn train {RECIPE} --out '{run}' --resume --minutes 10 --size {SIZE} --seed {SEED} " in command
     recipe, images = find_recipe(RECIPE), load_images("photos", size=SIZE)
     training = replace(recipe.training, seed=SEED)
     notes = {"recipe": RECIPE, "data": {"source": "photos", "size": SIZE, "crop": None}}

@@ -5,6 +5,7 @@ torch is imported inside the commands, so that `--help` answers at once.
 
 __all__ = ["app", "main"]
 
+import os
 import sys
 from json import dumps
 from pathlib import Path
@@ -50,6 +51,7 @@ Seed = Annotated[int, typer.Option(help="The same seed gives the same result.")]
 
 def main() -> NoReturn:
     """Run the command line. Whatever a user can cause ends in one line on standard error and exit code 2."""
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")  # its bars tell of its own cache
     try:
         sys.exit(app(standalone_mode=False) or 0)
     except Exit as exit:

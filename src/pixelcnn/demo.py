@@ -46,11 +46,11 @@ FORMULA = "log p(x₀) ≥ log p(x₂) + log p(x₁ | x₂) + log p(x₀ | x₁)
 PAPER = "The Pyramid PixelCNN of Kolesnikov and Lampert, PixelCNN models with auxiliary variables (ICML 2017)."
 BITS = """Bits per dimension: the negative base-2 logarithm of that, over the number of sub-pixels of x₀, width x
 height x 3. So many bits a lossless codec made from the model would need; less is better, and a uniform guess needs 8.
-The three factors add up to the total. Before training the weights are random, scaled so that every layer has unit variance on photographs. The
-files of PNG and of lossless WebP hold headers too, which matters at this size."""
-HONEST = """Expect blobs with texture: {minutes:g} min of training on {photos} photographs teach a small network colours,
-smooth areas and edges, but not what things look like. Each picture is an exact draw from the model, the coarsest view
-first, then the finer ones given it."""
+The three factors add up to the total. Before training the weights are random, scaled so that every layer has unit
+variance on photographs. The files of PNG and of lossless WebP hold headers too, which matters at this size."""
+HONEST = """Expect blobs with texture: {minutes:g} min of training on {photos} photographs teach a small network
+colours, smooth areas and edges, but not what things look like. Each picture is an exact draw from the model, the
+coarsest view first, then the finer ones given it."""
 GIVEN = """Here the finest factor alone draws, given the coarse view of photographs that it was not trained on, with the
 same random numbers each time: first as trained, then with less variance."""
 NOTICE = """Photographs from the Cloudinary Image Dataset '22 (CID22), https://cloudinary.com/labs/cid22, by

@@ -251,8 +251,9 @@ body { margin: 0 auto; padding: 1rem; max-width: 46rem; background: var(--paper)
 h1, h2 { line-height: 1.2 } h2 { margin-top: 2.5rem }
 a { color: var(--link); overflow-wrap: anywhere }
 code { font: .9em ui-monospace, monospace }
-pre, .wide { overflow-x: auto }
-pre { padding: .75rem 1rem; border: 1px solid var(--line); border-radius: .4rem }
+.wide { overflow-x: auto }
+pre { padding: .75rem 1rem; border: 1px solid var(--line); border-radius: .4rem;
+  white-space: pre-wrap; overflow-wrap: anywhere }
 figure { margin: 1.5rem 0 }
 figcaption, caption { color: var(--soft); font-size: .9rem; text-align: left; padding: .4rem 0 }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums }
