@@ -182,6 +182,7 @@ def train(
             f"batch_size={training.batch_size!r}: use a multiple of accumulate={training.accumulate} times "
             f"the {accelerator.num_processes} processes"
         )
+    shuffled = Shuffled(images, seed=training.seed, flip=training.flip, random_crop=training.random_crop)
     if accelerator.is_main_process:
         claim_folder(folder, model, {"training": asdict(training), **(notes or {})}, resume=resume, overwrite=overwrite)
     accelerator.wait_for_everyone()
@@ -189,7 +190,7 @@ def train(
         _train_factor(
             model,
             k,
-            images,
+            shuffled,
             folder,
             training,
             budget,
@@ -205,7 +206,7 @@ def train(
 def _train_factor(
     model: ImageModel,
     k: int,
-    images: Images,
+    shuffled: Shuffled,
     folder: Path,
     training: Training,
     budget: Budget,
@@ -221,7 +222,6 @@ def _train_factor(
     history = History(folder / f"factor-{k}", accelerator)
     state_path = history.folder / STATE
     factor = model.to(device).factors[k]
-    shuffled = Shuffled(images, seed=training.seed, flip=training.flip, random_crop=training.random_crop)
     if not state_path.exists():
         x, labels = _collate([shuffled[position] for position in range(INITIAL_IMAGES)])
         factor.initialize(*model.links(x.to(device))[k], labels.to(device))
