@@ -124,7 +124,11 @@ def train(
     chosen = find_recipe(recipe)
     changes = {field.name: given[field.name] for field in fields(Training) if given.get(field.name) is not None}
     training = replace(chosen.training, **changes)
-    source: dict[str, Any] = {"source": data or chosen.source, "size": size or chosen.size, "crop": crop}
+    source: dict[str, Any] = {
+        "source": data or chosen.source,
+        "size": chosen.size if size is None else size,
+        "crop": crop,
+    }
     torch.manual_seed(training.seed)
     model = chosen.model()
     images = _load_images(source, "train", skip_broken, model.formats[0][0])
@@ -135,7 +139,7 @@ def train(
         out,
         training,
         steps=steps,
-        minutes=None if steps else minutes or chosen.minutes,
+        minutes=chosen.minutes if steps is None and minutes is None else minutes,
         factor=factor,
         resume=resume,
         overwrite=overwrite,
@@ -170,7 +174,7 @@ def evaluate(
     trained = _data_of(model)
     if data is None and not trained:
         raise ValueError(f"{model!r} does not say what it was trained on: name images with --data")
-    source = {"source": data or trained["source"], "size": size or trained.get("size"), "crop": crop}
+    source = {"source": data or trained["source"], "size": trained.get("size") if size is None else size, "crop": crop}
     if data is None and crop is None:
         source["crop"] = trained["crop"]
     images = _load_images(source, split, skip_broken, channels=loaded.formats[0][0])
@@ -211,7 +215,7 @@ def sample(
     if out.exists() and not overwrite and (out.is_file() or any(out.iterdir())):
         raise ValueError(f"{str(out)!r} is there already: use --overwrite, or another --out")
     loaded = load(model)
-    labels = None if label is None else torch.full((n,), label)
+    labels = None if label is None else torch.tensor([label] * n)
     side = size if size is not None else _data_of(model).get("size", 32)
     views = sample(loaded, n, side, seed=seed, scale_shift=scale_shift, map=map, labels=labels, progress=True)
     if out.suffix.lower() == ".png":
