@@ -263,6 +263,11 @@ class TrainingState:
         self.factor.load_state_dict(part("factor."))
         self.averaged.load_state_dict(part("averaged."))
         moments = {i: part(f"adam.{i}.") for i, _ in enumerate(self.factor.parameters())}
+        for i, parameter in enumerate(self.factor.parameters()):
+            for name, moment in moments[i].items():
+                # Fused Adam walks through memory: its moments must lie there in the order of their parameter.
+                if moment.shape == parameter.shape:
+                    moments[i][name] = torch.empty_like(parameter, requires_grad=False).copy_(moment)
         self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": moments})
         self.random, self.step, self.seconds = tensors["random"], int(numbers["step"]), float(numbers["seconds"])
 
