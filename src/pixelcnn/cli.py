@@ -51,8 +51,6 @@ Seed = Annotated[int, typer.Option(help="The same seed gives the same result.")]
 
 def main() -> NoReturn:
     """Run the command line. Whatever a user can cause ends in one line on standard error and exit code 2."""
-    # Where other programs share the cores, threads that wait for each other by spinning slow a step down tenfold.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")  # its bars tell of its own cache
     try:
         sys.exit(app(standalone_mode=False) or 0)

@@ -22,6 +22,7 @@ __all__ = [
     "GatedResidual",
     "TransposedConv",
     "concat_elu",
+    "gate",
     "initialize",
 ]
 
@@ -42,6 +43,12 @@ def concat_elu(x: Tensor) -> Tensor:
     return F.elu_(torch.cat([x, -x], 1))
 
 
+def gate(x: Tensor, ab: Tensor) -> Tensor:
+    """`x + a * sigmoid(b)`: (B, F, H, W) and (B, 2F, H, W), the channels of a before those of b, to (B, F, H, W)."""
+    a, b = ab.chunk(2, 1)
+    return torch.addcmul(x, a, torch.sigmoid(b))
+
+
 class Dropout(nn.Module):
     """Dropout from eight random bits a unit, so that the rate is rounded to a multiple of 1/256.
 
@@ -55,7 +62,7 @@ class Dropout(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or not self.dropped:
             return x
-        words = torch.empty(x.numel() // 8 + 1, dtype=torch.int64, device=x.device).random_(-(2**63), None)
+        words = torch.randint(-(2**63), 2**63 - 1, (x.numel() // 8 + 1,), device=x.device)
         keep = words.view(torch.uint8).as_strided(x.shape, x.stride()) >= self.dropped
         return x * keep.to(x.dtype).mul_(256 / (256 - self.dropped))
 
@@ -145,8 +152,7 @@ class GatedResidual(nn.Module):
         hidden = self.input(active)
         if self.side is not None:
             hidden = hidden + self.side(*sides)
-        a, b = self.output(self.dropout(concat_elu(hidden))).chunk(2, 1)
-        return x + a * torch.sigmoid(b)
+        return gate(x, self.output(self.dropout(concat_elu(hidden))))
 
 
 @torch.no_grad()

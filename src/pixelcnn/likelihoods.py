@@ -118,9 +118,9 @@ def _log_mass(x: Tensor, means: Tensor, log_scales: Tensor, levels: int) -> Tens
     return below + above + inside
 
 
-def _inverse_cdf(log_weights: Tensor, noise: Tensor) -> Tensor:
+def _inverse_cdf(logits: Tensor, noise: Tensor) -> Tensor:
     """Index in the second dimension whose share of [0, 1) holds the noise: (B, K, ...), (B, ...) to (B, 1, ...)."""
-    cdf = log_weights.exp().cumsum(1)
+    cdf = F.softmax(logits, 1).cumsum(1)
     # Rounding may leave the last sum below the noise: the last index takes what is left.
     return (cdf[:, :-1] <= noise[:, None]).sum(1, keepdim=True)
 
@@ -183,21 +183,27 @@ class LogisticMixture(Likelihood):
         return (log_weights[:, None] + masses).exp().sum(2)
 
     def sample(self, params: Tensor, noise: Tensor, *, scale_shift: float = 0.0, map: bool = False) -> Tensor:
-        mixture = self._components(params)
-        component = _inverse_cdf(F.log_softmax(mixture.logits, 1), noise[:, 0])
-        values = torch.zeros_like(noise[:, 1:], dtype=mixture.means.dtype)
-        x = torch.zeros_like(values, dtype=torch.int64)
-        for channel in range(self.channels):
-            value = mixture.mean(values, channel).gather(1, component)[:, 0]
-            if not map:
-                log_scale = mixture.log_scales[:, channel].gather(1, component)[:, 0] + scale_shift
-                value = value + log_scale.exp() * torch.logit(noise[:, 1 + channel].to(value.dtype), eps=2**-25)
-            # The nearest level is the one whose mass the draw fell in; beyond the ends lie the tails.
-            level = ((value.clamp(-1, 1) + 1) * ((self.levels - 1) / 2)).round()
-            x[:, channel] = level.to(torch.int64)
-            # Green and blue are conditioned on the integers, as in training, not on the unrounded values.
-            values[:, channel] = scale_levels(x[:, channel], self.levels, values.dtype)
-        return x
+        # A traversal draws thousands of small groups: nothing is computed for components that are not drawn.
+        params = self._at_least_float32(params)
+        B, P, *positions = params.shape
+        logits, rest = params.split([self.components, P - self.components], dim=1)
+        rest = rest.reshape(B, self.channels, -1, self.components, *positions)
+        component = _inverse_cdf(logits, noise[:, 0])[:, None, None].expand(*rest.shape[:3], 1, *positions)
+        means, log_scales, *coefficients = rest.gather(3, component).squeeze(3).unbind(2)
+        values = means
+        if not map:
+            logistic = torch.logit(noise[:, 1:].to(means.dtype), eps=2**-25)
+            values = torch.addcmul(means, (log_scales + scale_shift).exp(), logistic)
+        x = torch.empty_like(values)
+        for channel, value in enumerate(values.unbind(1)):
+            first = channel * (channel - 1) // 2
+            for earlier in range(channel):
+                coefficient = torch.tanh(coefficients[0][:, first + earlier])
+                value = value + coefficient * scale_levels(x[:, earlier], self.levels, value.dtype)
+            # The nearest level is the one whose mass the draw fell in; beyond the ends lie the tails. Green and blue
+            # are conditioned on the integers, as in training, not on the unrounded values.
+            x[:, channel] = ((value.clamp(-1, 1) + 1) * ((self.levels - 1) / 2)).round()
+        return x.to(torch.int64)
 
 
 @dataclass(frozen=True)
@@ -225,4 +231,4 @@ class Categorical(Likelihood):
         return F.softmax(self._at_least_float32(params), 1)
 
     def sample(self, params: Tensor, noise: Tensor, *, scale_shift: float = 0.0, map: bool = False) -> Tensor:
-        return _inverse_cdf(F.log_softmax(self._at_least_float32(params), 1), noise[:, 0])
+        return _inverse_cdf(self._at_least_float32(params), noise[:, 0])

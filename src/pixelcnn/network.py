@@ -156,8 +156,11 @@ class CausalNetwork(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Integers (B, channels, H, W), and a context (B, context, H, W), to (B, outputs, H, W)."""
-        contexts = self._contexts(context, x.shape[-2:])
-        streams = self.first(add_ones(x, self.levels, self.last.bias.dtype))
+        return self.evaluate(add_ones(x, self.levels, self.last.bias.dtype), self.contexts(context, x.shape[-2:]))
+
+    def evaluate(self, x: Tensor, contexts: list[list[Tensor]]) -> Tensor:
+        """What `forward` does with what `add_ones` and `contexts` give: convolutions and element-wise functions."""
+        streams = self.first(x)
         states: list[list[_Streams]] = []
         for scale, blocks in enumerate(self.down):
             if scale > 0:
@@ -174,7 +177,7 @@ class CausalNetwork(nn.Module):
                 streams = self.grow[scale - 1](streams, states[scale - 1][0].u.shape[-2:])
         return self.last(F.elu(streams.ul))
 
-    def _contexts(self, context: Tensor | None, size: torch.Size) -> list[list[Tensor]]:
+    def contexts(self, context: Tensor | None, size: tuple[int, ...]) -> list[list[Tensor]]:
         """The context as a side input at every scale: `concat_elu` of its average over the pixels that exist."""
         if context is None:
             return [[]] * self.scales

@@ -2,37 +2,74 @@
 
 With pixel (i, j) at time `j + lag * i`, the pixels of one time depend only on those of earlier times, so they are
 visited together: for a plain network that is an anti-diagonal, W + lag * (H - 1) groups instead of H * W pixels. A
-`source` says what a group is filled with.
+`source` says what a group is filled with: draws (`pixelcnn.sampling`), known pixels, what a codec decodes.
 
-This is the naive traversal: a full forward pass for every group, exact by construction.
+Three schedules show a source the same parameters:
+
+    naive       a full forward pass for every group: exact by construction, and slow
+    raster      pixel by pixel, from cached activations: works for every network
+    wavefront   anti-diagonal by anti-diagonal, from cached activations: for networks that declare their lag
 """
 
-__all__ = ["Source", "schedule", "traverse"]
+__all__ = ["Schedule", "Source", "groups", "traverse"]
 
 from collections.abc import Callable, Iterator
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
+from pixelcnn.cached import CachedNetwork, Group, group_at
 from pixelcnn.models import Factor
+from pixelcnn.network import CausalNetwork
 
 Source = Callable[[Tensor, Tensor, Tensor], Tensor]
 """`source(params, rows, cols)`: parameters (B, P, N) of the pixels at rows (N,) and cols (N,), to values (B, C, N)."""
 
+Schedule = Literal["auto", "naive", "raster", "wavefront"]
 
-def schedule(size: tuple[int, int], lag: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-    """Rows and columns, each (N,), of the groups of pixels in the order of their times.
 
-    Args:
-        size: (H, W) of the image.
-        lag: of the network; None, or one that is not below W, gives raster order, a pixel a group.
-    """
+def groups(size: tuple[int, int], lag: int | None = None) -> Iterator[Group]:
+    """The groups of pixels of an image (H, W) in the order of their times; in raster order for a lag of None."""
     H, W = size
-    lag = W if lag is None else min(lag, W)
-    for time in range(W + lag * (H - 1)):
-        first = max(0, -(-(time - W + 1) // lag))
-        rows = torch.arange(first, min(H - 1, time // lag) + 1)
-        yield rows, time - lag * rows
+    lag = W if lag is None else lag
+    return (group_at(time, size, lag) for time in range(W + lag * (H - 1)))
+
+
+def wavefront_lag(network: CausalNetwork, size: tuple[int, int], schedule: Schedule = "auto") -> int | None:
+    """The lag of the groups of a schedule; None for raster order.
+
+    Raises:
+        ValueError: for an unknown schedule, or a wavefront where the network needs raster order.
+    """
+    if schedule not in ("auto", "naive", "raster", "wavefront"):
+        raise ValueError(f"schedule={schedule!r}: use auto, naive, raster or wavefront")
+    if schedule == "wavefront" and network.lag is None:
+        raise ValueError(f"schedule={schedule!r}: a network with {network.scales} scales has no lag; use raster")
+    # From a lag of W on the times of two rows do not overlap: that is raster order.
+    return None if schedule == "raster" or network.lag is None or network.lag >= size[1] else network.lag
+
+
+class _Evaluator(Protocol):
+    """Gives the parameters of one group after another, and is told the pixels of each."""
+
+    def params(self, group: Group) -> Tensor: ...
+
+    def update(self, group: Group, x: Tensor) -> None: ...
+
+
+class _FullNetwork:
+    """A full forward pass over the canvas for every group: the oracle."""
+
+    def __init__(self, network: CausalNetwork, x: Tensor, context: Tensor | None, lag: int) -> None:
+        self.network, self.x, self.context, self.lag = network, x, context, lag
+
+    def params(self, group: Group) -> Tensor:
+        rows, cols = group.pixels(self.lag)
+        return self.network(self.x, self.context)[:, :, rows, cols]
+
+    def update(self, group: Group, x: Tensor) -> None:
+        pass
 
 
 @torch.no_grad()
@@ -43,26 +80,57 @@ def traverse(
     *,
     auxiliary: Tensor | None = None,
     labels: Tensor | None = None,
+    schedule: Schedule = "auto",
+    dtype: torch.dtype | None = None,
     progress: Callable[[], None] | None = None,
 ) -> Tensor:
     """Fill the canvas `x` in place, group by group, with what `source` makes of the parameters there.
 
     Args:
-        factor: the factor whose image is visited.
+        factor: the factor whose image is visited, in evaluation mode.
         x: integers (B, C, H, W); what is not visited yet is never looked at.
         source: gives the values of a group of pixels.
         auxiliary: the next view of the chain, (B, C', H', W'); None for the last.
         labels: (B,) class labels, for a model with classes.
+        schedule: by default the wavefront where the network has a lag and the image is wider, else raster order.
+        dtype: of cached activations and weights, torch.bfloat16 say; by default that of the network.
         progress: called after each group.
 
     Returns:
         The canvas.
+
+    Raises:
+        ValueError: where the canvas, the auxiliary image or the schedule do not fit the factor.
+        MemoryError: where the cached activations need more memory than there is.
+        FloatingPointError: where the network gives parameters that are not finite.
     """
     H, W = x.shape[-2:]
     context = factor.context((H, W), auxiliary, labels)
-    for rows, cols in schedule((H, W), factor.network.lag):
-        params = factor.network(x, context)
-        x[:, :, rows, cols] = source(params[:, :, rows, cols], rows, cols).to(x.dtype)
+    lag = wavefront_lag(factor.network, (H, W), schedule)
+    evaluator: _Evaluator = (
+        _FullNetwork(factor.network, x, context, lag or W)
+        if schedule == "naive"
+        else CachedNetwork(factor.network, (H, W), len(x), context, lag=lag, dtype=dtype)
+    )
+    for group in groups((H, W), lag):
+        params = evaluator.params(group)
+        rows, cols = group.pixels(lag or W)
+        if not params.sum().isfinite():
+            _check_finite(params, rows, cols)
+        values = source(params, rows, cols)
+        x[:, :, rows, cols] = values.to(x.dtype)
+        evaluator.update(group, values)
         if progress is not None:
             progress()
     return x
+
+
+def _check_finite(params: Tensor, rows: Tensor, cols: Tensor) -> None:
+    """Name the first pixel whose parameters are not finite."""
+    broken = ~params.isfinite().all(1)
+    if broken.any():
+        image, n = broken.nonzero()[0].tolist()
+        raise FloatingPointError(
+            f"the network's parameters are not finite at row {int(rows[n])}, column {int(cols[n])} of image {image}: "
+            "the weights are damaged, or the precision is too low for them"
+        )
