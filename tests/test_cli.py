@@ -2,10 +2,13 @@
 
 import io
 import json
+import re
+import signal
 import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
@@ -108,6 +111,70 @@ def test_train_evaluate_sample(pictures: Path, tmp_path: Path) -> None:
         assert picture.size == (9, 9)
 
 
+def test_stages_and_precision(model: Path, tmp_path: Path) -> None:
+    """A folder holds the images, with --stages a folder for each view; batches and bf16 change no names."""
+    drawn = inside(
+        "sample", model, "-n", 3, "--batch-size", 2, "--stages", "--precision", "bf16", "--out", tmp_path / "a"
+    )
+    assert drawn.returncode == 0, drawn.stderr
+    names = {str(path.relative_to(tmp_path / "a")) for path in (tmp_path / "a").rglob("*.png")}
+    assert names == {f"view-{k}/00000{i}.png" for k in range(2) for i in range(3)}
+    for k, side in enumerate((8, 4)):
+        with Image.open(tmp_path / "a" / f"view-{k}" / "000002.png") as picture:
+            assert picture.size == (side, side)
+
+
+def test_batches_do_not_change_the_images(model: Path, tmp_path: Path) -> None:
+    """Image i is the same whatever the batch that it is drawn in."""
+    for batch in (1, 3):
+        assert inside("sample", model, "-n", 3, "--batch-size", batch, "--out", tmp_path / str(batch)).returncode == 0
+    for i in range(3):
+        assert (tmp_path / "1" / f"00000{i}.png").read_bytes() == (tmp_path / "3" / f"00000{i}.png").read_bytes()
+
+
+def test_interrupted_sampling_keeps_what_is_finished(model: Path, tmp_path: Path) -> None:
+    """SIGINT: what is finished is in place and whole, the rest is named, no temporary file stays, exit code 130."""
+    out = tmp_path / "files"
+    command = [sys.executable, "-m", "pixelcnn.cli", "sample", model, "-n", 4000, "--batch-size", 2, "--out", out]
+    with subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < deadline and len(list(out.glob("0*.png"))) < 3:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    said = re.search(r"interrupted: drawn are (\d+) of 4000 of view 1, (\d+) of 4000 of view 0; see", errors)
+    assert said, errors
+    assert 0 < int(said[2]) <= int(said[1]) < 4000
+    files = list(out.iterdir())
+    assert len(files) == int(said[2])
+    for path in files:
+        with Image.open(path) as picture:
+            picture.load()
+
+
+def test_an_interrupted_sheet_shows_what_is_finished(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGINT before the first image: the sheet has the simple view alone; before that, nothing is made."""
+    finished = [(1, torch.zeros(2, 3, 4, 4, dtype=torch.uint8))]
+
+    def interrupt(*_: object, **__: object) -> Iterator[tuple[int, torch.Tensor]]:
+        yield from finished
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pixelcnn.sampling.sample_views", interrupt)
+    result = inside("sample", model, "-n", 2, "--out", tmp_path / "sheet.png")
+    assert result.returncode == 130
+    assert "drawn are 2 of 2 of view 1, 0 of 2 of view 0; see" in result.stderr
+    with Image.open(tmp_path / "sheet.png") as picture:
+        assert picture.height < 150  # one row
+    finished.clear()
+    result = inside("sample", model, "-n", 2, "--out", tmp_path / "none.png")
+    assert "0 of 2 of view 0; nothing is saved" in result.stderr
+    assert not (tmp_path / "none.png").exists()
+
+
 def test_errors_are_one_line_and_code_2(model: Path, pictures: Path, tmp_path: Path) -> None:
     """Everything that a user can get wrong: one line that names it and the remedy, and nothing is made."""
     empty = tmp_path / "empty"
@@ -160,6 +227,9 @@ def test_errors_are_one_line_and_code_2(model: Path, pictures: Path, tmp_path: P
         (("sample", model, "--out", pictures), "--overwrite"),
         (("sample", model, "--out", out, "--size", 0), "size=0"),
         (("sample", model, "--label", 1, "--out", out), "no classes"),
+        (("sample", model, "--batch-size", 0, "--out", out), "batch_size=0"),
+        (("sample", model, "--precision", "int8", "--out", out), "use float32 or bf16"),
+        (("sample", model, "--size", 10_000_000, "--out", out), "GB are free"),
         (("demo", "--minutes", 0, "--out", out), "minutes=0"),
         (("demo", "--out", pictures), "not empty"),
     ]

@@ -13,8 +13,7 @@ from torch import Tensor
 
 from pixelcnn.auxiliary import Auxiliary, Downsample, QuantizedGrayscale
 from pixelcnn.models import ImageModel
-from pixelcnn.network import CausalNetwork
-from pixelcnn.sampling import position_noise, sample, sample_factor
+from pixelcnn.sampling import position_noise, sample, sample_factor, sample_views
 
 TINY: dict[str, Any] = {"components": 2, "filters": 2, "blocks": 1, "scales": 1, "embedding_blocks": 1}
 SIGNIFICANCE = 1e-3  # the seeds are fixed, so a test passes always or never
@@ -61,13 +60,56 @@ def test_every_image_and_factor_has_noise_of_its_own(scramble: Scramble) -> None
     assert torch.equal(position_noise(likelihood, (3, 4), range(12, 13), 2), noise[2, 2:3])
 
 
-def test_the_order_of_the_pixels_does_not_matter(scramble: Scramble, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Law: the wavefront and raster order draw the same image from the same seed."""
+@given(
+    st.sampled_from(CHAINS),
+    st.tuples(st.integers(1, 9), st.integers(1, 13)),
+    st.sampled_from([1, 3]),
+    st.integers(1, 3),
+    st.sampled_from([torch.float32, torch.float64]),
+)
+def test_every_schedule_draws_the_same_image(
+    scramble: Scramble,
+    chain: list[Auxiliary],
+    size: tuple[int, int],
+    channels: int,
+    scales: int,
+    dtype: torch.dtype,
+) -> None:
+    """Law: naive, raster and wavefront draw the same image from the same seed, alone and in a batch."""
+    model = tiny(scramble, channels, 256, chain if channels == 3 else [], scales=scales).to(dtype)
+    naive = sample(model, 2, size, seed=3, schedule="naive")
+    for schedule in ("raster", "auto"):
+        assert all(
+            torch.equal(a, b) for a, b in zip(sample(model, 2, size, seed=3, schedule=schedule), naive, strict=True)
+        )
+    alone = sample(model, 1, size, seed=4)
+    assert all(torch.equal(a[0], b[1]) for a, b in zip(alone, naive, strict=True))
+
+
+def test_views_come_as_they_are_finished(scramble: Scramble) -> None:
+    """Law: the simplest view comes first; a callback sees every canvas fill up."""
     model = tiny(scramble, 3, 256, [Downsample(2)])
-    wavefront = sample(model, 2, (5, 11), seed=3)
-    monkeypatch.setattr(CausalNetwork, "lag", None)
-    raster = sample(model, 2, (5, 11), seed=3)
-    assert all(torch.equal(a, b) for a, b in zip(wavefront, raster, strict=True))
+    seen: list[tuple[int, int]] = []
+    views = dict(sample_views(model, 2, (4, 6), callback=lambda k, x: seen.append((k, x.shape[3]))))
+    assert list(views) == [1, 0]
+    assert all(torch.equal(views[k], x) for k, x in enumerate(sample(model, 2, (4, 6))))
+    assert seen == [(1, 3)] * 6 + [(0, 6)] * (6 + 4 * 3)
+
+
+def test_bfloat16_draws_images(scramble: Scramble) -> None:
+    """Law: images can be drawn in bfloat16; they are near the others but not the same."""
+    model = tiny(scramble, 3, 256, [Downsample(2)], filters=6).float()
+    full, half = (sample(model, 2, (8, 12), dtype=dtype)[1].float() for dtype in (None, torch.bfloat16))
+    assert 0 < float((full - half).abs().mean()) < 20
+
+
+def test_the_factor_with_broken_weights_is_named(scramble: Scramble) -> None:
+    """Law: parameters that are not finite are an error that names the factor and the pixel."""
+    model = tiny(scramble, 3, 256, [Downsample(2)])
+    with torch.no_grad():
+        model.factors[0].network.last.bias[0] = math.inf
+    with pytest.raises(FloatingPointError, match=r"factor 0: .* row 0, column 0 of image 0"):
+        sample(model, 2, 4)
 
 
 @given(

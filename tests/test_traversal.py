@@ -13,7 +13,7 @@ from torch import Tensor
 from pixelcnn.auxiliary import Auxiliary, Downsample, QuantizedGrayscale
 from pixelcnn.models import Factor, ImageModel
 from pixelcnn.network import CausalNetwork
-from pixelcnn.traversal import schedule, traverse
+from pixelcnn.traversal import Schedule, _check_finite, groups, traverse, wavefront_lag
 
 LEVELS = 16
 sides = st.integers(1, 9)
@@ -21,24 +21,23 @@ sizes = st.tuples(sides, sides)
 
 
 @given(sizes, st.none() | st.integers(1, 12))
-def test_a_schedule_visits_every_pixel_once_in_order_of_time(size: tuple[int, int], lag: int | None) -> None:
+def test_groups_visit_every_pixel_once_in_order_of_time(size: tuple[int, int], lag: int | None) -> None:
     """Law: the groups are the pixels of equal j + lag i, in order: W + lag (H - 1) of them, or H W in raster order."""
     H, W = size
-    groups = [list(zip(rows.tolist(), cols.tolist(), strict=True)) for rows, cols in schedule(size, lag)]
-    visited = [pixel for group in groups for pixel in group]
-    assert sorted(visited) == [(i, j) for i in range(H) for j in range(W)]
-    if lag is None or lag >= W:
-        assert groups == [[(i, j)] for i in range(H) for j in range(W)]
+    found = [list(zip(*(t.tolist() for t in group.pixels(lag or W)), strict=True)) for group in groups(size, lag)]
+    assert sorted(pixel for group in found for pixel in group) == [(i, j) for i in range(H) for j in range(W)]
+    if lag is None:
+        assert found == [[(i, j)] for i in range(H) for j in range(W)]
     else:
-        assert len(groups) == W + lag * (H - 1)
-        assert [{j + lag * i for i, j in group} for group in groups] == [{time} for time in range(len(groups))]
+        assert len(found) == W + lag * (H - 1)
+        assert all({j + lag * i for i, j in group} <= {time} for time, group in enumerate(found))
 
 
 def test_the_pyramid_takes_1144_steps() -> None:
     """Law: at 128x128 a plain network of three blocks has 1,144 groups of pixels, where raster order has 16,384."""
-    lag = CausalNetwork(3, 256, 10, filters=2, blocks=3, scales=1).lag
-    assert sum(1 for _ in schedule((128, 128), lag)) == 1144
-    assert sum(1 for _ in schedule((128, 128))) == 128 * 128
+    network = CausalNetwork(3, 256, 10, filters=2, blocks=3, scales=1)
+    assert sum(1 for _ in groups((128, 128), wavefront_lag(network, (128, 128)))) == 1144
+    assert sum(1 for _ in groups((128, 128), wavefront_lag(network, (128, 128), "raster"))) == 128 * 128
 
 
 def tiny(scramble: Scramble, chain: list[Auxiliary], scales: int, classes: int = 0) -> ImageModel:
@@ -68,19 +67,20 @@ def forced(factor: Factor, x: Tensor, **context: Any) -> tuple[Tensor, Tensor, l
     return shown, canvas, numbers
 
 
+@pytest.mark.parametrize("schedule", ["naive", "auto"])
 @pytest.mark.parametrize("scales", [1, 2, 3])
 @pytest.mark.parametrize("chain", [[], [Downsample(2)], [QuantizedGrayscale(2)]], ids=str)
 @pytest.mark.parametrize("classes", [0, 3])
 @pytest.mark.parametrize("size", [(3, 7), (4, 3), (1, 1)])
 def test_told_the_truth_it_sees_the_forward_pass(
-    scramble: Scramble, scales: int, chain: list[Auxiliary], classes: int, size: tuple[int, int]
+    scramble: Scramble, schedule: Schedule, scales: int, chain: list[Auxiliary], classes: int, size: tuple[int, int]
 ) -> None:
     """Law: a source of true pixels is shown the parameters of one forward pass over them, whatever the canvas held."""
     model = tiny(scramble, chain, scales, classes)
     x = torch.randint(LEVELS, (2, 3, *size), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
     labels = torch.tensor([2, 0]) if classes else None
     for factor, (view, auxiliary) in zip(model.factors, model.links(x), strict=True):
-        shown, canvas, numbers = forced(factor, view, auxiliary=auxiliary, labels=labels)
+        shown, canvas, numbers = forced(factor, view, auxiliary=auxiliary, labels=labels, schedule=schedule)
         H, W = view.shape[2:]
         with torch.no_grad():
             expected = factor.network(view, factor.context((H, W), auxiliary, labels))
@@ -90,25 +90,27 @@ def test_told_the_truth_it_sees_the_forward_pass(
         assert len(numbers) == (W + 4 * (H - 1) if scales == 1 and W > 4 else H * W)
 
 
-def test_raster_order_and_wavefront_see_the_same(scramble: Scramble, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Law: a pixel is shown the same parameters in raster order as in the wavefront, which takes fewer steps."""
+@pytest.mark.parametrize(("first", "second"), [("naive", "raster"), ("raster", "wavefront")])
+def test_the_schedules_see_the_same(scramble: Scramble, first: Schedule, second: Schedule) -> None:
+    """Law: a pixel is shown the same parameters by every schedule; the wavefront takes fewer steps."""
     model = tiny(scramble, [Downsample(2)], 1)
     x = torch.randint(LEVELS, (2, 3, 4, 9), generator=torch.Generator().manual_seed(2))
     view, auxiliary = model.links(x)[0]
-    wavefront, _, few = forced(model.factors[0], view, auxiliary=auxiliary)
-    monkeypatch.setattr(CausalNetwork, "lag", None)
-    raster, _, many = forced(model.factors[0], view, auxiliary=auxiliary)
-    torch.testing.assert_close(wavefront, raster, rtol=1e-10, atol=1e-10)
-    assert (len(few), len(many)) == (9 + 4 * 3, 4 * 9)
+    steps = {"naive": 9 + 4 * 3, "raster": 4 * 9, "wavefront": 9 + 4 * 3}
+    seen = {}
+    for schedule in (first, second):
+        seen[schedule], _, numbers = forced(model.factors[0], view, auxiliary=auxiliary, schedule=schedule)
+        assert len(numbers) == steps[schedule]
+    torch.testing.assert_close(seen[first], seen[second], rtol=1e-10, atol=1e-10)
 
 
 def test_a_smaller_lag_would_look_too_early(scramble: Scramble, monkeypatch: pytest.MonkeyPatch) -> None:
     """Law: the parameters with lag - 1 are not those of the forward pass: the test above can fail."""
     model = tiny(scramble, [], 1)
     x = torch.randint(LEVELS, (2, 3, 4, 9), generator=torch.Generator().manual_seed(2))
-    expected, _, _ = forced(model.factors[0], x)
+    expected, _, _ = forced(model.factors[0], x, schedule="naive")
     monkeypatch.setattr(CausalNetwork, "lag", 3)
-    assert not torch.allclose(forced(model.factors[0], x)[0], expected)
+    assert not torch.allclose(forced(model.factors[0], x, schedule="naive")[0], expected)
 
 
 def test_a_source_is_shown_what_it_gave(scramble: Scramble) -> None:
@@ -124,14 +126,72 @@ def test_a_source_is_shown_what_it_gave(scramble: Scramble) -> None:
     assert differ[2, 1:4].all()
 
 
-def test_progress_is_told_of_every_group(scramble: Scramble) -> None:
-    """Law: progress is called once for each group, and no gradient is kept."""
-    model, calls = tiny(scramble, [], 1), []
+def test_progress_is_shown_the_canvas_after_every_group(scramble: Scramble) -> None:
+    """Law: progress is called once for each group with the canvas so far, and no gradient is kept."""
+    model, filled = tiny(scramble, [], 1), []
 
     def source(params: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
         assert not params.requires_grad
-        return torch.zeros(1, 3, len(rows), dtype=torch.int64)
+        return torch.ones(1, 3, len(rows), dtype=torch.int64)
 
     canvas = torch.zeros(1, 3, 3, 7, dtype=torch.int64)
-    traverse(model.factors[0], canvas, source, progress=lambda: calls.append(None))
-    assert len(calls) == sum(1 for _ in schedule((3, 7), model.factors[0].network.lag))
+    traverse(model.factors[0], canvas, source, progress=lambda x: filled.append(int(x[:, 0].sum())))
+    assert len(filled) == 7 + 4 * 2
+    assert filled == sorted(filled)
+    assert filled[0] == 1
+    assert filled[-1] == 3 * 7
+
+
+def test_known_pixels_can_be_kept(scramble: Scramble) -> None:
+    """Law: a source that keeps what is known sees the parameters given those pixels, by every schedule."""
+    model = tiny(scramble, [], 1)
+    factor = model.factors[0]
+    x = torch.randint(LEVELS, (1, 3, 5, 9), generator=torch.Generator().manual_seed(3))
+    known = torch.rand(5, 9, generator=torch.Generator().manual_seed(4)) < 0.5
+    results = []
+    for schedule in ("naive", "raster", "wavefront"):
+
+        def source(params: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
+            drawn = factor.likelihood.sample(params, torch.full((1, 4, len(rows)), 0.3))
+            return torch.where(known[rows, cols], x[:, :, rows, cols], drawn)
+
+        results.append(traverse(factor, torch.zeros_like(x), source, schedule=schedule))
+        assert torch.equal(results[-1][:, :, known], x[:, :, known])
+    assert all(torch.equal(result, results[0]) for result in results)
+    assert not torch.equal(results[0], x)
+
+
+def test_parameters_that_are_not_finite_are_named(scramble: Scramble) -> None:
+    """Law: the error names the first pixel and the image; a sum that overflows is no such parameter."""
+    model = tiny(scramble, [], 1)
+    x = torch.zeros(2, 3, 3, 7, dtype=torch.int64)
+
+    def source(params: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
+        if (1, 2) in zip(rows.tolist(), cols.tolist(), strict=True):
+            with torch.no_grad():
+                model.factors[0].network.last.bias.fill_(math.nan)
+        return x[:, :, rows, cols]
+
+    with pytest.raises(FloatingPointError, match="at row 1, column 3 of image 0"):
+        traverse(model.factors[0], x.clone(), source, schedule="naive")
+    params = torch.full((1, 4, 1), torch.finfo(torch.float64).max, dtype=torch.float64)
+    _check_finite(params, torch.tensor([0]), torch.tensor([0]))
+
+
+def test_what_does_not_fit_is_refused(scramble: Scramble) -> None:
+    """Law: an auxiliary image that is missing, needless or of another size or batch, and an unknown schedule."""
+    model = tiny(scramble, [Downsample(2)], 2)
+    view, auxiliary = model.links(torch.zeros(2, 3, 4, 6, dtype=torch.int64))[0]
+    assert auxiliary is not None
+    bad: list[tuple[str, dict[str, Any]]] = [
+        (r"auxiliary of shape None.*\(B, \*\(3, 2, 3\)\)", {}),
+        (r"auxiliary of shape \(2, 3, 4, 6\)", {"auxiliary": view}),
+        ("auxiliary of 1 images", {"auxiliary": auxiliary[:1]}),
+        ("schedule='fast'", {"auxiliary": auxiliary, "schedule": "fast"}),
+        ("schedule='wavefront'.*2 scales", {"auxiliary": auxiliary, "schedule": "wavefront"}),
+    ]
+    for message, options in bad:
+        with pytest.raises(ValueError, match=message):
+            forced(model.factors[0], view, **options)
+    with pytest.raises(ValueError, match="given no image"):
+        forced(model.factors[1], auxiliary, auxiliary=auxiliary)

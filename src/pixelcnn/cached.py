@@ -16,12 +16,12 @@ as many columns as the lag. The rest is evaluated group by group, in raster orde
 and the column. In a wavefront a value whose reader looks c columns to the right runs c columns ahead.
 """
 
-__all__ = ["CachedNetwork", "Group", "group_at"]
+__all__ = ["CachedNetwork", "Group", "check_memory", "group_at"]
 
 import operator
 from collections.abc import Callable, Sequence
 from enum import IntEnum
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import psutil
 import torch
@@ -90,10 +90,10 @@ class _Canvas:
         return self.buffer.as_strided((count, cols * self.features), (self.pitch * self.features, 1), start)
 
     def line(self, offset: int, count: int, number: int, cols: int = 1, step: int = 1) -> Tensor:
-        """The same from each of `count` pixels on, `number` times, `step` columns apart: (count, number, ...)."""
+        """`number` such groups, `step` columns apart: a view (number, count, cols * features)."""
         start = (self.origin + offset) * self.features
-        strides = self.pitch * self.features, step * self.features, 1
-        return self.buffer.as_strided((count, number, cols * self.features), strides, start)
+        strides = step * self.features, self.pitch * self.features, 1
+        return self.buffer.as_strided((number, count, cols * self.features), strides, start)
 
     def image(self) -> Tensor:
         """The whole window: a view (B, features, rows, W)."""
@@ -149,9 +149,9 @@ class _Value:
     def visit_line(self, place: _Place) -> None:
         """Evaluate it along a line of pixels of every image."""
         self.now = self.compute([read.line(place) for read in self.reads])
-        self.line = self.now.view(place.count, place.numbers[self.scale], self.features)
+        self.line = self.now.view(place.numbers[self.scale], place.count, self.features)
         if self.canvas is not None:
-            self.canvas.line(place.offsets[self.scale], *self.line.shape[:2]).copy_(self.line)
+            self.canvas.line(place.offsets[self.scale], place.count, len(self.line)).copy_(self.line)
 
 
 class _Source(_Value):
@@ -183,14 +183,16 @@ class _Read:
         if self.from_canvas:
             return self.canvas.group(place.offsets[self.value.scale] + self.offset, place.count, len(self.cols))
         if self.from_line:
-            return self.value.line[place.first : place.first + place.count, place.steps[self.scale]]
+            return self.value.line[place.steps[self.scale], place.first : place.first + place.count]
         return self.value.now
 
     def line(self, place: _Place) -> Tensor:
         if not self.from_canvas:
             return self.value.now
         offset = place.offsets[self.value.scale] + self.offset
-        return self.canvas.line(offset, place.count, place.numbers[self.scale], len(self.cols), self.stride).flatten(0, 1)
+        return self.canvas.line(offset, place.count, place.numbers[self.scale], len(self.cols), self.stride).flatten(
+            0, 1
+        )
 
 
 class _Elementwise(_Value):
@@ -228,15 +230,16 @@ class _Product(_Value):
         super().__init__(self.weights[0].shape[1], scale, phase, reads)
 
     def compute(self, inputs: list[Tensor]) -> Tensor:
-        base = inputs[-1] if self.bias is None else self.bias
-        out = torch.addmm(base, inputs[0], self.weights[0])
-        for matrix, weight in zip(inputs[1:], self.weights[1:], strict=False):
+        # The base has no other reader, so that the products are added to it in place.
+        out = inputs[-1] if self.bias is None else torch.addmm(self.bias, inputs[0], self.weights[0])
+        first = 0 if self.bias is None else 1
+        for matrix, weight in zip(inputs[first:], self.weights[first:], strict=False):
             out.addmm_(matrix, weight)
         return out
 
 
 class _Enlarged(_Value):
-    """A transposed convolution of stride 2: for even and odd rows and columns another convolution of the small value."""
+    """A transposed convolution of stride 2: another convolution of the small value for even and odd rows and columns."""
 
     def __init__(self, layer: TransposedConv, value: _Value, dtype: torch.dtype) -> None:
         super().__init__(len(layer.bias), value.scale - 1, value.phase, [_Read(value, stride=HALF)])
@@ -261,9 +264,9 @@ class _Enlarged(_Value):
         (odd_row, _), (read,) = self._parities(place), self.reads
         self.line = cast("_Canvas", self.canvas).line(place.offsets[self.scale], place.count, place.numbers[self.scale])
         for odd_col, weight in enumerate(self.weights[odd_row]):
-            part = self.line[:, odd_col::HALF]
+            part = self.line[odd_col::HALF]
             offset = place.offsets[self.scale + 1] + self.first[odd_col]
-            small = read.canvas.line(offset, place.count, part.shape[1], len(weight) // read.value.features)
+            small = read.canvas.line(offset, place.count, len(part), len(weight) // read.value.features)
             part.copy_(torch.addmm(self.bias, small.flatten(0, 1), weight).view(part.shape))
         self.now = self.line.flatten(0, 1)
 
@@ -324,7 +327,7 @@ class _Translation:
             values = [self._close(value) for value in inputs if value is not None]
             if isinstance(layer, Conv):
                 return self._convolution(layer, values)
-            return self._add(_Enlarged(cast("TransposedConv", layer), *values, self.dtype))
+            return self._add(_Enlarged(cast("TransposedConv", layer), values[0], self.dtype))
         if node.target is operator.getitem and str(node.args[0]) == "contexts":
             return self.contexts[cast("int", node.args[1])]
         if node.target in ELEMENTWISE:
@@ -374,7 +377,9 @@ def _merge(terms: list[_Term]) -> list[_Term]:
         if key in merged:
             other = merged[key]
             cols = range(min(term.cols[0], other.cols[0]), max(term.cols[-1], other.cols[-1]) + 1)
-            weight = sum(F.pad(t.weight, (0, 0, 0, 0, t.cols[0] - cols[0], cols[-1] - t.cols[-1])) for t in (term, other))
+            weight = sum(
+                F.pad(t.weight, (0, 0, 0, 0, t.cols[0] - cols[0], cols[-1] - t.cols[-1])) for t in (term, other)
+            )
             term = term._replace(cols=cols, weight=cast("Tensor", weight))
         merged[key] = term
     return list(merged.values())
@@ -392,7 +397,7 @@ class CachedNetwork:
         dtype: of activations and weights; by default that of the network's parameters.
 
     Raises:
-        ValueError: for a lag below the network's own, or where the network has none.
+        ValueError: for a lag below the network's own, or where the network has none; for a context of another shape.
         MemoryError: where the activations need more memory than is free.
     """
 
@@ -409,6 +414,13 @@ class CachedNetwork:
     ) -> None:
         if lag is not None and (network.lag is None or lag < network.lag):
             raise ValueError(f"lag={lag!r}: this network needs {network.lag or 'raster order'}")
+        H, W = size
+        shape = None if context is None else tuple(context.shape)
+        if shape not in (
+            [(batch, network.context, H, W), (batch, network.context, 1, 1)] if network.context else [None]
+        ):
+            wanted = f"({batch}, {network.context}, {H}, {W})" if network.context else "none"
+            raise ValueError(f"context of shape {shape}: this network wants {wanted}")
         self.levels, self.size, self.batch, self.lag = network.levels, size, batch, lag
         like = network.last.bias.detach().to(dtype or network.last.bias.dtype)
         contexts = [side for sides in network.contexts(context, size) for side in sides]
@@ -436,7 +448,7 @@ class CachedNetwork:
         for value in stored:
             value.canvas = _Canvas(value.features, sizes[value.scale], self.batch, self.lag or 0)
         self.canvases = [(value.scale, cast("_Canvas", value.canvas)) for value in stored]
-        _check_memory(sum(canvas.numel for _, canvas in self.canvases) * like.element_size(), like.device)
+        check_memory(sum(canvas.numel for _, canvas in self.canvases) * like.element_size(), like.device)
         for _, canvas in self.canvases:
             canvas.allocate(like)
         for value in values:
@@ -474,8 +486,9 @@ class CachedNetwork:
             self._move(group_at(time, self.size, lag).row, min(self.size[0] - 1, (time + self.ahead) // lag + 1))
             self.line_rows = {value.ahead: 0 for value in self.groups}
             for ahead in self.line_rows:
-                first, last = (group_at(time + ahead + later, self.size, lag) for later in (0, lag - 1))
-                count = (last.row + last.number - first.row) * self.batch
+                first = group_at(time + ahead, self.size, lag)
+                last_row = min(self.size[0] - 1, (time + ahead + lag - 1) // lag)
+                count = (last_row + 1 - first.row) * self.batch
                 if count > 0:
                     self.line_rows[ahead] = first.row
                     place = _Place(first.row, first.col, count, self._offsets(first.row, first.col), [lag])
@@ -537,11 +550,11 @@ def _run_ahead(values: list[_Value], x: _Value, lag: int) -> None:
                 read.value.ahead = max(read.value.ahead, needed)
 
 
-def _check_memory(needed: int, device: torch.device) -> None:
+def check_memory(needed: int, device: torch.device) -> None:
     """Raise a MemoryError, before anything is allocated, for more bytes than are free."""
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
     if needed > free:
         raise MemoryError(
-            f"the cached activations need {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free: sample fewer images "
-            "at once, or smaller ones"
+            f"sampling needs at least {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free: draw fewer images at "
+            "once, or smaller ones"
         )

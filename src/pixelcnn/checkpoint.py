@@ -166,12 +166,7 @@ def _auxiliaries(value: Any) -> list[Auxiliary]:
 def _load_weights(model: ImageModel, path: Path) -> None:
     if not path.is_file():
         raise ValueError(f"{path} is missing: get the file again")
-    try:
-        with safetensors.safe_open(path, "pt") as file:
-            checksum = (file.metadata() or {}).get("sha256")
-            weights: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (safetensors.SafetensorError, OSError) as error:
-        raise ValueError(f"{path} is damaged ({error}): get the file again") from None
+    weights, notes = _read_tensors(path, "get the file again")
     expected = model.state_dict()
     for name in sorted(expected.keys() | weights.keys()):
         ours, theirs = (tuple(t[name].shape) if name in t else "none" for t in (expected, weights))
@@ -179,9 +174,18 @@ def _load_weights(model: ImageModel, path: Path) -> None:
             raise ValueError(
                 f"{path} belongs to another configuration: {name} is {theirs}, config.json asks for {ours}"
             )
-    if checksum is not None and checksum != _checksum(weights):
+    if "sha256" in notes and notes["sha256"] != _checksum(weights):
         raise ValueError(f"{path} is damaged (its checksum differs): get the file again")
     model.load_state_dict(weights)
+
+
+def _read_tensors(path: Path, remedy: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors and the notes of a safetensors file; a ValueError that names the remedy where it is damaged."""
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118  (no dict)
+    except (safetensors.SafetensorError, OSError) as error:
+        raise ValueError(f"{path} is damaged ({error}): {remedy}") from None
 
 
 def _checksum(weights: Mapping[str, Tensor]) -> str:
@@ -250,12 +254,7 @@ class TrainingState:
         return safetensors.torch.save({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, numbers)
 
     def restore(self, path: Path) -> None:
-        try:
-            with safetensors.safe_open(path, "pt") as file:
-                numbers = file.metadata()
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no dict)
-        except safetensors.SafetensorError as error:
-            raise ValueError(f"{path} is damaged ({error}): remove it to train this factor anew") from None
+        tensors, numbers = _read_tensors(path, "remove it to train this factor anew")
 
         def part(prefix: str) -> dict[str, Tensor]:
             return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}

@@ -47,6 +47,7 @@ SkipBroken = Annotated[bool, typer.Option("--skip-broken", help="Leave out and c
 Json = Annotated[bool, typer.Option("--json", help="Print figures as JSON.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same result.")]
+PRECISIONS = {"float32": "float32", "bf16": "bfloat16"}
 
 
 def main() -> NoReturn:
@@ -60,7 +61,7 @@ def main() -> NoReturn:
         _fail("interrupted", 130)
     except TyperException as error:
         _fail(error.format_message(), 2)
-    except (ValueError, FloatingPointError, OSError) as error:
+    except (ValueError, FloatingPointError, MemoryError, OSError) as error:
         _fail(str(error), 2)
 
 
@@ -203,29 +204,58 @@ def sample(
     scale_shift: Annotated[float, typer.Option(help="Added to the log-scales: -0.5 for cleaner images.")] = 0.0,
     map: Annotated[bool, typer.Option("--map", help="Take the mode of a drawn component for each pixel.")] = False,
     label: Annotated[int | None, typer.Option(help="Class of the images, for a model with classes.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Images drawn at once: more are faster and need more memory.")] = 16,
+    precision: Annotated[str, typer.Option(help="float32 or bf16, which needs half the memory.")] = "float32",
+    stages: Annotated[bool, typer.Option("--stages", help="In a folder: also write the views they grew from.")] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Draw images from a model; the sheet shows the views that they grew from."""
     import torch
 
     from pixelcnn.checkpoint import load
-    from pixelcnn.figures import sheet, to_picture
-    from pixelcnn.sampling import sample
+    from pixelcnn.figures import save_picture, sheet, to_picture
+    from pixelcnn.likelihoods import check_whole
+    from pixelcnn.sampling import sample_views
 
     if out.exists() and not overwrite and (out.is_file() or any(out.iterdir())):
         raise ValueError(f"{str(out)!r} is there already: use --overwrite, or another --out")
+    if precision not in PRECISIONS:
+        raise ValueError(f"--precision {precision!r}: use {' or '.join(PRECISIONS)}")
+    check_whole(n=n, batch_size=batch_size)
     loaded = load(model)
-    labels = None if label is None else torch.tensor([label] * n)
     side = size if size is not None else _data_of(model).get("size", 32)
-    views = sample(loaded, n, side, seed=seed, scale_shift=scale_shift, map=map, labels=labels, progress=True)
-    if out.suffix.lower() == ".png":
-        strips = [
-            (f"{x.shape[3]}x{x.shape[2]}", x, levels) for x, (_, levels) in zip(views, loaded.formats, strict=True)
-        ]
-        _save_picture(sheet(strips[::-1]), out)
-    else:
-        for i, x in enumerate(views[0]):
-            _save_picture(to_picture(x, loaded.levels), out / f"{seed + i:06d}.png")
+    dtype = getattr(torch, PRECISIONS[precision])
+    is_sheet = out.suffix.lower() == ".png"
+    finished: dict[int, list[torch.Tensor]] = {k: [] for k in reversed(range(len(loaded.factors)))}
+    unsaved: list[tuple[Picture, Path]] = []
+    interrupted = False
+    try:
+        for start in range(0, n, batch_size):
+            number = min(batch_size, n - start)
+            labels = None if label is None else torch.tensor([label] * number)
+            options = {"scale_shift": scale_shift, "map": map, "labels": labels, "dtype": dtype, "progress": True}
+            for k, view in sample_views(loaded, number, side, seed=seed + start, **options):
+                finished[k].append(view)
+                if not is_sheet and (k == 0 or stages):
+                    folder = out / f"view-{k}" if stages else out
+                    names = [folder / f"{seed + start + i:06d}.png" for i in range(number)]
+                    unsaved += [
+                        (to_picture(x, loaded.formats[k][1]), name) for x, name in zip(view, names, strict=True)
+                    ]
+                while unsaved:
+                    save_picture(*unsaved[0])
+                    unsaved.pop(0)
+    except KeyboardInterrupt:
+        interrupted = True
+        for picture, path in unsaved:
+            save_picture(picture, path)
+    views = {k: torch.cat(batches) for k, batches in finished.items() if batches}
+    if is_sheet and views:
+        strips = [(f"{x.shape[3]}x{x.shape[2]}", x, loaded.formats[k][1]) for k, x in views.items()]
+        save_picture(sheet(strips), out)
+    if interrupted:
+        drawn = ", ".join(f"{len(views.get(k, ()))} of {n} of view {k}" for k in finished)
+        _fail(f"interrupted: drawn are {drawn}" + (f"; see {out}" if out.exists() else "; nothing is saved"), 130)
     print(out)
 
 
@@ -261,16 +291,6 @@ def _data_of(model: str) -> dict[str, Any]:
 
     run = Path(model) / RUN
     return read_json(run).get("data", {}) if run.is_file() else {}
-
-
-def _save_picture(picture: "Picture", path: Path) -> None:
-    from io import BytesIO
-
-    from pixelcnn.checkpoint import write_atomically
-
-    buffer = BytesIO()
-    picture.save(buffer, "PNG")
-    write_atomically(path, buffer.getvalue())
 
 
 if __name__ == "__main__":

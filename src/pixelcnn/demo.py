@@ -27,7 +27,7 @@ from pixelcnn.progress import progress_bar
 from pixelcnn.recipes import Recipe, find_recipe
 from pixelcnn.sampling import sample, sample_factor
 from pixelcnn.training import INITIAL_IMAGES, train
-from pixelcnn.traversal import schedule
+from pixelcnn.traversal import groups, wavefront_lag
 
 RECIPE = "photos32-pyramid-small"
 SHARES = (0.7, 0.2, 0.1)  # of the training time: a step on a finer view takes longer, and there is more to learn
@@ -155,10 +155,10 @@ def _samples_given_view(model: ImageModel, held_out: Images, seed: int, progress
     fine, coarse, *_ = _views(model, held_out.size[0])
     drawn = []
     with evaluating(model), progress_bar(visible=progress) as bar:
-        groups = sum(1 for _ in schedule(held_out.size, model.factors[0].network.lag))
-        task = bar.add_task("sampling given a view", total=groups * len(VARIANTS))
+        steps = sum(1 for _ in groups(held_out.size, wavefront_lag(model.factors[0].network, held_out.size)))
+        task = bar.add_task("sampling given a view", total=steps * len(VARIANTS))
         for variant, choice in VARIANTS.items():
-            options: dict[str, Any] = {"seed": seed, "progress": lambda: bar.advance(task)} | choice
+            options: dict[str, Any] = {"seed": seed, "progress": lambda _: bar.advance(task)} | choice
             sampled = sample_factor(model.factors[0], PICTURES, held_out.size, auxiliary=given, **options)
             drawn.append((f"{fine}, drawn {variant}", sampled, model.levels))
     return [(f"{coarse}, given", given, model.levels), *drawn, (f"{fine}, the photograph", x, model.levels)]

@@ -49,7 +49,7 @@ class EmbeddingNetwork(nn.Module):
         dropout: float = 0.5,
     ) -> None:
         super().__init__()
-        self.levels = levels
+        self.channels, self.levels, self.upsample = channels, levels, upsample
         self.first = CentredConv(channels + 1, filters)
 
         def make_blocks(side: int = 0) -> nn.ModuleList:

@@ -5,7 +5,8 @@ is slow to import, so they alone import it.
 """
 
 __all__ = [
-    "Chart", "Code", "Gallery", "Part", "Section", "Strip", "Table", "bars", "curves", "report", "sheet", "to_picture",
+    "Chart", "Code", "Gallery", "Part", "Section", "Strip", "Table", "bars", "curves", "report", "save_picture",
+    "sheet", "to_picture",
 ]  # fmt: skip
 
 import base64
@@ -14,10 +15,13 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
+
+from pixelcnn.checkpoint import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,6 +49,17 @@ def to_picture(x: Tensor, levels: int) -> Image.Image:
     stretched = (x.cpu().long() * 255 + (levels - 1) // 2) // (levels - 1)
     pixels = stretched.byte().permute(1, 2, 0).numpy()
     return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+
+
+def _to_png(picture: Image.Image) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, "PNG", optimize=True)
+    return file.getvalue()
+
+
+def save_picture(picture: Image.Image, path: Path) -> None:
+    """Write a PNG file as one step; its folder is made if need be."""
+    write_atomically(path, _to_png(picture))
 
 
 def sheet(strips: Sequence[Strip], *, height: int = 96) -> Image.Image:
@@ -216,9 +231,7 @@ def _figure(content: str, caption: str) -> str:
 
 
 def _img(picture: Image.Image, description: str) -> str:
-    file = io.BytesIO()
-    picture.save(file, "PNG", optimize=True)
-    data = base64.b64encode(file.getvalue()).decode()
+    data = base64.b64encode(_to_png(picture)).decode()
     size = f'width="{picture.width}" height="{picture.height}"'
     return f'<img src="data:image/png;base64,{data}" alt="{escape(description)}" {size}>'
 

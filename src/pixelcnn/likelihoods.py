@@ -189,21 +189,24 @@ class LogisticMixture(Likelihood):
         logits, rest = params.split([self.components, P - self.components], dim=1)
         rest = rest.reshape(B, self.channels, -1, self.components, *positions)
         component = _inverse_cdf(logits, noise[:, 0])[:, None, None].expand(*rest.shape[:3], 1, *positions)
-        means, log_scales, *coefficients = rest.gather(3, component).squeeze(3).unbind(2)
-        values = means
+        drawn = rest.gather(3, component).squeeze(3)
+        values = drawn[:, :, 0]
+        coefficients = torch.tanh(drawn[:, :, 2]) if self.channels == 3 else values
         if not map:
-            logistic = torch.logit(noise[:, 1:].to(means.dtype), eps=2**-25)
-            values = torch.addcmul(means, (log_scales + scale_shift).exp(), logistic)
-        x = torch.empty_like(values)
+            logistic = torch.logit(noise[:, 1:].to(values.dtype), eps=2**-25)
+            values = torch.addcmul(values, (drawn[:, :, 1] + scale_shift).exp(), logistic)
+        half = (self.levels - 1) / 2
+        levels: list[Tensor] = []
+        scaled: list[Tensor] = []
         for channel, value in enumerate(values.unbind(1)):
-            first = channel * (channel - 1) // 2
             for earlier in range(channel):
-                coefficient = torch.tanh(coefficients[0][:, first + earlier])
-                value = value + coefficient * scale_levels(x[:, earlier], self.levels, value.dtype)
+                coefficient = coefficients[:, channel * (channel - 1) // 2 + earlier]
+                value = torch.addcmul(value, coefficient, scaled[earlier])
             # The nearest level is the one whose mass the draw fell in; beyond the ends lie the tails. Green and blue
             # are conditioned on the integers, as in training, not on the unrounded values.
-            x[:, channel] = ((value.clamp(-1, 1) + 1) * ((self.levels - 1) / 2)).round()
-        return x.to(torch.int64)
+            levels.append(torch.add(half, value, alpha=half).round_().clamp_(0, self.levels - 1))
+            scaled.append(scale_levels(levels[channel], self.levels, value.dtype))
+        return torch.stack(levels, 1).to(torch.int64)
 
 
 @dataclass(frozen=True)

@@ -65,8 +65,22 @@ class Factor(nn.Module):
         self.classes = nn.Embedding(classes, context) if classes else None
 
     def context(self, size: tuple[int, int], auxiliary: Tensor | None, labels: Tensor | None) -> Tensor | None:
-        """All that the pixels of an image (H, W) are given: (B, context, H, W), (B, context, 1, 1) or None."""
-        context = None if self.embedding is None or auxiliary is None else self.embedding(auxiliary, size)
+        """All that the pixels of an image (H, W) are given: (B, context, H, W), (B, context, 1, 1) or None.
+
+        Raises:
+            ValueError: where the auxiliary image is missing, needless or of the wrong shape.
+        """
+        context = None
+        if self.embedding is not None:
+            expected = self.embedding.channels, *(-(-side // self.embedding.upsample) for side in size)
+            if auxiliary is None or auxiliary.shape[1:] != expected:
+                shape = None if auxiliary is None else tuple(auxiliary.shape)
+                raise ValueError(f"auxiliary of shape {shape}: an image of {size} is given one of (B, *{expected})")
+            context = self.embedding(auxiliary, size)
+        elif auxiliary is not None:
+            raise ValueError(
+                f"auxiliary of shape {tuple(auxiliary.shape)}: this factor is given no image; leave it out"
+            )
         if self.classes is not None:
             vector = self.classes(labels)[:, :, None, None]
             context = vector if context is None else context + vector

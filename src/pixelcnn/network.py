@@ -130,7 +130,7 @@ class CausalNetwork(nn.Module):
         dropout: float = 0.5,
     ) -> None:
         super().__init__()
-        self.levels, self.blocks, self.scales = levels, blocks, scales
+        self.levels, self.blocks, self.scales, self.context = levels, blocks, scales, context
         self.first = _FirstLayer(channels + 1, filters)
 
         def make_blocks(number: int, *, shortcut: bool) -> nn.ModuleList:

@@ -15,7 +15,6 @@ reads parts of them as unrestricted pickles.)
 
 __all__ = ["Training", "train"]
 
-import io
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -32,9 +31,9 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import BatchSampler, DataLoader
 
-from pixelcnn.checkpoint import STATE, TrainingState, claim_folder, publish, save_factor, write_atomically
+from pixelcnn.checkpoint import STATE, TrainingState, claim_folder, publish, save_factor
 from pixelcnn.data import Images, Shuffled
-from pixelcnn.figures import sheet
+from pixelcnn.figures import save_picture, sheet
 from pixelcnn.history import Due, History
 from pixelcnn.likelihoods import check_whole
 from pixelcnn.models import Factor, ImageModel
@@ -374,6 +373,4 @@ def _write_sheet(model: ImageModel, k: int, held_out: Images, path: Path) -> Non
     strips = [("samples", samples, model.formats[k][1]), ("real images", view, model.formats[k][1])]
     if given is not None:
         strips.insert(0, ("given", given, model.formats[k + 1][1]))
-    picture = io.BytesIO()
-    sheet(strips).save(picture, "PNG")
-    write_atomically(path, picture.getvalue())
+    save_picture(sheet(strips), path)

@@ -82,7 +82,7 @@ def traverse(
     labels: Tensor | None = None,
     schedule: Schedule = "auto",
     dtype: torch.dtype | None = None,
-    progress: Callable[[], None] | None = None,
+    progress: Callable[[Tensor], None] | None = None,
 ) -> Tensor:
     """Fill the canvas `x` in place, group by group, with what `source` makes of the parameters there.
 
@@ -93,8 +93,9 @@ def traverse(
         auxiliary: the next view of the chain, (B, C', H', W'); None for the last.
         labels: (B,) class labels, for a model with classes.
         schedule: by default the wavefront where the network has a lag and the image is wider, else raster order.
-        dtype: of cached activations and weights, torch.bfloat16 say; by default that of the network.
-        progress: called after each group.
+        dtype: of cached activations and weights; by default that of the network. With torch.bfloat16 the embedding is
+            evaluated under autocast.
+        progress: called after each group with the canvas.
 
     Returns:
         The canvas.
@@ -105,7 +106,11 @@ def traverse(
         FloatingPointError: where the network gives parameters that are not finite.
     """
     H, W = x.shape[-2:]
-    context = factor.context((H, W), auxiliary, labels)
+    if auxiliary is not None and len(auxiliary) != len(x):
+        raise ValueError(f"auxiliary of {len(auxiliary)} images: the canvas is of {len(x)}")
+    half = dtype if dtype in (torch.bfloat16, torch.float16) else None
+    with torch.autocast(x.device.type, half, enabled=half is not None):
+        context = factor.context((H, W), auxiliary, labels)
     lag = wavefront_lag(factor.network, (H, W), schedule)
     evaluator: _Evaluator = (
         _FullNetwork(factor.network, x, context, lag or W)
@@ -121,7 +126,7 @@ def traverse(
         x[:, :, rows, cols] = values.to(x.dtype)
         evaluator.update(group, values)
         if progress is not None:
-            progress()
+            progress(x)
     return x
 
 

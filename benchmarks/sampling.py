@@ -1,0 +1,262 @@
+"""How fast sampling is: over the floor, against re-running the network, and against the naive traversal.
+
+    python benchmarks/sampling.py [--json FILE] [--plot FILE] [--quick]
+
+All figures are ratios within one run, in one process, of things that take turns:
+
+    floor     the same multiplications as one large matrix product
+    window    the network re-run on a 16x16 window for every pixel, as the authors' demonstration does
+    naive     a full forward pass for every pixel
+
+The networks have random weights. Sampling includes folding the weights, the memory and the draws; the embedding of the
+auxiliary image is given. Window and naive are timed on a few pixels, since all of them take the same time.
+"""
+
+import argparse
+import json
+import platform
+import resource
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import psutil
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from pixelcnn.likelihoods import LogisticMixture
+from pixelcnn.models import Factor
+from pixelcnn.network import CausalNetwork
+from pixelcnn.sampling import position_noise
+from pixelcnn.traversal import Schedule, groups, traverse, wavefront_lag
+
+LIKELIHOOD = LogisticMixture(3, 256, 10)
+WINDOW = 16
+TITAN_X = {"Pyramid": 4.0, "PixelCNN++ with caching": 50.0}  # milliseconds a pixel, as recalled from the paper
+
+
+class Given(Factor):
+    """A factor whose context is at hand, so that its embedding is not timed."""
+
+    def __init__(self, network: CausalNetwork, context: Tensor | None) -> None:
+        super().__init__(LIKELIHOOD, network)
+        self.at_hand = context
+
+    def context(self, size: tuple[int, int], auxiliary: Tensor | None, labels: Tensor | None) -> Tensor | None:
+        return self.at_hand
+
+
+def make_factor(batch: int, side: int, *, context: int, **arguments: int) -> Given:
+    torch.manual_seed(0)
+    network = CausalNetwork(3, 256, LIKELIHOOD.num_params, context=context, **arguments).eval()
+    image = torch.randn(batch, context, side, side).contiguous(memory_format=torch.channels_last) if context else None
+    return Given(network, image)
+
+
+def plain(batch: int, side: int) -> Given:
+    return make_factor(batch, side, context=100, filters=100, blocks=3, scales=1)
+
+
+def seconds(run: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def draw(factor: Given, batch: int, side: int, schedule: Schedule = "auto", dtype: torch.dtype | None = None) -> None:
+    """Sample a batch of square images."""
+    noise = position_noise(LIKELIHOOD, (side, side), range(batch), 0)
+    canvas = torch.zeros(batch, 3, side, side, dtype=torch.uint8)
+    traverse(
+        factor,
+        canvas,
+        lambda params, rows, cols: LIKELIHOOD.sample(params, noise[:, :, rows, cols]),
+        schedule=schedule,
+        dtype=dtype,
+    )
+
+
+def multiplications(factor: Given) -> float:
+    """Of the convolutions, for one pixel."""
+    x = torch.zeros(1, 3, WINDOW, WINDOW, dtype=torch.uint8)
+    context = None if factor.at_hand is None else factor.at_hand[:1, :, :WINDOW, :WINDOW]
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        factor.network(x, context)
+    return counter.get_total_flops() / 2 / WINDOW**2
+
+
+def forward_passes(factor: Given, batch: int, side: int) -> Callable[[], object]:
+    """One forward pass on images of this side, and the draw of one pixel."""
+    x = torch.zeros(batch, 3, side, side, dtype=torch.uint8)
+    context = None if factor.at_hand is None else factor.at_hand[:, :, :side, :side].contiguous()
+    noise = position_noise(LIKELIHOOD, (side, side), range(batch), 0)
+
+    def run() -> None:
+        with torch.no_grad():
+            params = factor.network(x, context)
+            LIKELIHOOD.sample(params[:, :, -1:, -1], noise[:, :, -1:, -1])
+
+    return run
+
+
+def matrix_product(dtype: torch.dtype) -> Callable[[], float]:
+    """Seconds for one multiplication in a large product."""
+    a, b = torch.randn(4096, 1024, dtype=dtype), torch.randn(1024, 1024, dtype=dtype)
+    return lambda: seconds(lambda: a @ b) / (a.shape[0] * a.shape[1] * b.shape[1])
+
+
+def milliseconds_a_pixel(times: list[float], pixels: int) -> float:
+    return statistics.median(times) * 1e3 / pixels
+
+
+def measure_plain(batch: int, side: int, dtype: torch.dtype, repeats: int, schedule: Schedule) -> dict[str, Any]:
+    """The 3-block plain network against the floor and against windows."""
+    factor, product = plain(batch, side), matrix_product(dtype)
+    window = forward_passes(factor, batch, WINDOW)
+    draw(factor, batch, side, schedule, dtype)
+    window()
+    sampled, products, windows = [], [], []
+    for _ in range(repeats):
+        products += [product() for _ in range(5)]
+        windows += [seconds(window) for _ in range(10)]
+        sampled.append(seconds(lambda: draw(factor, batch, side, schedule, dtype)))
+    pixel = milliseconds_a_pixel(sampled, batch * side**2)
+    floor = statistics.median(products) * multiplications(factor) * 1e3
+    return {
+        "images": batch,
+        "side": side,
+        "precision": str(dtype).removeprefix("torch."),
+        "schedule": schedule,
+        "steps": sum(1 for _ in groups((side, side), wavefront_lag(factor.network, (side, side), schedule))),
+        "ms_a_pixel": pixel,
+        "floor_ms_a_pixel": floor,
+        "window_float32_ms_a_pixel": milliseconds_a_pixel(windows, batch),
+        "over_floor": pixel / floor,
+        "faster_than_window": milliseconds_a_pixel(windows, batch) / pixel,
+    }
+
+
+def measure_strided(batch: int, repeats: int, side: int = 32) -> dict[str, Any]:
+    """PixelCNN++ against full forward passes."""
+    factor = make_factor(batch, side, context=0, filters=160, blocks=5, scales=3)
+    naive = forward_passes(factor, batch, side)
+    draw(factor, batch, 8)
+    naive()
+    times, naives = [], []
+    for _ in range(repeats):
+        naives += [seconds(naive) for _ in range(3)]
+        times.append(seconds(lambda: draw(factor, batch, side)))
+    pixel, full = milliseconds_a_pixel(times, batch * side**2), milliseconds_a_pixel(naives, batch)
+    return {"images": batch, "side": side, "ms_a_pixel": pixel, "naive_ms_a_pixel": full, "faster": full / pixel}
+
+
+def measure_growth(side: int, repeats: int) -> dict[str, Any]:
+    """Seconds and memory for one image of this side."""
+    factor = plain(1, side)
+    peak = peak_memory(lambda: draw(factor, 1, side))
+    times = [seconds(lambda: draw(factor, 1, side)) for _ in range(repeats)]
+    steps = sum(1 for _ in groups((side, side), wavefront_lag(factor.network, (side, side))))
+    return {"side": side, "steps": steps, "seconds": statistics.median(times), "megabytes": peak / 1e6}
+
+
+def peak_memory(run: Callable[[], object]) -> int:
+    """Bytes by which the process grows while it runs, looked at every few milliseconds."""
+    process = psutil.Process()
+    before, most, done = process.memory_info().rss, 0, threading.Event()
+
+    def watch() -> None:
+        nonlocal most
+        while not done.wait(0.005):
+            most = max(most, process.memory_info().rss)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    run()
+    done.set()
+    watcher.join()
+    return max(0, most - before)
+
+
+def plot(growth: list[dict[str, Any]], path: str) -> None:
+    """Seconds and memory over the side, beside what growth with the side and with the pixels would be."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8.4, 3.4), layout="constrained")
+    time_axes, memory_axes = figure.subplots(1, 2)
+    sides = [row["side"] for row in growth]
+    for axes, key, unit in ((time_axes, "seconds", "seconds"), (memory_axes, "megabytes", "megabytes")):
+        axes.loglog(sides, [row[key] for row in growth], "o-", color="C0", label="one image, wavefront")
+        axes.set(xlabel="side in pixels", ylabel=unit, xticks=sides, xticklabels=[str(side) for side in sides])
+        axes.minorticks_off()
+        axes.grid(alpha=0.3)
+    middle = growth[len(growth) // 2]
+    for power, name, style in ((1, "with the side", ":"), (2, "with the pixels", "--")):
+        guide = [middle["seconds"] * (side / middle["side"]) ** power for side in sides]
+        time_axes.loglog(sides, guide, style, color="grey", label=f"growth {name}")
+    time_axes.legend()
+    figure.suptitle("Sampling on two CPU cores: 3 blocks, 100 filters, float32")
+    figure.savefig(path, dpi=130)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", help="also write the figures to this file")
+    parser.add_argument("--plot", help="draw the growth with the side into this PNG file")
+    parser.add_argument("--quick", action="store_true", help="small images, one repeat: to see that it runs")
+    options = parser.parse_args()
+    side, repeats = (24, 1) if options.quick else (128, 5)
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()}", file=sys.stderr)
+
+    results: dict[str, Any] = {"torch": torch.__version__, "threads": torch.get_num_threads(), "plain": []}
+    print(f"plain network, 3 blocks, 100 filters, context given, {side}x{side}")
+    cases: list[tuple[int, torch.dtype, Schedule]] = [
+        (16, torch.float32, "wavefront"),
+        (1, torch.float32, "wavefront"),
+        (16, torch.bfloat16, "wavefront"),
+        (1, torch.bfloat16, "wavefront"),
+        (16, torch.float32, "raster"),
+        (1, torch.float32, "raster"),
+    ]
+    for batch, dtype, schedule in cases:
+        row = measure_plain(batch, side, dtype, 1 if schedule == "raster" else repeats, schedule)
+        results["plain"].append(row)
+        print(
+            f"{batch:4} images {row['precision']:9}{schedule:10}{row['steps']:6} steps"
+            f"{row['ms_a_pixel']:9.4f} ms a pixel"
+            f"{row['over_floor']:7.2f} x floor, {row['faster_than_window']:5.0f} x faster than windows in float32",
+            flush=True,
+        )
+    results["peak_megabytes_16_images"] = peak_memory(lambda: draw(plain(16, side), 16, side)) / 1e6
+    print(f"  16 images: the process grows by {results['peak_megabytes_16_images']:.0f} MB, the context included")
+
+    print("PixelCNN++, 3 scales, 5 blocks, 160 filters, 32x32, raster order, against full forward passes")
+    results["strided"] = [measure_strided(batch, 1 if options.quick else 3) for batch in (1, 16)]
+    for row in results["strided"]:
+        print(
+            f"{row['images']:4} images {row['ms_a_pixel']:8.3f} ms a pixel, {row['faster']:5.0f} x faster", flush=True
+        )
+
+    print("plain network, one image")
+    results["growth"] = [
+        measure_growth(s, 3) for s in ((8, 16, 24) if options.quick else (16, 32, 64, 96, 128, 192, 256))
+    ]
+    for row in results["growth"]:
+        print(f"{row['side']:6} {row['steps']:6} steps {row['seconds']:8.3f} s {row['megabytes']:7.0f} MB", flush=True)
+    for name, figure in TITAN_X.items():
+        print(f"another machine: {figure:g} ms a pixel for {name} on a TitanX (the paper, as recalled)")
+    results["another_machine_titan_x_ms_a_pixel_as_recalled"] = TITAN_X
+    results["peak_rss_megabytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+
+    if options.json:
+        with open(options.json, "w") as file:
+            json.dump(results, file, indent=2)
+    if options.plot:
+        plot(results["growth"], options.plot)
+
+
+if __name__ == "__main__":
+    main()
