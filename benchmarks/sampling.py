@@ -1,6 +1,6 @@
 """How fast sampling is: over the floor, against re-running the network, and against the naive traversal.
 
-    python benchmarks/sampling.py [--json FILE] [--plot FILE] [--quick]
+    python benchmarks/sampling.py [--json FILE] [--plot FILE] [--model FOLDER] [--quick]
 
 All figures are ratios within one run, in one process, of things that take turns:
 
@@ -14,6 +14,7 @@ auxiliary image is given. Window and naive are timed on a few pixels, since all 
 
 import argparse
 import json
+import math
 import platform
 import resource
 import statistics
@@ -28,6 +29,8 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from pixelcnn.checkpoint import load
+from pixelcnn.data import load_images
 from pixelcnn.likelihoods import LogisticMixture
 from pixelcnn.models import Factor
 from pixelcnn.network import CausalNetwork
@@ -163,6 +166,38 @@ def measure_growth(side: int, repeats: int) -> dict[str, Any]:
     return {"side": side, "steps": steps, "seconds": statistics.median(times), "megabytes": peak / 1e6}
 
 
+def bits_on_the_way(factor: Factor, view: Tensor, auxiliary: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """Bits of each image under the parameters that a traversal shows, (B,)."""
+    nats = torch.zeros(len(view))
+
+    def tell(params: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
+        x = view[:, :, rows, cols]
+        nats.sub_(factor.likelihood.log_prob(params, x).sum(1))
+        return x
+
+    traverse(factor, torch.zeros_like(view), tell, auxiliary=auxiliary, dtype=dtype)
+    return nats / math.log(2)
+
+
+def measure_precision(folder: str) -> dict[str, float]:
+    """What bf16 does to the bits per dimension of the held-out photographs."""
+    model, photos = load(folder), load_images("photos", "test", size=32)
+    links = model.links(photos.batch(range(len(photos))))
+    full, half = (
+        sum(bits_on_the_way(factor, *link, dtype) for factor, link in zip(model.factors, links, strict=True))
+        / links[0][0][0].numel()
+        for dtype in (torch.float32, torch.bfloat16)
+    )
+    difference = torch.as_tensor(half - full)
+    return {
+        "images": len(photos),
+        "float32": float(torch.as_tensor(full).mean()),
+        "bfloat16": float(torch.as_tensor(half).mean()),
+        "difference": float(difference.mean()),
+        "largest_difference_of_an_image": float(difference.abs().max()),
+    }
+
+
 def peak_memory(run: Callable[[], object]) -> int:
     """Bytes by which the process grows while it runs, looked at every few milliseconds."""
     process = psutil.Process()
@@ -206,6 +241,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", help="also write the figures to this file")
     parser.add_argument("--plot", help="draw the growth with the side into this PNG file")
+    parser.add_argument("--model", help="a trained model for 32x32, to see what bf16 does to the held-out photographs")
     parser.add_argument("--quick", action="store_true", help="small images, one repeat: to see that it runs")
     options = parser.parse_args()
     side, repeats = (24, 1) if options.quick else (128, 5)
@@ -246,6 +282,9 @@ def main() -> None:
     ]
     for row in results["growth"]:
         print(f"{row['side']:6} {row['steps']:6} steps {row['seconds']:8.3f} s {row['megabytes']:7.0f} MB", flush=True)
+    if options.model:
+        results["precision"] = measure_precision(options.model)
+        print("bits per dimension of the held-out photographs: ", results["precision"])
     for name, figure in TITAN_X.items():
         print(f"another machine: {figure:g} ms a pixel for {name} on a TitanX (the paper, as recalled)")
     results["another_machine_titan_x_ms_a_pixel_as_recalled"] = TITAN_X

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from pixelcnn.cached import CachedNetwork, Group, Phase, group_at
+from pixelcnn.cached import CachedNetwork, Group, group_at
 from pixelcnn.network import CausalNetwork
 from pixelcnn.traversal import groups
+from pixelcnn.values import Phase
 
 LEVELS = 16
 
@@ -185,7 +186,7 @@ def test_a_context_must_fit(scramble: Scramble, shape: tuple[int, ...] | None) -
     with pytest.raises(ValueError, match=r"context of shape .*wants \(1, 2, 4, 4\)"):
         CachedNetwork(network, (4, 4), 1, context)
     CachedNetwork(network, (4, 4), 1, torch.zeros(1, 2, 1, 1, dtype=torch.float64))
-    with pytest.raises(ValueError, match="wants none"):
+    with pytest.raises(ValueError, match="wants None"):
         CachedNetwork(make(scramble), (4, 4), 1, torch.zeros(1, 2, 4, 4))
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from pixelcnn.auxiliary import Auxiliary, Downsample, QuantizedGrayscale
 from pixelcnn.models import ImageModel
 from pixelcnn.sampling import position_noise, sample, sample_factor, sample_views
+from pixelcnn.traversal import traverse
 
 TINY: dict[str, Any] = {"components": 2, "filters": 2, "blocks": 1, "scales": 1, "embedding_blocks": 1}
 SIGNIFICANCE = 1e-3  # the seeds are fixed, so a test passes always or never
@@ -177,20 +178,48 @@ def test_the_draws_follow_the_joint(scramble: Scramble, chain: list[Auxiliary], 
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_the_draws_are_typical(scramble: Scramble, channels: int) -> None:
-    """Law: the mean log-probability of draws is minus the mean entropy of their pixels, to three standard errors."""
-    model = tiny(scramble, channels, 64)
-    factor, n = model.factors[0], 300
-    x = sample(model, n, (3, 6), seed=7)[0]
-    with torch.no_grad():
-        params = factor.network(x)
-        entropy = torch.zeros(n, dtype=torch.float64)
+@pytest.mark.parametrize("scales", [1, 2])
+def test_the_draws_are_typical(scramble: Scramble, channels: int, scales: int) -> None:
+    """Law: the mean log-probability of draws is minus the mean entropy of their pixels, to three standard errors.
+
+    The entropy is collected on the way, from the distributions that the pixels are drawn from.
+    """
+    model = tiny(scramble, channels, 64, scales=scales)
+    factor, n, size = model.factors[0], 300, (3, 6)
+    noise = position_noise(factor.likelihood, size, range(7, 7 + n), 0)
+    entropy = torch.zeros(n, dtype=torch.float64)
+
+    def draw(params: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
+        x = factor.likelihood.sample(params, noise[:, :, rows, cols])
         for channel in range(channels):
             pmf = factor.likelihood.pmf(params, x, channel)
-            entropy -= torch.xlogy(pmf, pmf).sum((1, 2, 3))
+            entropy.sub_(torch.xlogy(pmf, pmf).sum((1, 2)))
+        return x
+
+    x = traverse(factor, torch.zeros(n, channels, *size, dtype=torch.uint8), draw)
+    assert torch.equal(x, sample(model, n, size, seed=7)[0])
+    with torch.no_grad():
         surplus = model.log_prob(x) + entropy
     assert float(entropy.mean()) > 10
     assert abs(float(surplus.mean())) < 3 * float(surplus.std()) / math.sqrt(n)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_single_pixel_is_drawn_from_its_distribution(scramble: Scramble, channels: int) -> None:
+    """Law: the first pixel of many images has the levels of its pmf, by a chi-squared test for every channel."""
+    model = tiny(scramble, channels, 8)
+    likelihood, n = model.factors[0].likelihood, 4000
+    x = sample(model, n, (1, 1))[0].to(torch.int64)
+    with torch.no_grad():
+        params = model.factors[0].network(x)
+    for channel in range(channels):
+        expected = likelihood.pmf(params, x, channel).sum((0, 2, 3))  # given the channels before, so summed over images
+        counts = torch.bincount(x[:, channel].flatten(), minlength=8)
+        common = expected >= 5
+        assert common.sum() > 2
+        observed = torch.cat([counts[common], counts[~common].sum()[None]]).double()
+        wanted = torch.cat([expected[common], expected[~common].sum()[None] + 1e-9])
+        assert chisquare(observed.numpy(), (wanted / wanted.sum() * n).numpy()).pvalue > SIGNIFICANCE
 
 
 def test_map_of_one_component_is_certain(scramble: Scramble) -> None:

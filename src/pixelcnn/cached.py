@@ -1,14 +1,8 @@
 """A causal network evaluated at a few pixels at a time, from the activations that earlier pixels left behind.
 
 No layer is written twice: `torch.fx` records the forward pass of the network, and every convolution in it becomes one
-matrix product for each row of its kernel, with the weight normalised once. The activations lie in canvases, one for
-each value that is read at other pixels than it was computed at. Pixel (i, j) of image b of B is at
-
-    (i * B + b) * (W + 1) + lag * i + j
-
-so that the columns that a row of a kernel reads are neighbours, and the pixels of one time, `j + lag * i = t`, of all
-images stand at equal distances: they are a matrix with a leading dimension, which is multiplied where it lies. A canvas
-holds a window of rows, which moves down with the pixels.
+matrix product for each row of its kernel, with the weight normalised once. The activations lie in canvases
+(`pixelcnn.values`), one for each value that is read at other pixels than it was computed at.
 
 Values are evaluated in two phases. What depends on the pixels of a line and those after it in no way (the context, and
 the rows above that a kernel reads) is evaluated for many pixels at once: in raster order for a row, in a wavefront for
@@ -19,8 +13,7 @@ and the column. In a wavefront a value whose reader looks c columns to the right
 __all__ = ["CachedNetwork", "Group", "check_memory", "group_at"]
 
 import operator
-from collections.abc import Callable, Sequence
-from enum import IntEnum
+from collections.abc import Callable
 from typing import NamedTuple, cast
 
 import psutil
@@ -28,11 +21,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from pixelcnn.layers import HERE, Conv, TransposedConv, concat_elu, gate
+from pixelcnn.layers import Conv, TransposedConv, concat_elu, gate
 from pixelcnn.likelihoods import scale_levels
 from pixelcnn.network import HALF, CausalNetwork
+from pixelcnn.values import Canvas, Elementwise, Enlarged, Phase, Place, Product, Source, Term, Value
 
-ROWS_ABOVE = 2  # kept above the window: no kernel reads further up
 WINDOW = 3  # times the rows that one time needs: a longer window takes more memory, a shorter one moves more often
 
 
@@ -60,225 +53,11 @@ def group_at(time: int, size: tuple[int, int], lag: int) -> Group:
 ELEMENTWISE = {concat_elu, gate, F.elu, operator.add}
 
 
-class Phase(IntEnum):
-    """When a value is evaluated; what depends on values of both phases belongs to the second."""
-
-    LINE = 0
-    GROUP = 1
-
-
-class _Canvas:
-    """A value of `features` numbers at the pixels of a window of rows, with zeros beyond the borders of the image.
-
-    Offsets count pixels from pixel (top, 0) of the first image, `top` being the first row of the window.
-    """
-
-    def __init__(self, features: int, size: tuple[int, int], batch: int, lag: int) -> None:
-        self.features, self.batch = features, batch
-        self.rows, self.width = size
-        self.pitch = self.width + 1  # from an image to the next: between them lies a column of zeros
-        self.row = batch * self.pitch + lag  # from a pixel to the one below it
-        self.origin = ROWS_ABOVE * self.row + 1
-        self.numel = (self.origin + self.rows * self.row + 1) * features
-
-    def allocate(self, like: Tensor) -> None:
-        self.buffer = like.new_zeros(self.numel)
-
-    def group(self, offset: int, count: int, cols: int = 1) -> Tensor:
-        """What `cols` columns hold, for `count` pixels at the distance of a group: a view (count, cols * features)."""
-        start = (self.origin + offset) * self.features
-        return self.buffer.as_strided((count, cols * self.features), (self.pitch * self.features, 1), start)
-
-    def line(self, offset: int, count: int, number: int, cols: int = 1, step: int = 1) -> Tensor:
-        """`number` such groups, `step` columns apart: a view (number, count, cols * features)."""
-        start = (self.origin + offset) * self.features
-        strides = step * self.features, self.pitch * self.features, 1
-        return self.buffer.as_strided((number, count, cols * self.features), strides, start)
-
-    def image(self) -> Tensor:
-        """The whole window: a view (B, features, rows, W)."""
-        strides = self.pitch * self.features, 1, self.row * self.features, self.features
-        shape = self.batch, self.features, self.rows, self.width
-        return self.buffer.as_strided(shape, strides, self.origin * self.features)
-
-    def move(self, rows: int) -> None:
-        """Move the window down: its upper rows are forgotten, and what lies where the new ones belong is arbitrary."""
-        end = self.origin + self.rows * self.row
-        kept = self.buffer[rows * self.row * self.features : end * self.features].clone()
-        self.buffer[: len(kept)] = kept
-
-
-class _Place(NamedTuple):
-    """Where values are evaluated: `count` pixels at the distance of a group, or a line of pixels from each of them on.
-
-    The lists have an entry for each scale.
-    """
-
-    row: int  # of the first pixel
-    col: int
-    count: int
-    offsets: list[int]  # of the first pixel on the canvases
-    numbers: list[int]  # pixels in a line
-    first: int = 0  # for a group: the first of its pixels among those of the last line
-    steps: Sequence[int] = ()  # and how far along the line they are
-
-
-class _Value:
-    """One value of the forward pass: `features` numbers a pixel, at 1 / 2 ** scale of the size of the image.
-
-    Evaluated at n pixels it is a matrix (n, features).
-    """
-
-    now: Tensor  # what it was at the last place
-    canvas: _Canvas | None = None
-    ahead = 0  # columns that it runs ahead of the wavefront
-
-    def __init__(self, features: int, scale: int, phase: Phase, reads: "list[_Read]") -> None:
-        self.features, self.scale, self.phase, self.reads = features, scale, phase, reads
-
-    def compute(self, inputs: list[Tensor]) -> Tensor:
-        """The value, (n, features), from what is read."""
-        raise NotImplementedError
-
-    def visit_group(self, place: _Place) -> None:
-        """Evaluate it at a group of pixels of every image."""
-        self.now = self.compute([read.group(place) for read in self.reads])
-        if self.canvas is not None:
-            self.canvas.group(place.offsets[self.scale], place.count).copy_(self.now)
-
-    def visit_line(self, place: _Place) -> None:
-        """Evaluate it along a line of pixels of every image."""
-        self.now = self.compute([read.line(place) for read in self.reads])
-        self.line = self.now.view(place.numbers[self.scale], place.count, self.features)
-        if self.canvas is not None:
-            self.canvas.line(place.offsets[self.scale], place.count, len(self.line)).copy_(self.line)
-
-
-class _Source(_Value):
-    """What is not evaluated: the image itself, and a context. It is read from its canvas."""
-
-    def __init__(self, features: int, scale: int, phase: Phase) -> None:
-        super().__init__(features, scale, phase, [])
-
-
-class _Read:
-    """A value as one of its readers sees it: `cols` of a row, from its canvas unless it was evaluated just there."""
-
-    def __init__(self, value: _Value, row: int = 0, cols: range = HERE, stride: int = 1) -> None:
-        self.value, self.row, self.cols, self.stride = value, row, cols, stride
-
-    def needs_canvas(self, reader: _Value) -> bool:
-        same = (self.value.scale, self.value.ahead) == (reader.scale, reader.ahead)
-        return not same or self.row != 0 or self.cols != HERE or isinstance(self.value, _Source)
-
-    def bind(self, reader: _Value) -> None:
-        """Prepare for reading, once the canvases are there."""
-        self.from_canvas, self.from_line = self.needs_canvas(reader), self.value.phase < reader.phase
-        self.scale = reader.scale
-        if self.from_canvas:
-            self.canvas = cast("_Canvas", self.value.canvas)
-            self.offset = self.row * self.canvas.row + self.cols[0]
-
-    def group(self, place: _Place) -> Tensor:
-        if self.from_canvas:
-            return self.canvas.group(place.offsets[self.value.scale] + self.offset, place.count, len(self.cols))
-        if self.from_line:
-            return self.value.line[place.steps[self.scale], place.first : place.first + place.count]
-        return self.value.now
-
-    def line(self, place: _Place) -> Tensor:
-        if not self.from_canvas:
-            return self.value.now
-        offset = place.offsets[self.value.scale] + self.offset
-        return self.canvas.line(offset, place.count, place.numbers[self.scale], len(self.cols), self.stride).flatten(
-            0, 1
-        )
-
-
-class _Elementwise(_Value):
-    """A function of values at the same pixel, whose features are in the second dimension here as in an image."""
-
-    def __init__(self, function: Callable[..., Tensor], inputs: list[_Value]) -> None:
-        features = function(*[torch.empty(1, value.features) for value in inputs]).shape[1]
-        super().__init__(features, inputs[0].scale, max(v.phase for v in inputs), [_Read(v) for v in inputs])
-        self.function = function
-
-    def compute(self, inputs: list[Tensor]) -> Tensor:
-        return self.function(*inputs)
-
-
-class _Term(NamedTuple):
-    """One row of the kernel of a convolution."""
-
-    value: _Value
-    row: int
-    cols: range
-    stride: int
-    weight: Tensor  # (columns, inputs, outputs)
-
-
-class _Product(_Value):
-    """A base, a constant or a value, and for each row of each kernel the product of its columns with a matrix."""
-
-    def __init__(self, base: Tensor | _Value, terms: list[_Term], phase: Phase) -> None:
-        self.bias = base if isinstance(base, Tensor) else None
-        self.weights = [term.weight.flatten(0, 1).contiguous() for term in terms]
-        reads = [_Read(term.value, term.row, term.cols, term.stride) for term in terms]
-        if isinstance(base, _Value):
-            reads.append(_Read(base))
-        scale = terms[0].value.scale + (terms[0].stride == HALF)
-        super().__init__(self.weights[0].shape[1], scale, phase, reads)
-
-    def compute(self, inputs: list[Tensor]) -> Tensor:
-        # The base has no other reader, so that the products are added to it in place.
-        out = inputs[-1] if self.bias is None else torch.addmm(self.bias, inputs[0], self.weights[0])
-        first = 0 if self.bias is None else 1
-        for matrix, weight in zip(inputs[first:], self.weights[first:], strict=False):
-            out.addmm_(matrix, weight)
-        return out
-
-
-class _Enlarged(_Value):
-    """A transposed convolution of stride 2: another convolution of the small value for even and odd rows and columns."""
-
-    def __init__(self, layer: TransposedConv, value: _Value, dtype: torch.dtype) -> None:
-        super().__init__(len(layer.bias), value.scale - 1, value.phase, [_Read(value, stride=HALF)])
-        self.bias, weight = layer.bias.detach().to(dtype), layer.weight().detach().to(dtype)
-        # Output column j reads the columns (j - c) / 2 for those offsets c that have its parity.
-        offsets = [[c for c in reversed(layer.cols) if c % HALF == parity] for parity in range(HALF)]
-        self.first = [(parity - offsets[parity][0]) // HALF for parity in range(HALF)]
-        self.weights = [
-            [weight[:, :, r, [c - layer.cols[0] for c in cols]].permute(2, 1, 0).flatten(0, 1) for cols in offsets]
-            for r in range(HALF)
-        ]
-
-    def visit_group(self, place: _Place) -> None:
-        (odd_row, odd_col), (read,) = self._parities(place), self.reads
-        weight = self.weights[odd_row][odd_col]
-        offset = place.offsets[self.scale + 1] + self.first[odd_col]
-        small = read.canvas.group(offset, place.count, len(weight) // read.value.features)
-        out = cast("_Canvas", self.canvas).group(place.offsets[self.scale], place.count)
-        self.now = torch.addmm(self.bias, small, weight, out=out)
-
-    def visit_line(self, place: _Place) -> None:
-        (odd_row, _), (read,) = self._parities(place), self.reads
-        self.line = cast("_Canvas", self.canvas).line(place.offsets[self.scale], place.count, place.numbers[self.scale])
-        for odd_col, weight in enumerate(self.weights[odd_row]):
-            part = self.line[odd_col::HALF]
-            offset = place.offsets[self.scale + 1] + self.first[odd_col]
-            small = read.canvas.line(offset, place.count, len(part), len(weight) // read.value.features)
-            part.copy_(torch.addmm(self.bias, small.flatten(0, 1), weight).view(part.shape))
-        self.now = self.line.flatten(0, 1)
-
-    def _parities(self, place: _Place) -> tuple[int, int]:
-        return (place.row >> self.scale) % HALF, (place.col >> self.scale) % HALF
-
-
 class _Sum(NamedTuple):
     """A sum of convolutions that is still being put together."""
 
     bias: Tensor
-    terms: list[_Term]
+    terms: list[Term]
 
 
 class _Recorder(fx.Tracer):
@@ -308,18 +87,19 @@ class _Translation:
 
     def __init__(self, network: CausalNetwork, contexts: list[Tensor], *, raster: bool, dtype: torch.dtype) -> None:
         self.raster, self.dtype = raster, dtype
-        self.values: list[_Value] = []
+        self.values: list[Value] = []
+        self.closed: dict[int, Value] = {}
         self.body = _Body(network, given=bool(contexts))
-        self.x = _Source(network.first.u.direction.shape[1], 0, Phase.GROUP)
-        self.contexts = [_Source(context.shape[1], scale, Phase.LINE) for scale, context in enumerate(contexts)]
-        nodes: dict[fx.Node, _Value | _Sum | None] = {}
+        self.x = Source(network.first.u.direction.shape[1], 0, Phase.GROUP)
+        self.contexts = [Source(context.shape[1], scale, Phase.LINE) for scale, context in enumerate(contexts)]
+        nodes: dict[fx.Node, Value | _Sum | None] = {}
         for node in _Recorder().trace(self.body).nodes:
             if node.op == "output":
                 self.output = self._close(nodes[node.args[0]])
             else:
                 nodes[node] = self._translate(node, [nodes[a] for a in node.args if isinstance(a, fx.Node)])
 
-    def _translate(self, node: fx.Node, inputs: "list[_Value | _Sum | None]") -> "_Value | _Sum | None":
+    def _translate(self, node: fx.Node, inputs: "list[Value | _Sum | None]") -> "Value | _Sum | None":
         if node.op == "placeholder":
             return self.x if node.name == "x" else None
         if node.op == "call_module":
@@ -327,7 +107,7 @@ class _Translation:
             values = [self._close(value) for value in inputs if value is not None]
             if isinstance(layer, Conv):
                 return self._convolution(layer, values)
-            return self._add(_Enlarged(cast("TransposedConv", layer), values[0], self.dtype))
+            return self._add(Enlarged(cast("TransposedConv", layer), values[0], self.dtype))
         if node.target is operator.getitem and str(node.args[0]) == "contexts":
             return self.contexts[cast("int", node.args[1])]
         if node.target in ELEMENTWISE:
@@ -335,43 +115,50 @@ class _Translation:
                 first, second = cast("list[_Sum]", inputs)
                 return _Sum(first.bias + second.bias, first.terms + second.terms)
             function = cast("Callable[..., Tensor]", node.target)
-            return self._add(_Elementwise(function, [self._close(value) for value in inputs]))
+            return self._add(Elementwise(function, [self._close(value) for value in inputs]))
         return None  # a size
 
-    def _add(self, value: _Value) -> _Value:
+    def _add(self, value: Value) -> Value:
         self.values.append(value)
         return value
 
-    def _convolution(self, layer: Conv, values: list[_Value]) -> _Sum:
+    def _convolution(self, layer: Conv, values: list[Value]) -> _Sum:
         weights = layer.weight().detach().to(self.dtype).split([value.features for value in values], 1)
         return _Sum(
             layer.bias.detach().to(self.dtype),
             [
-                _Term(value, row, layer.cols, layer.stride, weight[:, :, r].permute(2, 1, 0))
+                Term(value, row, layer.cols, layer.stride, weight[:, :, r].permute(2, 1, 0))
                 for value, weight in zip(values, weights, strict=True)
                 for r, row in enumerate(layer.rows)
             ],
         )
 
-    def _phase(self, term: _Term) -> Phase:
+    def _phase(self, term: Term) -> Phase:
         """Rows above are known early, in a wavefront just not early enough for pixels themselves."""
         above = term.row < 0 and (self.raster or term.value is not self.x)
         return Phase.LINE if above else term.value.phase
 
-    def _close(self, value: "_Value | _Sum | None") -> _Value:
+    def _close(self, value: "Value | _Sum | None") -> Value:
         """A value from a sum: what is known earlier is summed earlier, and is the base of the rest."""
-        if not isinstance(value, _Sum):
-            return cast("_Value", value)
-        base: Tensor | _Value = value.bias
+        if isinstance(value, Value):
+            return value
+        if value is None:
+            raise TypeError(
+                "the network's forward pass has a step that is neither a convolution nor element by element"
+            )
+        if id(value) in self.closed:
+            return self.closed[id(value)]
+        base: Tensor | Value = value.bias
         for phase in Phase:
             if terms := _merge([term for term in value.terms if self._phase(term) == phase]):
-                base = self._add(_Product(base, terms, phase))
-        return cast("_Value", base)
+                base = self._add(Product(base, terms, phase))
+        self.closed[id(value)] = cast("Value", base)
+        return self.closed[id(value)]
 
 
-def _merge(terms: list[_Term]) -> list[_Term]:
+def _merge(terms: list[Term]) -> list[Term]:
     """Terms that read the same row of the same value as one, over all their columns."""
-    merged: dict[tuple[int, int], _Term] = {}
+    merged: dict[tuple[int, int], Term] = {}
     for term in terms:
         key = id(term.value), term.row
         if key in merged:
@@ -415,12 +202,9 @@ class CachedNetwork:
         if lag is not None and (network.lag is None or lag < network.lag):
             raise ValueError(f"lag={lag!r}: this network needs {network.lag or 'raster order'}")
         H, W = size
-        shape = None if context is None else tuple(context.shape)
-        if shape not in (
-            [(batch, network.context, H, W), (batch, network.context, 1, 1)] if network.context else [None]
-        ):
-            wanted = f"({batch}, {network.context}, {H}, {W})" if network.context else "none"
-            raise ValueError(f"context of shape {shape}: this network wants {wanted}")
+        wanted = [(batch, network.context, *sides) for sides in ((H, W), (1, 1))] if network.context else [None]
+        if (shape := None if context is None else tuple(context.shape)) not in wanted:
+            raise ValueError(f"context of shape {shape}: this network wants {wanted[0]}")
         self.levels, self.size, self.batch, self.lag = network.levels, size, batch, lag
         like = network.last.bias.detach().to(dtype or network.last.bias.dtype)
         contexts = [side for sides in network.contexts(context, size) for side in sides]
@@ -434,7 +218,7 @@ class CachedNetwork:
         self.time = -self.ahead
         self._allocate(values, network.scales, like)
 
-    def _allocate(self, values: list[_Value], scales: int, like: Tensor) -> None:
+    def _allocate(self, values: list[Value], scales: int, like: Tensor) -> None:
         """Make the canvases that values are read from."""
         H, W = self.size
         self.block = HALF ** (scales - 1)  # rows of the image for one row of the smallest canvas
@@ -442,19 +226,19 @@ class CachedNetwork:
         self.window = min(H, -(-WINDOW * needed // self.block) * self.block)
         self.top = 0
         sizes = [(-(-self.window // HALF**scale), -(-W // HALF**scale)) for scale in range(scales)]
-        self.frames = [_Canvas(1, size, self.batch, self.lag or 0) for size in sizes]
-        stored: set[_Value] = {read.value for value in values for read in value.reads if read.needs_canvas(value)}
-        stored |= {value for value in values if isinstance(value, _Enlarged)}  # put together on its canvas
+        self.frames = [Canvas(1, size, self.batch, self.lag or 0) for size in sizes]
+        stored: set[Value] = {read.value for value in values for read in value.reads if read.needs_canvas(value)}
+        stored |= {value for value in values if isinstance(value, Enlarged)}  # put together on its canvas
         for value in stored:
-            value.canvas = _Canvas(value.features, sizes[value.scale], self.batch, self.lag or 0)
-        self.canvases = [(value.scale, cast("_Canvas", value.canvas)) for value in stored]
+            value.canvas = Canvas(value.features, sizes[value.scale], self.batch, self.lag or 0)
+        self.canvases = [(value.scale, cast("Canvas", value.canvas)) for value in stored]
         check_memory(sum(canvas.numel for _, canvas in self.canvases) * like.element_size(), like.device)
         for _, canvas in self.canvases:
             canvas.allocate(like)
         for value in values:
             for read in value.reads:
                 read.bind(value)
-        self.pixels = cast("_Canvas", self.x.canvas)
+        self.pixels = cast("Canvas", self.x.canvas)
         self.pixels.image()[:, -1] = 1  # the channel of ones
         self._fill_contexts(0)
 
@@ -491,15 +275,15 @@ class CachedNetwork:
                 count = (last_row + 1 - first.row) * self.batch
                 if count > 0:
                     self.line_rows[ahead] = first.row
-                    place = _Place(first.row, first.col, count, self._offsets(first.row, first.col), [lag])
+                    place = Place(first.row, first.col, count, self._offsets(first.row, first.col), [lag])
                     for value in self.lines:
                         if value.ahead == ahead:
                             value.visit_line(place)
-        places: dict[int, _Place] = {}
+        places: dict[int, Place] = {}
         for ahead, first_row in self.line_rows.items():
             row, col, number = group_at(time + ahead, self.size, lag)
             first = (row - first_row) * self.batch
-            places[ahead] = _Place(row, col, number * self.batch, self._offsets(row, col), [], first, [since])
+            places[ahead] = Place(row, col, number * self.batch, self._offsets(row, col), [], first, [since])
         for value in self.groups:
             if places[value.ahead].count:
                 value.visit_group(places[value.ahead])
@@ -508,12 +292,12 @@ class CachedNetwork:
         """Evaluate what a pixel needs, and before the first of a row what the row needs."""
         if col == 0:
             self._move(row, row)
-            place = _Place(row, 0, self.batch, self._offsets(row, 0), [frame.width for frame in self.frames])
+            place = Place(row, 0, self.batch, self._offsets(row, 0), [frame.width for frame in self.frames])
             for value in self.lines:
                 if row % HALF**value.scale == 0:
                     value.visit_line(place)
         steps = [col >> scale for scale in range(len(self.frames))]
-        place = _Place(row, col, self.batch, self._offsets(row, col), [], 0, steps)
+        place = Place(row, col, self.batch, self._offsets(row, col), [], 0, steps)
         for value in self.groups:
             if row % HALF**value.scale == 0 and col % HALF**value.scale == 0:
                 value.visit_group(place)
@@ -534,10 +318,10 @@ class CachedNetwork:
         for value, context in self.contexts:
             first, last = start >> value.scale, -(-end // HALF**value.scale)
             top = self.top >> value.scale
-            cast("_Canvas", value.canvas).image()[:, :, first - top : last - top] = context[:, :, first:last]
+            cast("Canvas", value.canvas).image()[:, :, first - top : last - top] = context[:, :, first:last]
 
 
-def _run_ahead(values: list[_Value], x: _Value, lag: int) -> None:
+def _run_ahead(values: list[Value], x: Value, lag: int) -> None:
     """How many columns each value must run ahead, so that all that a reader looks at is there at its time."""
     for value in reversed(values):
         for read in value.reads:
@@ -546,7 +330,7 @@ def _run_ahead(values: list[_Value], x: _Value, lag: int) -> None:
             if read.value is x:
                 if needed >= 0:
                     raise ValueError(f"lag={lag}: the network looks {needed + 1} columns too far")
-            elif not isinstance(read.value, _Source):
+            elif not isinstance(read.value, Source):
                 read.value.ahead = max(read.value.ahead, needed)
 
 

@@ -1,0 +1,237 @@
+"""The activations of a network at a few pixels at a time: canvases that hold them, and values that are computed there.
+
+A canvas holds one value of the forward pass at the pixels of a window of rows. Pixel (i, j) of image b of B is at
+
+    (i * B + b) * (W + 1) + lag * i + j
+
+so that the columns that a row of a kernel reads are neighbours, and the pixels of one time, `j + lag * i = t`, of all
+images stand at equal distances: they are a matrix with a leading dimension, which is multiplied where it lies.
+"""
+
+__all__ = ["Canvas", "Elementwise", "Enlarged", "Phase", "Place", "Product", "Read", "Source", "Term", "Value"]
+
+from collections.abc import Callable, Sequence
+from enum import IntEnum
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor
+
+from pixelcnn.layers import HERE, TransposedConv
+from pixelcnn.network import HALF
+
+ROWS_ABOVE = 2  # kept above the window: no kernel reads further up
+
+
+class Phase(IntEnum):
+    """When a value is evaluated; what depends on values of both phases belongs to the second."""
+
+    LINE = 0
+    GROUP = 1
+
+
+class Canvas:
+    """A value of `features` numbers at the pixels of a window of rows, with zeros beyond the borders of the image.
+
+    Offsets count pixels from pixel (top, 0) of the first image, `top` being the first row of the window.
+    """
+
+    def __init__(self, features: int, size: tuple[int, int], batch: int, lag: int) -> None:
+        self.features, self.batch = features, batch
+        self.rows, self.width = size
+        self.pitch = self.width + 1  # from an image to the next: between them lies a column of zeros
+        self.row = batch * self.pitch + lag  # from a pixel to the one below it
+        self.origin = ROWS_ABOVE * self.row + 1
+        self.numel = (self.origin + self.rows * self.row + 1) * features
+
+    def allocate(self, like: Tensor) -> None:
+        self.buffer = like.new_zeros(self.numel)
+
+    def group(self, offset: int, count: int, cols: int = 1) -> Tensor:
+        """What `cols` columns hold, for `count` pixels at the distance of a group: a view (count, cols * features)."""
+        start = (self.origin + offset) * self.features
+        return self.buffer.as_strided((count, cols * self.features), (self.pitch * self.features, 1), start)
+
+    def line(self, offset: int, count: int, number: int, cols: int = 1, step: int = 1) -> Tensor:
+        """`number` such groups, `step` columns apart: a view (number, count, cols * features)."""
+        start = (self.origin + offset) * self.features
+        strides = step * self.features, self.pitch * self.features, 1
+        return self.buffer.as_strided((number, count, cols * self.features), strides, start)
+
+    def image(self) -> Tensor:
+        """The whole window: a view (B, features, rows, W)."""
+        strides = self.pitch * self.features, 1, self.row * self.features, self.features
+        shape = self.batch, self.features, self.rows, self.width
+        return self.buffer.as_strided(shape, strides, self.origin * self.features)
+
+    def move(self, rows: int) -> None:
+        """Move the window down: its upper rows are forgotten, and what lies where the new ones belong is arbitrary."""
+        end = self.origin + self.rows * self.row
+        kept = self.buffer[rows * self.row * self.features : end * self.features].clone()
+        self.buffer[: len(kept)] = kept
+
+
+class Place(NamedTuple):
+    """Where values are evaluated: `count` pixels at the distance of a group, or a line of pixels from each of them on.
+
+    The lists have an entry for each scale.
+    """
+
+    row: int  # of the first pixel
+    col: int
+    count: int
+    offsets: list[int]  # of the first pixel on the canvases
+    numbers: list[int]  # pixels in a line
+    first: int = 0  # for a group: the first of its pixels among those of the last line
+    steps: Sequence[int] = ()  # and how far along the line they are
+
+
+class Value:
+    """One value of the forward pass: `features` numbers a pixel, at 1 / 2 ** scale of the size of the image.
+
+    Evaluated at n pixels it is a matrix (n, features).
+    """
+
+    now: Tensor  # what it was at the last place
+    canvas: Canvas | None = None
+    ahead = 0  # columns that it runs ahead of the wavefront
+
+    def __init__(self, features: int, scale: int, phase: Phase, reads: "list[Read]") -> None:
+        self.features, self.scale, self.phase, self.reads = features, scale, phase, reads
+
+    def compute(self, inputs: list[Tensor]) -> Tensor:
+        """The value, (n, features), from what is read."""
+        raise NotImplementedError
+
+    def visit_group(self, place: Place) -> None:
+        """Evaluate it at a group of pixels of every image."""
+        self.now = self.compute([read.group(place) for read in self.reads])
+        if self.canvas is not None:
+            self.canvas.group(place.offsets[self.scale], place.count).copy_(self.now)
+
+    def visit_line(self, place: Place) -> None:
+        """Evaluate it along a line of pixels of every image."""
+        self.now = self.compute([read.line(place) for read in self.reads])
+        self.line = self.now.view(place.numbers[self.scale], place.count, self.features)
+        if self.canvas is not None:
+            self.canvas.line(place.offsets[self.scale], place.count, len(self.line)).copy_(self.line)
+
+
+class Source(Value):
+    """What is not evaluated: the image itself, and a context. It is read from its canvas."""
+
+    def __init__(self, features: int, scale: int, phase: Phase) -> None:
+        super().__init__(features, scale, phase, [])
+
+
+class Read:
+    """A value as one of its readers sees it: `cols` of a row, from its canvas unless it was evaluated just there."""
+
+    def __init__(self, value: Value, row: int = 0, cols: range = HERE, stride: int = 1) -> None:
+        self.value, self.row, self.cols, self.stride = value, row, cols, stride
+
+    def needs_canvas(self, reader: Value) -> bool:
+        same = (self.value.scale, self.value.ahead) == (reader.scale, reader.ahead)
+        return not same or self.row != 0 or self.cols != HERE or isinstance(self.value, Source)
+
+    def bind(self, reader: Value) -> None:
+        """Prepare for reading, once the canvases are there."""
+        self.from_canvas, self.from_line = self.needs_canvas(reader), self.value.phase < reader.phase
+        self.scale = reader.scale
+        if self.from_canvas:
+            self.canvas = cast("Canvas", self.value.canvas)
+            self.offset = self.row * self.canvas.row + self.cols[0]
+
+    def group(self, place: Place) -> Tensor:
+        if self.from_canvas:
+            return self.canvas.group(place.offsets[self.value.scale] + self.offset, place.count, len(self.cols))
+        if self.from_line:
+            return self.value.line[place.steps[self.scale], place.first : place.first + place.count]
+        return self.value.now
+
+    def line(self, place: Place) -> Tensor:
+        if not self.from_canvas:
+            return self.value.now
+        offset = place.offsets[self.value.scale] + self.offset
+        return self.canvas.line(offset, place.count, place.numbers[self.scale], len(self.cols), self.stride).flatten(
+            0, 1
+        )
+
+
+class Elementwise(Value):
+    """A function of values at the same pixel, whose features are in the second dimension here as in an image."""
+
+    def __init__(self, function: Callable[..., Tensor], inputs: list[Value]) -> None:
+        features = function(*[torch.empty(1, value.features) for value in inputs]).shape[1]
+        super().__init__(features, inputs[0].scale, max(v.phase for v in inputs), [Read(v) for v in inputs])
+        self.function = function
+
+    def compute(self, inputs: list[Tensor]) -> Tensor:
+        return self.function(*inputs)
+
+
+class Term(NamedTuple):
+    """One row of the kernel of a convolution."""
+
+    value: Value
+    row: int
+    cols: range
+    stride: int
+    weight: Tensor  # (columns, inputs, outputs)
+
+
+class Product(Value):
+    """A base, a constant or a value, and for each row of each kernel the product of its columns with a matrix."""
+
+    def __init__(self, base: Tensor | Value, terms: list[Term], phase: Phase) -> None:
+        self.bias = base if isinstance(base, Tensor) else None
+        self.weights = [term.weight.flatten(0, 1).contiguous() for term in terms]
+        reads = [Read(term.value, term.row, term.cols, term.stride) for term in terms]
+        if isinstance(base, Value):
+            reads.append(Read(base))
+        scale = terms[0].value.scale + (terms[0].stride == HALF)
+        super().__init__(self.weights[0].shape[1], scale, phase, reads)
+
+    def compute(self, inputs: list[Tensor]) -> Tensor:
+        # The base has no other reader, so that the products are added to it in place.
+        out = inputs[-1] if self.bias is None else torch.addmm(self.bias, inputs[0], self.weights[0])
+        first = 0 if self.bias is None else 1
+        for matrix, weight in zip(inputs[first:], self.weights[first:], strict=False):
+            out.addmm_(matrix, weight)
+        return out
+
+
+class Enlarged(Value):
+    """A transposed convolution of stride 2: for even and odd rows and columns another convolution."""
+
+    def __init__(self, layer: TransposedConv, value: Value, dtype: torch.dtype) -> None:
+        super().__init__(len(layer.bias), value.scale - 1, value.phase, [Read(value, stride=HALF)])
+        self.bias, weight = layer.bias.detach().to(dtype), layer.weight().detach().to(dtype)
+        # Output column j reads the columns (j - c) / 2 for those offsets c that have its parity.
+        offsets = [[c for c in reversed(layer.cols) if c % HALF == parity] for parity in range(HALF)]
+        self.first = [(parity - offsets[parity][0]) // HALF for parity in range(HALF)]
+        self.weights = [
+            [weight[:, :, r, [c - layer.cols[0] for c in cols]].permute(2, 1, 0).flatten(0, 1) for cols in offsets]
+            for r in range(HALF)
+        ]
+
+    def visit_group(self, place: Place) -> None:
+        (odd_row, odd_col), (read,) = self._parities(place), self.reads
+        weight = self.weights[odd_row][odd_col]
+        offset = place.offsets[self.scale + 1] + self.first[odd_col]
+        small = read.canvas.group(offset, place.count, len(weight) // read.value.features)
+        out = cast("Canvas", self.canvas).group(place.offsets[self.scale], place.count)
+        self.now = torch.addmm(self.bias, small, weight, out=out)
+
+    def visit_line(self, place: Place) -> None:
+        (odd_row, _), (read,) = self._parities(place), self.reads
+        self.line = cast("Canvas", self.canvas).line(place.offsets[self.scale], place.count, place.numbers[self.scale])
+        for odd_col, weight in enumerate(self.weights[odd_row]):
+            part = self.line[odd_col::HALF]
+            offset = place.offsets[self.scale + 1] + self.first[odd_col]
+            small = read.canvas.line(offset, place.count, len(part), len(weight) // read.value.features)
+            part.copy_(torch.addmm(self.bias, small.flatten(0, 1), weight).view(part.shape))
+        self.now = self.line.flatten(0, 1)
+
+    def _parities(self, place: Place) -> tuple[int, int]:
+        return (place.row >> self.scale) % HALF, (place.col >> self.scale) % HALF
