@@ -16,12 +16,13 @@ import argparse
 import json
 import math
 import platform
-import resource
 import statistics
 import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from typing import Any
 
 import psutil
@@ -29,12 +30,13 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from pixelcnn.auxiliary import Downsample
 from pixelcnn.checkpoint import load
 from pixelcnn.data import load_images
-from pixelcnn.likelihoods import LogisticMixture
+from pixelcnn.likelihoods import Bounds, LogisticMixture
 from pixelcnn.models import Factor
 from pixelcnn.network import CausalNetwork
-from pixelcnn.sampling import position_noise
+from pixelcnn.sampling import position_noise, sample_factor
 from pixelcnn.traversal import Schedule, groups, traverse, wavefront_lag
 
 LIKELIHOOD = LogisticMixture(3, 256, 10)
@@ -134,7 +136,7 @@ def measure_plain(batch: int, side: int, dtype: torch.dtype, repeats: int, sched
         "side": side,
         "precision": str(dtype).removeprefix("torch."),
         "schedule": schedule,
-        "steps": sum(1 for _ in groups((side, side), wavefront_lag(factor.network, (side, side), schedule))),
+        "steps": sum(1 for _ in groups((side, side), wavefront_lag(factor, (side, side), schedule))),
         "ms_a_pixel": pixel,
         "floor_ms_a_pixel": floor,
         "window_float32_ms_a_pixel": milliseconds_a_pixel(windows, batch),
@@ -157,22 +159,54 @@ def measure_strided(batch: int, repeats: int, side: int = 32) -> dict[str, Any]:
     return {"images": batch, "side": side, "ms_a_pixel": pixel, "naive_ms_a_pixel": full, "faster": full / pixel}
 
 
+def measure_consistency(batch: int, side: int, repeats: int) -> dict[str, Any]:
+    """Milliseconds a pixel: drawing freely, and only images that have a given view, plain and compiled, in turns."""
+    factor, view = plain(batch, side), torch.full((batch, 3, side // 2, side // 2), 128, dtype=torch.uint8)
+    times: dict[tuple[bool, bool], list[float]] = {(False, False): [], (True, False): [], (True, True): []}
+    for repeat in range(repeats + 1):
+        for (consistent, compiled), measured in times.items():
+            factor.constraint = Downsample(2) if consistent else None
+            options: dict[str, Any] = {"auxiliary": view, "compile": compiled}
+            time_taken = seconds(lambda options=options: sample_factor(factor, batch, (side, side), **options))
+            if repeat > 0:  # the first compiles
+                measured.append(time_taken)
+    names = "free", "consistent", "consistent_compiled"
+    pixels = [milliseconds_a_pixel(measured, batch * side**2) for measured in times.values()]
+    return {"images": batch, "side": side} | dict(zip(names, pixels, strict=True))
+
+
 def measure_growth(side: int, repeats: int) -> dict[str, Any]:
     """Seconds and memory for one image of this side."""
     factor = plain(1, side)
-    peak = peak_memory(lambda: draw(factor, 1, side))
+    draw(factor, 1, side)
     times = [seconds(lambda: draw(factor, 1, side)) for _ in range(repeats)]
-    steps = sum(1 for _ in groups((side, side), wavefront_lag(factor.network, (side, side))))
-    return {"side": side, "steps": steps, "seconds": statistics.median(times), "megabytes": peak / 1e6}
+    steps = sum(1 for _ in groups((side, side), wavefront_lag(factor, (side, side))))
+    return {"side": side, "steps": steps, "seconds": statistics.median(times), "megabytes": memory(1, side) / 1e6}
+
+
+def memory(batch: int, side: int) -> int:
+    """Bytes by which a fresh process grows when it samples, the context not included."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(growth_of_memory, batch, side).result()
+
+
+def growth_of_memory(batch: int, side: int) -> int:
+    factor = plain(batch, side)
+    draw(plain(1, 24), 1, 24)  # what torch allocates once
+    return peak_memory(lambda: draw(factor, batch, side))
 
 
 def bits_on_the_way(factor: Factor, view: Tensor, auxiliary: Tensor | None, dtype: torch.dtype) -> Tensor:
     """Bits of each image under the parameters that a traversal shows, (B,)."""
     nats = torch.zeros(len(view))
+    bounds = None
+    if factor.constraint is not None and auxiliary is not None:
+        bounds = factor.constraint.bounds(view, auxiliary, factor.likelihood.levels)
 
     def tell(params: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
         x = view[:, :, rows, cols]
-        nats.sub_(factor.likelihood.log_prob(params, x).sum(1))
+        between = bounds and Bounds(*(end[:, :, rows, cols] for end in bounds))
+        nats.sub_(factor.likelihood.log_prob(params, x, between).sum(1))
         return x
 
     traverse(factor, torch.zeros_like(view), tell, auxiliary=auxiliary, dtype=dtype)
@@ -266,8 +300,12 @@ def main() -> None:
             f"{row['over_floor']:7.2f} x floor, {row['faster_than_window']:5.0f} x faster than windows in float32",
             flush=True,
         )
-    results["peak_megabytes_16_images"] = peak_memory(lambda: draw(plain(16, side), 16, side)) / 1e6
-    print(f"  16 images: the process grows by {results['peak_megabytes_16_images']:.0f} MB, the context included")
+    results["megabytes_16_images"] = memory(16, side) / 1e6
+    print(f"  16 images: the process grows by {results['megabytes_16_images']:.0f} MB")
+    results["consistent"] = [measure_consistency(batch, side, repeats) for batch in (16, 1)]
+    for row in results["consistent"]:
+        figures = ", ".join(f"{row[name]:.4f} {name}" for name in list(row)[2:])
+        print(f"{row['images']:4} images given a view, ms a pixel: {figures}", flush=True)
 
     print("PixelCNN++, 3 scales, 5 blocks, 160 filters, 32x32, raster order, against full forward passes")
     results["strided"] = [measure_strided(batch, 1 if options.quick else 3) for batch in (1, 16)]
@@ -288,7 +326,6 @@ def main() -> None:
     for name, figure in TITAN_X.items():
         print(f"another machine: {figure:g} ms a pixel for {name} on a TitanX (the paper, as recalled)")
     results["another_machine_titan_x_ms_a_pixel_as_recalled"] = TITAN_X
-    results["peak_rss_megabytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
 
     if options.json:
         with open(options.json, "w") as file:

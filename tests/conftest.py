@@ -1,17 +1,36 @@
-"""What the tests share: quiet settings, and networks with weights that hide nothing."""
+"""What the tests share: quiet settings, networks with weights that hide nothing, a test of draws, the command line."""
 
+import io
+import subprocess
+import sys
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 
 import pytest
 import torch
 from hypothesis import settings
-from torch import nn
+from scipy.stats import chisquare
+from torch import Tensor, nn
+
+from pixelcnn.cli import main
 
 torch.set_num_threads(1)  # the networks here are so small that a second thread only waits
 settings.register_profile("laws", deadline=None, max_examples=15, derandomize=True)
 settings.load_profile("laws")
 
 Scramble = Callable[..., nn.Module]
+SIGNIFICANCE = 1e-3  # of the chi-squared tests; the seeds are fixed, so a test passes always or never
+
+
+def assert_follows(counts: Tensor, probabilities: Tensor) -> None:
+    """Chi-squared test of counts against probabilities, the cells that expect fewer than five counted together."""
+    expected = probabilities.double() / probabilities.double().sum() * counts.sum()
+    rare = expected < 5
+    f_obs = torch.cat([counts[~rare], counts[rare].sum()[None]])
+    f_exp = torch.cat([expected[~rare], expected[rare].sum()[None]])
+    kept = f_exp > 0
+    assert f_obs[~kept].sum() == 0
+    assert chisquare(f_obs[kept].numpy(), f_exp[kept].numpy()).pvalue > SIGNIFICANCE
 
 
 @pytest.fixture(scope="session")
@@ -26,3 +45,19 @@ def scramble() -> Scramble:
         return module
 
     return scrambled
+
+
+def pixelcnn(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pixelcnn.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def inside(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """The same in this process."""
+    output, errors = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(output), redirect_stderr(errors):
+        patch.setattr("sys.argv", ["pixelcnn", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit:
+            main()
+    code = exit.value.code
+    return subprocess.CompletedProcess([], code if isinstance(code, int) else 0, output.getvalue(), errors.getvalue())

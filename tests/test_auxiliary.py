@@ -1,4 +1,4 @@
-"""Laws of the auxiliary variables: exact integer arithmetic, at any size, and a type that stays."""
+"""Laws of the auxiliary variables: exact integer arithmetic, at any size, a type that stays, and exact bounds."""
 
 import math
 from fractions import Fraction
@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pixelcnn.auxiliary import Downsample, QuantizedGrayscale
+from pixelcnn.auxiliary import Auxiliary, Downsample, Filling, QuantizedGrayscale, whole_box
+from pixelcnn.likelihoods import Bounds
+from pixelcnn.traversal import groups
 
 sides = st.integers(1, 9)
 sizes = st.tuples(sides, sides)
@@ -127,3 +129,208 @@ def test_a_view_has_no_more_levels_than_its_image() -> None:
     for channels in (1, 3):
         with pytest.raises(ValueError, match="bits=5"):
             QuantizedGrayscale(5).view_format(channels, 31)
+
+
+SMALL = [Downsample(2), Downsample(3), QuantizedGrayscale(1), QuantizedGrayscale(2)]
+MOST_IMAGES = 5000
+
+
+def every_image(channels: int, levels: int, size: tuple[int, int]) -> Tensor:
+    """(levels ** (H W C), C, H, W): all images, counted up from the last sub-pixel in raster and channel order."""
+    every = torch.cartesian_prod(*[torch.arange(levels)] * (size[0] * size[1] * channels))
+    return every.view(-1, *size, channels).permute(0, 3, 1, 2)
+
+
+def in_raster_order(x: Tensor) -> Tensor:
+    """(B, H W C): the sub-pixels of images (B, C, H, W), each after those that its bounds depend on."""
+    return x.permute(0, 2, 3, 1).flatten(1)
+
+
+def brute_force(auxiliary: Auxiliary, x: Tensor, levels: int, inside: Tensor) -> Tensor:
+    """(B, H W C, levels): whether each sub-pixel of `every_image` could have each value.
+
+    It could if one of the images that begin like this one, have that value next and are `inside` has its view.
+    """
+    _, views = auxiliary(x, levels).flatten(1).unique(dim=0, return_inverse=True)
+    possible = []
+    for following in range(x[0].numel() - 1, -1, -1):
+        value = torch.arange(len(x)) // levels**following
+        beginning = value // levels
+        found = torch.zeros(int(beginning[-1]) + 1, int(views.max()) + 1, levels, dtype=torch.bool)
+        found[beginning[inside], views[inside], value[inside] % levels] = True
+        possible.append(found[beginning, views])
+    return torch.stack(possible, 1)
+
+
+def between(bounds: Bounds, levels: int) -> Tensor:
+    """(B, H W C, levels): which values lie within the bounds."""
+    lowest, highest = (in_raster_order(bound)[..., None] for bound in bounds)
+    every = torch.arange(levels)
+    return (lowest <= every) & (every <= highest)
+
+
+def fill(filling: Filling, x: Tensor, lag: int | None, *, draw: torch.Generator | None = None) -> Bounds:
+    """The bounds that a filling gives for `x` (B, C, H, W), group by group; with a generator `x` is drawn, in place."""
+    bounds = Bounds(torch.empty_like(x), torch.empty_like(x))
+    for group in groups((x.shape[2], x.shape[3]), lag):
+        rows, cols = group.pixels(lag or x.shape[3])
+        next_bounds = filling.next_bounds(rows, cols)
+        drawn: list[Tensor] = []
+        for channel in range(x.shape[1]):
+            lowest, highest = next_bounds(drawn)
+            assert (lowest <= highest).all()
+            bounds.lowest[:, channel, rows, cols], bounds.highest[:, channel, rows, cols] = lowest, highest
+            if draw is not None:
+                share = torch.rand(lowest.shape, generator=draw, dtype=torch.float64)
+                x[:, channel, rows, cols] = lowest + (share * (highest - lowest + 1)).long()
+            drawn.append(x[:, channel, rows, cols])
+        filling.fill(rows, cols, torch.stack(drawn, 1))
+    return bounds
+
+
+@pytest.mark.parametrize("auxiliary", SMALL, ids=str)
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("levels", [2, 3, 4])
+def test_bounds_are_what_brute_force_finds(auxiliary: Auxiliary, channels: int, levels: int) -> None:
+    """Law: the values of a sub-pixel with which some later ones give the view are those in its bounds, in all images.
+
+    Images of every size up to 2x3 (3x3 for two levels) that are few enough to be written down.
+    """
+    if isinstance(auxiliary, QuantizedGrayscale) and 2**auxiliary.bits > levels:
+        pytest.skip("no such view")
+    for size in [(1, 1), (1, 2), (1, 3), (2, 1), (2, 2), (2, 3), (3, 3)]:
+        if levels ** (channels * size[0] * size[1]) <= MOST_IMAGES:
+            x = every_image(channels, levels, size)
+            bounds = auxiliary.bounds(x, auxiliary(x, levels), levels)
+            possible = brute_force(auxiliary, x, levels, torch.ones(len(x), dtype=torch.bool))
+            assert torch.equal(between(bounds, levels), possible)
+            assert possible.any(2).all()
+
+
+@pytest.mark.parametrize("auxiliary", SMALL, ids=str)
+@pytest.mark.parametrize(
+    ("channels", "levels", "size"), [(1, 3, (2, 3)), (1, 4, (2, 3)), (3, 4, (1, 2)), (3, 2, (2, 2))]
+)
+@pytest.mark.parametrize("partly_known", [True, False])
+def test_bounds_in_a_box_are_what_brute_force_finds(
+    auxiliary: Auxiliary, channels: int, levels: int, size: tuple[int, int], partly_known: bool
+) -> None:
+    """Law: the same where some pixels are known, and in any other box, group by group, for all images in the box."""
+    if isinstance(auxiliary, QuantizedGrayscale) and 2**auxiliary.bits > levels:
+        pytest.skip("no such view")
+    every, generator = every_image(channels, levels, size), torch.Generator().manual_seed(0)
+    for _ in range(6):
+        ends = torch.randint(levels, (2, channels, *size), generator=generator).sort(0).values
+        if partly_known:
+            unknown = torch.rand(size, generator=generator) < 0.6
+            ends = torch.stack([ends[0].masked_fill(unknown, 0), ends[0].masked_fill(unknown, levels - 1)])
+        inside = ((every >= ends[0]) & (every <= ends[1])).flatten(1).all(1)
+        x = every[inside]
+        box = Bounds(*(end.expand(len(x), -1, -1, -1) for end in ends))
+        bounds = fill(Filling(box, auxiliary, auxiliary(x, levels), levels), x, None)
+        assert torch.equal(between(bounds, levels), brute_force(auxiliary, every, levels, inside)[inside])
+
+
+def test_bounds_of_256_levels_are_what_brute_force_finds() -> None:
+    """Law: the 4-bit grey view of a colour leaves each channel the values that brute force over the next ones finds."""
+    auxiliary, reds = QuantizedGrayscale(4), torch.arange(0, 256, 15)
+    green, blue = torch.meshgrid(torch.arange(256), torch.arange(256), indexing="ij")
+    found = torch.zeros(len(reds), 256, 16, 2, dtype=torch.int64)  # the least blue and how many there are
+    for red, counts in zip(reds, found, strict=True):
+        view = auxiliary(torch.stack([red.expand(256, 256), green, blue])[None], 256)[0, 0]
+        has = view[:, :, None] == torch.arange(16)
+        counts[:, :, 0], counts[:, :, 1] = has.int().argmax(1), has.sum(1)
+    for n, red in enumerate(reds):
+        g, view = found[n, :, :, 1].nonzero().unbind(1)
+        least, number = found[n, g, view].unbind(1)
+        x = torch.stack([red.expand(len(g)), g, least], 1)[:, :, None, None]
+        lowest, highest = (end[:, :, 0, 0] for end in auxiliary.bounds(x, view.view(-1, 1, 1, 1), 256))
+        assert torch.equal(lowest[:, 2], least)
+        assert torch.equal(highest[:, 2], least + number - 1)
+        for v in range(16):
+            greens = g[view == v]
+            allowed = (reds >= lowest[view == v, 0][:, None]) & (reds <= highest[view == v, 0][:, None])
+            assert (allowed == (found[:, :, v, 1] > 0).any(1)).all()
+            if len(greens):
+                assert (lowest[view == v, 1] == greens.min()).all()
+                assert (highest[view == v, 1] == greens.max()).all()
+                assert len(greens) == greens.max() - greens.min() + 1
+
+
+any_auxiliary: st.SearchStrategy[Auxiliary] = st.one_of(
+    st.builds(Downsample, st.integers(2, 4)), st.builds(QuantizedGrayscale, st.integers(1, 8))
+)
+
+
+@given(any_auxiliary, st.sampled_from([1, 3]), st.sampled_from([2, 3, 16, 200, 256, 1000]), sizes, st.booleans(), seeds)
+def test_whatever_is_filled_in_within_the_bounds_has_the_view(
+    auxiliary: Auxiliary, channels: int, levels: int, size: tuple[int, int], boxed: bool, seed: int
+) -> None:
+    """Law: drawn anyhow within the bounds, never empty, an image has the view and lies in the box.
+
+    In raster order and in a wavefront; the view is anything between the views of the ends of the box.
+    """
+    if isinstance(auxiliary, QuantizedGrayscale) and 2**auxiliary.bits > levels:
+        return
+    generator = torch.Generator().manual_seed(seed)
+    box = whole_box((4, channels, *size), levels, torch.device("cpu"))
+    if boxed:
+        box = Bounds(*torch.randint(levels, (2, 4, channels, *size), generator=generator).sort(0).values)
+    least, most = (auxiliary(end, levels) for end in box)
+    view = least + (torch.rand(least.shape, generator=generator) * (most - least + 1)).long()
+    for lag in (None, auxiliary.shrinkage, 5):
+        x = torch.zeros_like(box.lowest)
+        fill(Filling(box, auxiliary, view, levels), x, lag, draw=generator)
+        assert torch.equal(auxiliary(x, levels), view)
+        assert ((box.lowest <= x) & (x <= box.highest)).all()
+
+
+@given(any_auxiliary, st.sampled_from([1, 3]), st.sampled_from([2, 16, 256]), sizes, st.integers(0, 5), seeds)
+def test_a_filling_has_the_bounds_of_the_finished_image(
+    auxiliary: Auxiliary, channels: int, levels: int, size: tuple[int, int], more: int, seed: int
+) -> None:
+    """Law: group by group, in raster order or a wavefront with a lag of at least the shrinkage, nothing changes."""
+    if isinstance(auxiliary, QuantizedGrayscale) and 2**auxiliary.bits > levels:
+        return
+    x = image(channels, levels, size, seed)
+    view = auxiliary(x, levels)
+    whole = auxiliary.bounds(x, view, levels)
+    assert ((whole.lowest <= x) & (x <= whole.highest)).all()
+    box = whole_box(x.shape, levels, x.device)
+    for lag in (None, auxiliary.shrinkage + more):
+        for filled, bound in zip(fill(Filling(box, auxiliary, view, levels), x, lag), whole, strict=True):
+            assert torch.equal(filled, bound)
+
+
+def test_a_filling_without_a_view_has_the_bounds_of_its_box() -> None:
+    """Law: where no view is given, only the box bounds."""
+    box = Bounds(*torch.stack([image(3, 16, (3, 4), seed) for seed in range(2)]).sort(0).values)
+    filled = fill(Filling(box, None, None, 16), box.lowest.clone(), None)
+    assert all(torch.equal(a, b) for a, b in zip(filled, box, strict=True))
+
+
+@pytest.mark.parametrize("auxiliary", [*SMALL, QuantizedGrayscale(8)], ids=str)
+def test_bounds_of_bytes_are_those_of_integers(auxiliary: Auxiliary) -> None:
+    """Law: the integer type of image and view does not matter: no sum of bytes overflows."""
+    x = image(3, 256, (4, 5), 0)
+    view = auxiliary(x, 256)
+    for a, b in zip(
+        auxiliary.bounds(x, view, 256), auxiliary.bounds(x.to(torch.uint8), view.to(torch.uint8), 256), strict=True
+    ):
+        assert torch.equal(a, b)
+
+
+@given(any_auxiliary, st.sampled_from([1, 3]), sizes, seeds)
+def test_the_first_wrong_pixel_of_a_view_is_named(
+    auxiliary: Auxiliary, channels: int, size: tuple[int, int], seed: int
+) -> None:
+    """Law: `check` passes the view of an image, and of another one names the image, the row and the column."""
+    x = image(channels, 256, size, seed)
+    view = auxiliary(x, 256)
+    auxiliary.check(x, view, 256)
+    generator = torch.Generator().manual_seed(seed)
+    b, row, col = (int(torch.randint(side, (), generator=generator)) for side in (2, *view.shape[2:]))
+    wrong = view.clone()
+    wrong[b, -1, row, col] += 1
+    with pytest.raises(ValueError, match=f"image {b} .* row {row}, column {col} "):
+        auxiliary.check(x, wrong, 256)

@@ -87,8 +87,8 @@ def stored_twins(network: CausalNetwork, cached: CachedNetwork, x: Tensor, conte
     with torch.no_grad(), Watch():
         network(x, context)
     found = 0
-    for _, canvas in cached.canvases:
-        image = canvas.image()
+    for scale, canvas in cached.canvases:
+        image = canvas.image(cached._offsets(0, 0)[scale], *(-(-side // 2**scale) for side in cached.size))
         twins = [t for t in tensors if t.shape == image.shape and torch.allclose(t, image, rtol=1e-9, atol=1e-9)]
         found += bool(twins)
     return found
@@ -97,18 +97,21 @@ def stored_twins(network: CausalNetwork, cached: CachedNetwork, x: Tensor, conte
 @pytest.mark.parametrize("scales", [1, 2, 3])
 @pytest.mark.parametrize("context", [0, 2])
 @pytest.mark.parametrize("order", ["raster", "wavefront"])
-def test_every_canvas_has_its_twin(scramble: Scramble, scales: int, context: int, order: str) -> None:
+def test_every_canvas_has_its_twin(
+    scramble: Scramble, scales: int, context: int, order: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Law: after a traversal every canvas equals an activation of the full forward pass."""
     network = make(scramble, scales=scales, context=context)
-    size = (3, 9) if scales == 1 else (4, 9)  # rows that fit in one window
+    size = (7, 9)
+    monkeypatch.setattr("pixelcnn.cached.SPAN", 99)  # a window of the whole image
     if order == "wavefront" and network.lag is None:
         return
     lag = network.lag if order == "wavefront" else None
     x = torch.randint(LEVELS, (2, 3, *size), generator=torch.Generator().manual_seed(1))
     given = torch.randn(2, context, *size, dtype=torch.float64) if context else None
     cached = CachedNetwork(network, size, 2, given, lag=lag)
-    assert cached.window == size[0]
     visit(cached, x, lag)
+    assert (cached.top, cached.window) == (0, size[0])
     assert stored_twins(network, cached, x, given) == len(cached.canvases) > 3
 
 
@@ -119,6 +122,14 @@ def test_a_long_image_needs_no_more_memory(scramble: Scramble) -> None:
         short, long = (CachedNetwork(network, (rows, 20), 1, lag=lag) for rows in (60, 600))
         assert [canvas.numel for _, canvas in short.canvases] == [canvas.numel for _, canvas in long.canvases]
         assert long.window < 60
+
+
+def test_a_wavefront_keeps_the_pixels_around_it(scramble: Scramble) -> None:
+    """Law: in a wavefront the canvases of a wide image need as many pixels as its width, not its area."""
+    network = make(scramble)
+    narrow, wide = (CachedNetwork(network, (4 * W, W), 1, lag=network.lag).frames[0] for W in (60, 600))
+    assert wide.pitch == narrow.pitch
+    assert wide.numel < 10 * narrow.numel
 
 
 def test_float32_agrees(scramble: Scramble) -> None:

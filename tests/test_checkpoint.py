@@ -39,6 +39,20 @@ def test_same_bits_back(model: ImageModel, folder: Path) -> None:
     assert not loaded.training
 
 
+@pytest.mark.parametrize("consistent", [True, False])
+def test_a_loaded_model_is_as_consistent_as_it_was(model: ImageModel, tmp_path: Path, consistent: bool) -> None:
+    """A model that is consistent, or is not, comes back so, and from a config without the field consistent."""
+    model.consistent = consistent
+    save(model, tmp_path)
+    x, labels = torch.randint(0, 256, (2, 3, 4, 6)), torch.tensor([0, 1])
+    assert load(tmp_path).consistent == consistent
+    assert torch.equal(load(tmp_path).log_prob(x, labels), model.log_prob(x, labels))
+    edit(tmp_path, consistent=None)  # as before the field was
+    model.consistent = True
+    assert load(tmp_path).consistent
+    assert torch.equal(load(tmp_path).log_prob(x, labels), model.log_prob(x, labels))
+
+
 def test_hugging_face_layout(model: ImageModel, tmp_path: Path) -> None:
     """`save_pretrained` and `from_pretrained` write and read the same folder as `save` and `load`."""
     model.save_pretrained(tmp_path / "hub")
@@ -66,6 +80,7 @@ def test_a_subclass_only_chooses_arguments(tmp_path: Path) -> None:
         ({"dropout": 1.5}, "dropout=1.5"),
         ({"dropout": "x"}, "dropout='x'"),
         ({"classes": -1}, "classes=-1"),
+        ({"consistent": "x"}, "consistent='x'"),
         ({"auxiliaries": [{"name": "Shrink"}]}, "auxiliaries=.*Shrink"),
         ({"auxiliaries": [{"name": "Downsample", "by": 2}]}, "'by'"),
         ({"auxiliaries": 3}, "auxiliaries"),

@@ -1,6 +1,5 @@
 """The command line, on real files: results on standard output; one line and exit code 2 for errors."""
 
-import io
 import json
 import re
 import signal
@@ -9,34 +8,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from conftest import inside, pixelcnn
 from PIL import Image
 
 from pixelcnn.checkpoint import save, write_json
-from pixelcnn.cli import main
 from pixelcnn.models import ImageModel, PyramidPixelCNN
 from pixelcnn.recipes import RECIPES, find_recipe
-
-
-def pixelcnn(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pixelcnn.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-def inside(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """The same in this process."""
-    output, errors = io.StringIO(), io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(output), redirect_stderr(errors):
-        patch.setattr("sys.argv", ["pixelcnn", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit:
-            main()
-    code = exit.value.code
-    return subprocess.CompletedProcess([], code if isinstance(code, int) else 0, output.getvalue(), errors.getvalue())
 
 
 @pytest.fixture(scope="module")

@@ -1,19 +1,22 @@
-"""Laws of the likelihoods: they sum to one, stay finite, say what PixelCNN++ says, and draws follow them."""
+"""Laws of the likelihoods: they sum to one, stay finite, say what PixelCNN++ says, and draws follow them.
+
+With bounds the same, between the bounds.
+"""
 
 import math
-from decimal import Decimal, localcontext
+from decimal import MAX_EMAX, MIN_EMIN, Decimal, localcontext
+from typing import Any
 
 import pytest
 import torch
+from conftest import assert_follows
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import chisquare
 from torch import Tensor
 
-from pixelcnn.likelihoods import Categorical, Likelihood, LogisticMixture, check_whole, scale_levels
+from pixelcnn.likelihoods import Bounds, Categorical, Likelihood, LogisticMixture, check_whole, scale_levels
 
 DRAWS = 20_000
-SIGNIFICANCE = 1e-3  # of the chi-squared tests; the seeds are fixed, so a test passes always or never
 
 
 def random_params(
@@ -35,6 +38,14 @@ def random_pixels(family: Likelihood, positions: int, seed: int) -> Tensor:
     return torch.randint(family.levels, (1, family.channels, positions), generator=generator)
 
 
+def random_bounds(family: Likelihood, positions: int, seed: int) -> tuple[Bounds, Tensor]:
+    """Bounds of any width, each (1, C, positions), and pixels within them."""
+    generator = torch.Generator().manual_seed(seed)
+    values = torch.randint(family.levels, (3, 1, family.channels, positions), generator=generator)
+    lowest, x, highest = values.sort(0).values
+    return Bounds(lowest, highest), x
+
+
 def every_pixel(family: Likelihood) -> Tensor:
     """(1, C, levels ** C): every value that a pixel can have."""
     axes = [torch.arange(family.levels)] * family.channels
@@ -48,17 +59,6 @@ def uniform(family: Likelihood, positions: int, seed: int = 0) -> Tensor:
 def one_component(mean: float, log_scale: float, *, dtype: torch.dtype = torch.float64) -> Tensor:
     """Parameters of one position with one logistic of one channel."""
     return torch.tensor([0.0, mean, log_scale], dtype=dtype).view(1, 3, 1)
-
-
-def assert_follows(counts: Tensor, probabilities: Tensor) -> None:
-    """Chi-squared test of counts against probabilities, the cells that expect fewer than five counted together."""
-    expected = probabilities.double() / probabilities.double().sum() * counts.sum()
-    rare = expected < 5
-    f_obs = torch.cat([counts[~rare], counts[rare].sum()[None]])
-    f_exp = torch.cat([expected[~rare], expected[rare].sum()[None]])
-    kept = f_exp > 0
-    assert f_obs[~kept].sum() == 0
-    assert chisquare(f_obs[kept].numpy(), f_exp[kept].numpy()).pvalue > SIGNIFICANCE
 
 
 families = st.one_of(
@@ -146,6 +146,19 @@ def test_the_gradient_is_that_of_the_value(family: Likelihood) -> None:
     assert torch.autograd.gradcheck(lambda p: family.log_prob(p, x), params)
 
 
+def mass(level: int, levels: int, mean: Decimal, log_scale: float) -> Decimal:
+    """sigmoid(a) - sigmoid(b) with as many digits as the context has."""
+
+    def tail(position: int, side: int) -> Decimal:
+        edge = Decimal(position) / (levels - 1) - mean
+        return 1 / (1 + (-side * edge / Decimal(log_scale).exp()).exp())
+
+    side = 1 if Decimal(2 * level - levels + 1) / (levels - 1) < mean else -1  # the side that does not cancel
+    below = Decimal(side < 0) if level == 0 else tail(2 * level - levels, side)
+    above = Decimal(side > 0) if level == levels - 1 else tail(2 * level + 2 - levels, side)
+    return abs(above - below)
+
+
 @pytest.mark.parametrize("log_scale", [-9.0, -7.0, -3.0, 0.0, 4.0])
 @pytest.mark.parametrize("mean", [-20.0, -0.7, 0.001, 1.3])
 def test_masses_are_exact_in_the_tails(mean: float, log_scale: float) -> None:
@@ -154,20 +167,9 @@ def test_masses_are_exact_in_the_tails(mean: float, log_scale: float) -> None:
     log_prob = LogisticMixture(1, levels, 1).log_prob(
         one_component(mean, log_scale).expand(-1, -1, levels), torch.arange(levels).view(1, 1, -1)
     )
-    with localcontext() as arithmetic:
-        arithmetic.prec = 50
-
-        def tail(position: int, side: int) -> Decimal:
-            edge = Decimal(position) / (levels - 1) - Decimal(mean)
-            return 1 / (1 + (-side * edge / Decimal(log_scale).exp()).exp())
-
-        def mass(level: int) -> Decimal:
-            side = 1 if (2 * level - levels + 1) / (levels - 1) < mean else -1  # the side that does not cancel
-            below = Decimal(side < 0) if level == 0 else tail(2 * level - levels, side)
-            above = Decimal(side > 0) if level == levels - 1 else tail(2 * level + 2 - levels, side)
-            return abs(above - below)
-
-        exact = torch.tensor([float(mass(level).ln()) for level in range(levels)], dtype=torch.float64)
+    with localcontext(prec=50):
+        masses = [mass(level, levels, Decimal(mean), log_scale) for level in range(levels)]
+        exact = torch.tensor([float(m.ln()) for m in masses], dtype=torch.float64)
     torch.testing.assert_close(log_prob[0], exact, rtol=1e-9, atol=1e-9)
 
 
@@ -210,12 +212,12 @@ def test_layout_and_value_are_those_of_pixelcnn_plus_plus() -> None:
 
 @given(families, st.integers(0, 2**31))
 def test_sizes_of_parameters_and_noise(family: Likelihood, seed: int) -> None:
-    """Law: a pixel takes (1 + 2 C) K values, 10 K for RGB, L for a softmax; and one draw 1 + C uniform numbers."""
+    """Law: a pixel takes (1 + 2 C) K values, 10 K for RGB, L for a softmax; and one draw 2 C uniform numbers."""
     if isinstance(family, LogisticMixture):
         assert family.num_params == family.components * {1: 3, 3: 10}[family.channels]
     else:
         assert family.num_params == family.levels
-    assert family.num_noise == 1 + family.channels
+    assert family.num_noise == 2 * family.channels
     assert family.sample(random_params(family, 4, seed), uniform(family, 4)).shape == (1, family.channels, 4)
 
 
@@ -327,6 +329,284 @@ def test_the_ends_of_the_noise_give_levels(family: Likelihood) -> None:
         assert ((drawn >= 0) & (drawn < family.levels)).all()
 
 
+@given(families, st.sampled_from([0.0, 1.0, 30.0]), st.integers(0, 2**31))
+def test_every_channel_sums_to_one_between_its_bounds(family: Likelihood, spread: float, seed: int) -> None:
+    """Law: the pmf between the bounds sums to one to 1e-9 and is zero outside, at log-scales from -30 to 10."""
+    params = random_params(family, 20, seed, log_scales=(-30, 10), spread=spread)
+    bounds, x = random_bounds(family, 20, seed)
+    for channel in range(family.channels):
+        pmf = family.pmf(params, x, channel, bounds)
+        assert (pmf >= 0).all()
+        assert float((pmf.sum(1) - 1).abs().max()) < 1e-9
+        assert (pmf[outside(family, bounds, channel)] == 0).all()
+
+
+def outside(family: Likelihood, bounds: Bounds, channel: int) -> Tensor:
+    """(1, levels, positions): which levels the bounds of a channel leave out."""
+    every = torch.arange(family.levels)[None, :, None]
+    return (every < bounds.lowest[:, None, channel]) | (every > bounds.highest[:, None, channel])
+
+
+@given(families, st.integers(0, 2**31))
+def test_a_bounded_channel_is_the_free_one_renormalised(family: Likelihood, seed: int) -> None:
+    """Law: a channel's pmf is that without bounds, given the channels before it, divided by its mass between them."""
+    params = random_params(family, 20, seed, log_scales=(-2, 1))
+    bounds, x = random_bounds(family, 20, seed)
+    for channel in range(family.channels):
+        free = family.pmf(params, x, channel).masked_fill(outside(family, bounds, channel), 0)
+        torch.testing.assert_close(family.pmf(params, x, channel, bounds), free / free.sum(1), rtol=1e-9, atol=1e-12)
+
+
+@given(families, st.sampled_from([1.0, 30.0]), st.integers(0, 2**31))
+def test_bounded_log_prob_is_the_sum_of_the_channels(family: Likelihood, spread: float, seed: int) -> None:
+    """Law: log p(x) = sum over channels of log pmf of x_c given the channels before, each between its bounds."""
+    params, (bounds, x) = random_params(family, 20, seed, spread=spread), random_bounds(family, 20, seed)
+    log_prob = family.log_prob(params, x, bounds)
+    channels = range(family.channels)
+    chain = torch.cat([family.pmf(params, x, c, bounds).gather(1, x[:, c, None]) for c in channels], 1)
+    visible = (chain > 1e-300).all(1)
+    assert visible.sum() > 5
+    torch.testing.assert_close(log_prob[visible], chain.log().sum(1)[visible], rtol=1e-9, atol=1e-9)
+
+
+@given(families, st.sampled_from([1.0, 30.0]), st.integers(0, 2**31))
+def test_bounds_of_all_levels_are_none(family: Likelihood, spread: float, seed: int) -> None:
+    """Law: from the lowest to the highest level there is nothing to renormalise."""
+    params = random_params(family, 20, seed, log_scales=(-9, 1), spread=spread)
+    x = random_pixels(family, 20, seed)
+    bounds = Bounds(torch.zeros_like(x), torch.full_like(x, family.levels - 1))
+    torch.testing.assert_close(family.log_prob(params, x, bounds), family.log_prob(params, x), rtol=1e-9, atol=1e-9)
+    for channel in range(family.channels):
+        bounded = family.pmf(params, x, channel, bounds)
+        torch.testing.assert_close(bounded, family.pmf(params, x, channel), rtol=1e-9, atol=1e-12)
+
+
+@given(families, st.sampled_from([1.0, 1e3]), st.sampled_from([torch.float32, torch.float64]), st.integers(0, 2**31))
+def test_what_is_known_is_certain(family: Likelihood, spread: float, dtype: torch.dtype, seed: int) -> None:
+    """Law: where the bounds leave one value, its log-probability is zero, however unlikely it was, and it is drawn."""
+    params = random_params(family, 20, seed, log_scales=(-30, 10), spread=spread).to(dtype)
+    x = random_pixels(family, 20, seed)
+    tolerance = 1e-5 if dtype == torch.float32 else 1e-12
+    assert float(family.log_prob(params, x, Bounds(x, x)).abs().max()) < tolerance
+    for map in (True, False):
+        drawn = family.sample(
+            params, uniform(family, 20), map=map, bounds=lambda drawn: Bounds(*[x[:, len(drawn)]] * 2)
+        )
+        assert torch.equal(drawn, x)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("levels", [2, 16, 256])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_bounded_log_prob_is_finite_everywhere(channels: int, levels: int, dtype: torch.dtype) -> None:
+    """Law: log_prob and its gradients are finite between any bounds, at log-scales from -30 to 10, means far outside.
+
+    And no probability is above one.
+    """
+    family = LogisticMixture(channels, levels, 2)
+    ends = torch.tensor([0, 1, levels // 2, levels - 2, levels - 1]).unique().to(dtype)
+    log_scales = torch.linspace(-30, 10, 11, dtype=dtype)
+    means = torch.tensor([-1e3, -1.0, -1 / 255, 0.0, 0.3, 1.0, 1e3], dtype=dtype)
+    grid = torch.cartesian_prod(ends, ends, ends, log_scales, means)
+    grid = grid[(grid[:, 0] <= grid[:, 1]) & (grid[:, 1] <= grid[:, 2])]
+    lowest, x, highest = grid[:, :3].T.long()[:, None, None].expand(3, 1, channels, -1)
+    ones = torch.ones(len(grid), dtype=dtype)
+    channel = [grid[:, 4], -grid[:, 4], grid[:, 3], grid[:, 3].flip(0)] + [ones, -ones] * (channels == 3)
+    params = torch.stack([ones, 0 * ones, *channel * channels])[None].requires_grad_()
+    log_prob = family.log_prob(params, x, Bounds(lowest, highest))
+    assert log_prob.dtype == dtype
+    assert log_prob.isfinite().all()
+    assert (log_prob < 1e-5).all()
+    (gradient,) = torch.autograd.grad(log_prob.sum(), params)
+    assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=str)
+def test_the_bounded_gradient_is_that_of_the_value(family: Likelihood) -> None:
+    """Law: the gradient of log_prob between bounds is its derivative, where the mass is small too."""
+    for spread in (1.0, 20.0):
+        params = random_params(family, 12, 3, spread=spread).requires_grad_()
+        bounds, x = random_bounds(family, 12, 3)
+        assert torch.autograd.gradcheck(lambda p, x=x, bounds=bounds: family.log_prob(p, x, bounds), params)
+
+
+def exact_log_prob(params: list[float], pixel: list[int], bounds: list[list[int]], levels: int) -> float:
+    """Log-probability of one pixel between bounds, one logistic after another, in sixty digits."""
+    channels = len(pixel)
+    kinds, K = (3, len(params) // 10) if channels == 3 else (2, len(params) // 3)
+    values = [2 * Decimal(value) / (levels - 1) - 1 for value in pixel]
+
+    def parameter(channel: int, kind: int, k: int) -> float:
+        return params[K + (channel * kinds + kind) * K + k]
+
+    def component_mass(level: int, channel: int, k: int) -> Decimal:
+        mean, first = Decimal(parameter(channel, 0, k)), channel * (channel - 1) // 2
+        for earlier in range(channel):
+            mean += Decimal(math.tanh(parameter(first + earlier, 2, k))) * values[earlier]
+        return mass(level, levels, mean, parameter(channel, 1, k))
+
+    with localcontext(prec=60, Emin=MIN_EMIN, Emax=MAX_EMAX):
+        weights, product = [Decimal(logit).exp() for logit in params[:K]], Decimal(1)
+        for channel, (lowest, highest) in enumerate(bounds):
+            masses = {
+                level: [weights[k] * component_mass(level, channel, k) for k in range(K)]
+                for level in range(lowest, highest + 1)
+            }
+            weights = masses[pixel[channel]]
+            product *= sum(weights, Decimal(0)) / sum((sum(each, Decimal(0)) for each in masses.values()), Decimal(0))
+        return float(product.ln())
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(
+    ("spread", "log_scales"), [(0.5, (-3.0, 0.0)), (3.0, (-2.0, -2.0)), (30.0, (-1.0, 1.0)), (30.0, (-7.0, -4.0))]
+)
+def test_bounded_log_prob_is_exact(channels: int, spread: float, log_scales: tuple[float, float]) -> None:
+    """Law: log_prob is what sixty digits of arithmetic give, where the mass between the bounds is e^-30000 too."""
+    family, n = LogisticMixture(channels, 9, 2), 30
+    params = random_params(family, n, 12, spread=spread, log_scales=log_scales)
+    bounds, x = random_bounds(family, n, 12)
+    log_prob = family.log_prob(params, x, bounds)[0]
+    numbers = zip(
+        params[0].T.tolist(), x[0].T.tolist(), torch.stack(bounds, -1)[0].transpose(0, 1).tolist(), strict=True
+    )
+    exact = [exact_log_prob(*each, levels=9) for each in numbers]
+    torch.testing.assert_close(log_prob, torch.tensor(exact, dtype=torch.float64), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("log_scale", [-9.0, -4.0, 0.0, 4.0])
+@pytest.mark.parametrize("mean", [-1e3, -20.0, -0.7, 0.001, 1.3, 30.0])
+def test_bounded_log_prob_is_exact_in_float32(mean: float, log_scale: float) -> None:
+    """Law: so it is in float32, to a millionth: no difference of large numbers is taken, however small the mass is."""
+    lowest, x, highest = torch.combinations(torch.arange(9), 3, with_replacement=True).T[:, None, None]
+    params = one_component(mean, log_scale, dtype=torch.float32).expand(-1, -1, x.shape[2])
+    log_prob = LogisticMixture(1, 9, 1).log_prob(params, x, Bounds(lowest, highest))[0]
+    with localcontext(prec=60, Emin=MIN_EMIN, Emax=MAX_EMAX):
+        masses = [mass(level, 9, Decimal(float(params[0, 1, 0])), log_scale) for level in range(9)]
+        shares = [
+            masses[v] / sum(masses[low : high + 1])
+            for low, v, high in torch.stack([lowest, x, highest])[:, 0, 0].T.tolist()
+        ]
+        exact = torch.tensor([float(share.ln()) for share in shares])
+    torch.testing.assert_close(log_prob, exact, rtol=1e-6, atol=1e-6)
+
+
+def next_bounds(family: Likelihood, drawn: list[Tensor], shape: torch.Size) -> Bounds:
+    """Bounds that depend on the channels before: what is left of a sum that lies between two numbers."""
+    least, most, rest = family.levels, 2 * family.levels - 1, (family.channels - 1 - len(drawn)) * (family.levels - 1)
+    if family.channels == 1:
+        least, most = 1, family.levels - 2
+    before = sum(drawn, torch.zeros(shape, dtype=torch.int64))
+    return Bounds((least - before - rest).clamp(min=0), (most - before).clamp(max=family.levels - 1))
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=str)
+@pytest.mark.parametrize("spread", [1.0, 6.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_bounded_draws_follow_log_prob(family: Likelihood, spread: float, dtype: torch.dtype) -> None:
+    """Law: the frequency of every pixel value among many draws is exp(log_prob), with bounds that follow the draws."""
+    params = random_params(family, 1, 5, spread=spread).to(dtype)
+    shape = torch.Size((1, DRAWS))
+    drawn = family.sample(
+        params.expand(-1, -1, DRAWS), uniform(family, DRAWS), bounds=lambda drawn: next_bounds(family, drawn, shape)
+    )
+    places = family.levels ** torch.arange(family.channels - 1, -1, -1)
+    counts = torch.bincount((drawn[0] * places[:, None]).sum(0), minlength=family.levels**family.channels)
+    x = every_pixel(family)
+    each = [next_bounds(family, list(x[:, :c].unbind(1)), x[:, 0].shape) for c in range(family.channels)]
+    bounds = Bounds(*(torch.stack(ends, 1) for ends in zip(*each, strict=True)))
+    possible = ((bounds.lowest <= x) & (x <= bounds.highest))[0].all(0)
+    log_prob = family.log_prob(
+        params[:, :, [0] * int(possible.sum())], x[..., possible], Bounds(*(b[..., possible] for b in bounds))
+    )
+    probabilities = torch.zeros(len(possible), dtype=dtype)
+    probabilities[possible] = log_prob[0].exp()
+    assert abs(float(probabilities.sum()) - 1) < (1e-9 if dtype == torch.float64 else 1e-5)
+    assert (probabilities > 1e-3).sum() > 1
+    assert_follows(counts, probabilities)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    ("mean", "log_scale"), [(0.1, -1.0), (3.0, -2.0), (-30.0, -1.0), (1e3, -0.5), (0.0, 6.0), (5.0, 5.0), (0.24, -4.0)]
+)
+def test_draws_from_the_tails_follow_the_pmf(mean: float, log_scale: float, dtype: torch.dtype) -> None:
+    """Law: draws between bounds have the frequencies of the pmf where the mass between them is 1e-30 and far below."""
+    family = LogisticMixture(1, 17, 1)
+    params, x = one_component(mean, log_scale, dtype=dtype), torch.zeros(1, 1, 1, dtype=torch.int64)
+    lowest, highest = torch.full((1, DRAWS), 4), torch.full((1, DRAWS), 11)
+    drawn = family.sample(
+        params.expand(-1, -1, DRAWS), uniform(family, DRAWS), bounds=lambda _: Bounds(lowest, highest)
+    )
+    pmf = family.pmf(params, x, 0, Bounds(x + 4, x + 11))[0, :, 0]
+    assert_follows(torch.bincount(drawn[0, 0], minlength=17), pmf)
+
+
+def test_bounded_map_gives_the_nearest_possible_level_to_the_mean_of_a_component() -> None:
+    """Law: a MAP draw is a component's mean within the bounds, as often as the component's mass between them says."""
+    family = LogisticMixture(1, 11, 3)
+    params = torch.tensor([0.0, 1.0, -0.5, -0.41, 0.22, 1.7, -1.0, -1.0, -0.5]).view(1, 9, 1).expand(-1, -1, DRAWS)
+    lowest, highest = torch.full((1, DRAWS), 5), torch.full((1, DRAWS), 8)
+    drawn = family.sample(params, uniform(family, DRAWS), map=True, bounds=lambda _: Bounds(lowest, highest))[0, 0]
+    modes = torch.tensor([5, 6, 8])  # -0.41 -> 2.95, 0.22 -> 6.1, 1.7 -> 13.5
+    assert set(drawn.tolist()) == set(modes.tolist())
+    alone = [params[:, [3 + k, 6 + k], :1].double() for k in range(3)]
+    pmfs = [LogisticMixture(1, 11, 1).pmf(torch.cat([0 * a[:, :1], a], 1), lowest[:, None, :1], 0) for a in alone]
+    weights = torch.stack([logit.exp() * pmf[0, 5:9].sum() for logit, pmf in zip(params[0, :3, 0], pmfs, strict=True)])
+    assert_follows((drawn[:, None] == modes).sum(0), weights)
+
+
+@given(families, st.sampled_from([1.0, 30.0, 1e3]), st.sampled_from([-30.0, -3.0, 10.0]), st.booleans())
+def test_bounded_draws_stay_within_the_bounds(family: Likelihood, spread: float, log_scale: float, map: bool) -> None:
+    """Law: every draw, and every MAP draw, is within the bounds, at the ends of the noise too, in float32."""
+    params = random_params(family, 40, 9, spread=spread, log_scales=(log_scale, log_scale + 1)).float()
+    bounds, _ = random_bounds(family, 40, 9)
+    noise = uniform(family, 40)
+    noise[..., ::3], noise[..., 1::3] = 0.0, 1 - 2**-24
+
+    def bounds_of_next(drawn: list[Tensor]) -> Bounds:
+        return Bounds(*(bound[:, len(drawn)] for bound in bounds))
+
+    drawn = family.sample(params, noise, map=map, bounds=bounds_of_next)
+    assert ((bounds.lowest <= drawn) & (drawn <= bounds.highest)).all()
+
+
+@given(families, st.floats(-3, 3), st.integers(0, 2**31))
+def test_scale_shift_is_added_between_bounds_too(family: Likelihood, shift: float, seed: int) -> None:
+    """Law: a shift gives the draws of parameters with shifted log-scales, and minus thirty those of MAP."""
+    params, noise = random_params(family, 50, seed), uniform(family, 50, seed)
+    bounds, _ = random_bounds(family, 50, seed)
+
+    def draw(params: Tensor, **options: Any) -> Tensor:
+        return family.sample(params, noise, bounds=lambda drawn: Bounds(*(b[:, len(drawn)] for b in bounds)), **options)
+
+    shifted = params.clone()
+    if isinstance(family, LogisticMixture):
+        K = family.components
+        shifted[:, K:].view(1, family.channels, -1, 50)[:, :, K : 2 * K] += shift
+    assert torch.equal(draw(params, scale_shift=shift), draw(shifted))
+    assert torch.equal(draw(params, scale_shift=-30.0), draw(params, scale_shift=-30.0, map=True))
+
+
+@given(families, st.integers(0, 2**31))
+def test_a_bounded_canvas_is_its_pixels(family: Likelihood, seed: int) -> None:
+    """Law: a canvas (H, W) with bounds gives what its pixels (N,) give with theirs; bytes are as good as integers."""
+    params, (bounds, x) = random_params(family, 6, seed), random_bounds(family, 6, seed)
+    canvas = [t.unflatten(2, (2, 3)) for t in (params, x.to(torch.uint8), *bounds)]
+    noise, last, between = uniform(family, 6, seed), family.channels - 1, Bounds(*canvas[2:])
+    log_prob = family.log_prob(canvas[0], canvas[1], between)
+    torch.testing.assert_close(log_prob.flatten(1), family.log_prob(params, x, bounds))
+    pmf = family.pmf(canvas[0], canvas[1], last, between)
+    torch.testing.assert_close(pmf.flatten(2), family.pmf(params, x, last, bounds))
+    drawn = family.sample(params, noise, bounds=lambda drawn: Bounds(*(b[:, len(drawn)] for b in bounds)))
+    of_canvas = family.sample(
+        canvas[0],
+        noise.unflatten(2, (2, 3)),
+        bounds=lambda drawn: Bounds(*(b[:, len(drawn)] for b in between)),
+    )
+    assert torch.equal(of_canvas.flatten(2), drawn)
+
+
 @pytest.mark.parametrize("family", FAMILIES, ids=str)
 def test_half_precision_ends_here(family: Likelihood) -> None:
     """Law: bfloat16 parameters give float32 likelihoods, those of the same numbers in float32; float64 stays."""
@@ -415,3 +695,17 @@ def test_check_whole_wants_whole_numbers(value: object) -> None:
     check_whole(at_least=0, zero=0)
     with pytest.raises(ValueError, match=f"second={value!r}"):
         check_whole(first=1, second=value)
+
+
+@pytest.mark.parametrize("log_scale", [-60.0, -90.0, -200.0])
+def test_no_scale_is_too_small(log_scale: float) -> None:
+    """Law: far below any scale that matters, float32 draws are the mode, and probabilities between bounds finite."""
+    family, params = LogisticMixture(1, 256, 1), one_component(5.0, log_scale, dtype=torch.float32)
+    bounds = Bounds(torch.tensor([[[100]]]), torch.tensor([[[110]]]))
+    draws = [
+        family.sample(params, torch.full((1, 2, 1), 0.5), map=map, bounds=lambda _: Bounds(*(b[:, 0] for b in bounds)))
+        for map in (False, True)
+    ]
+    assert [int(draw) for draw in draws] == [110, 110]
+    assert family.log_prob(params, torch.tensor([[[110]]]), bounds).tolist() == [[0.0]]
+    assert family.log_prob(params, torch.tensor([[[100]]]), bounds).isfinite().all()

@@ -53,8 +53,8 @@ def random_images(model: ImageModel, batch: int, size: tuple[int, int], seed: in
 def test_all_images_of_2x2_pixels_sum_to_one(
     scramble: Scramble, channels: int, chain: list[Auxiliary], scales: int
 ) -> None:
-    """Law: the joint p(x_0, ..., x_K), over every value of every view, consistent or not, sums to one."""
-    model = tiny(scramble, channels, 2, chain, scales=scales)
+    """Law: the joint p(x_0, ..., x_K) of a free model, over every value of every view, sums to one."""
+    model = tiny(scramble, channels, 2, chain, scales=scales, consistent=False)
     every = [every_image(*f, size) for f, size in zip(model.formats, model.sizes((2, 2)), strict=True)]
     with torch.no_grad():
         joint = model.factors[-1](every[-1]).exp()
@@ -71,10 +71,110 @@ def test_all_images_of_2x2_pixels_sum_to_one(
     assert abs(float(joint.sum()) - 1) < 1e-9
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("chain", CHAINS, ids=str)
+@pytest.mark.parametrize("scales", [1, 2])
+def test_all_consistent_images_sum_to_one(
+    scramble: Scramble, channels: int, chain: list[Auxiliary], scales: int
+) -> None:
+    """Law: log_prob of a consistent model is that of the image: over all images it sums to one, views and all."""
+    model = tiny(scramble, channels, 2, chain, scales=scales)
+    x = every_image(channels, 2, (2, 2))
+    with torch.no_grad():
+        assert abs(float(model.log_prob(x).exp().sum()) - 1) < 1e-9
+
+
+@pytest.mark.parametrize(
+    ("channels", "levels", "size", "chain"),
+    [
+        (1, 4, (2, 3), [Downsample(2), Downsample(2), QuantizedGrayscale(1)]),
+        (1, 2, (3, 3), [Downsample(2)]),
+        (1, 4, (5, 1), [Downsample(3)]),
+        (1, 17, (1, 3), [Downsample(2)]),
+        (1, 17, (1, 3), [QuantizedGrayscale(4)]),
+        (3, 4, (1, 2), [Downsample(2)]),
+        (3, 4, (1, 2), [QuantizedGrayscale(2)]),
+        (3, 16, (1, 1), [QuantizedGrayscale(3)]),
+    ],
+    ids=str,
+)
+def test_the_consistent_images_of_a_view_sum_to_one(
+    scramble: Scramble, channels: int, levels: int, size: tuple[int, int], chain: list[Auxiliary]
+) -> None:
+    """Law: at any size and any number of levels, all images sum to one, and so do those of each view given it."""
+    model = tiny(scramble, channels, levels, chain)
+    x = every_image(channels, levels, size)
+    view = model.views(x)[1]
+    kinds, members = view.flatten(1).unique(dim=0, return_inverse=True)
+    with torch.no_grad():
+        assert abs(float(model.log_prob(x).exp().sum()) - 1) < 1e-9
+        totals = torch.zeros(len(kinds), dtype=torch.float64).index_add(0, members, model.factors[0](x, view).exp())
+    assert float((totals - 1).abs().max()) < 1e-9
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("chain", CHAINS, ids=str)
+def test_a_model_can_be_evaluated_either_way(scramble: Scramble, channels: int, chain: list[Auxiliary]) -> None:
+    """Law: `consistent` is set on a trained model, free and back: it then scores as one that was made that way.
+
+    A factor that is given a view scores better with it, pixel by pixel, and the last one the same.
+    """
+    model = tiny(scramble, channels, 16, chain)
+    free = tiny(scramble, channels, 16, chain, consistent=False)
+    x = random_images(model, 4, (5, 4))
+    with torch.no_grad():
+        consistent, bound = model.log_prob(x), free.log_prob(x)
+        for strict, loose, (view, auxiliary) in zip(model.factors, free.factors, model.links(x), strict=True):
+            surplus = strict.pixel_log_prob(view, auxiliary) - loose.pixel_log_prob(view, auxiliary)
+            assert float(surplus.min()) > -1e-9
+            assert (float(surplus.max()) > 1e-3) == (auxiliary is not None)
+        for choice, expected in ((False, bound), (True, consistent)):
+            model.consistent = choice
+            assert model.consistent == model.config["consistent"] == choice
+            assert torch.equal(model.log_prob(x), expected)
+
+
+@pytest.mark.parametrize("chain", CHAINS[1:], ids=str)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_pair_that_is_not_consistent_is_refused(scramble: Scramble, channels: int, chain: list[Auxiliary]) -> None:
+    """Law: an image without the view that is given is an error that names image, row and column; free, a score."""
+    model = tiny(scramble, channels, 4, chain)
+    x, auxiliary = model.links(random_images(model, 3, (5, 6)))[0]
+    assert auxiliary is not None
+    auxiliary[1, -1, 0, 2] = (auxiliary[1, -1, 0, 2] + 1) % model.formats[1][1]
+    with pytest.raises(ValueError, match=r"image 1 .* row 0, column 2 "):
+        model.factors[0](x, auxiliary)
+    model.consistent = False
+    assert model.factors[0](x, auxiliary).isfinite().all()
+
+
+@pytest.mark.parametrize("consistent", [1, 0, "yes", None])
+def test_consistent_is_true_or_false(consistent: Any) -> None:
+    """Law: nothing else is taken for one of them, neither at first nor later."""
+    with pytest.raises(ValueError, match=f"consistent={consistent!r}"):
+        ImageModel(1, 4, **TINY, consistent=consistent)
+    model = ImageModel(1, 4, **TINY)
+    with pytest.raises(ValueError, match=f"consistent={consistent!r}"):
+        model.consistent = consistent
+    assert model.consistent
+
+
+def test_a_consistent_score_looks_only_back(scramble: Scramble) -> None:
+    """Law: the score of a pixel given the view does not depend on later pixels of images with the same view."""
+    model = tiny(scramble, 3, 16, [Downsample(2)])
+    x, auxiliary = model.links(random_images(model, 1, (4, 6)).clamp(1, 14))[0]
+    changed = x.clone()
+    changed[:, :, 2, 2] += 1  # two pixels of one block
+    changed[:, :, 3, 3] -= 1
+    pixels, others = (model.factors[0].pixel_log_prob(each, auxiliary).flatten() for each in (x, changed))
+    assert torch.equal(pixels[: 2 * 6 + 2], others[: 2 * 6 + 2])
+    assert not (pixels[2 * 6 + 2 :] == others[2 * 6 + 2 :]).any()
+
+
 @pytest.mark.parametrize("chain", CHAINS, ids=str)
 def test_log_prob_is_the_joint_at_the_views(scramble: Scramble, chain: list[Auxiliary]) -> None:
-    """Law: log_prob(x) = sum of factor k at (x_k, x_{k+1}), a lower bound: over all images it sums to at most one."""
-    model = tiny(scramble, 3, 2, chain)
+    """Law: log_prob(x) = sum of factor k at (x_k, x_{k+1}), a lower bound for a free model: its sum is at most one."""
+    model = tiny(scramble, 3, 2, chain, consistent=False)
     x = every_image(3, 2, (2, 2))
     with torch.no_grad():
         log_prob = model.log_prob(x)
@@ -88,7 +188,7 @@ def test_log_prob_is_the_joint_at_the_views(scramble: Scramble, chain: list[Auxi
 
 def test_the_pixels_of_a_factor_add_up_to_its_image(scramble: Scramble) -> None:
     """Law: the log-probabilities of the pixels, (B, H, W), sum to that of the image, and each is that of its pixel."""
-    model = tiny(scramble, 3, 4, [Downsample(2)])
+    model = tiny(scramble, 3, 4, [Downsample(2)], consistent=False)
     x = random_images(model, 2, (5, 4))
     (view, auxiliary), _ = model.links(x)
     pixels = model.factors[0].pixel_log_prob(view, auxiliary)
@@ -155,9 +255,8 @@ def test_any_chain_scores_any_size(
     chain: list[Auxiliary], size: tuple[int, int], channels: int, scales: int, classes: int
 ) -> None:
     """Law: every chain gives finite log_prob (B,) for every size, the views have `sizes`, and bits add up."""
-    model = ImageModel(
-        channels, 16, chain, **(TINY | {"scales": scales, "embedding_scales": scales, "classes": classes})
-    )
+    options: dict[str, Any] = {"scales": scales, "embedding_scales": scales, "classes": classes}
+    model = ImageModel(channels, 16, chain, **(TINY | options))
     x = random_images(model, 2, size).to(torch.uint8)
     labels = torch.tensor([0, 1]) if classes else None
     with evaluating(model):
@@ -490,7 +589,8 @@ def test_evaluating_is_without_dropout_and_puts_the_mode_back(scramble: Scramble
 def test_a_factor_initialises_from_its_own_data() -> None:
     """Law: data-dependent initialisation of a factor takes its view, what it is given and its labels."""
     torch.manual_seed(0)
-    model = ImageModel(3, 256, [Downsample(2)], **(TINY | {"filters": 4, "classes": 2}))
+    options: dict[str, Any] = {"filters": 4, "classes": 2}
+    model = ImageModel(3, 256, [Downsample(2)], **(TINY | options))
     x, labels = random_images(model, 8, (8, 8)), torch.arange(8) % 2
     for factor, (view, auxiliary) in zip(model.factors, model.links(x), strict=True):
         factor.initialize(view, auxiliary, labels)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from pixelcnn.auxiliary import Auxiliary, Downsample, QuantizedGrayscale
+from pixelcnn.likelihoods import LogisticMixture
 from pixelcnn.models import Factor, ImageModel
 from pixelcnn.network import CausalNetwork
 from pixelcnn.traversal import Schedule, _check_finite, groups, traverse, wavefront_lag
@@ -35,9 +36,11 @@ def test_groups_visit_every_pixel_once_in_order_of_time(size: tuple[int, int], l
 
 def test_the_pyramid_takes_1144_steps() -> None:
     """Law: at 128x128 a plain network of three blocks has 1,144 groups of pixels, where raster order has 16,384."""
-    network = CausalNetwork(3, 256, 10, filters=2, blocks=3, scales=1)
-    assert sum(1 for _ in groups((128, 128), wavefront_lag(network, (128, 128)))) == 1144
-    assert sum(1 for _ in groups((128, 128), wavefront_lag(network, (128, 128), "raster"))) == 128 * 128
+    factor = Factor(LogisticMixture(3, 256, 1), CausalNetwork(3, 256, 10, filters=2, blocks=3, scales=1))
+    assert sum(1 for _ in groups((128, 128), wavefront_lag(factor, (128, 128)))) == 1144
+    assert sum(1 for _ in groups((128, 128), wavefront_lag(factor, (128, 128), "raster"))) == 128 * 128
+    factor.constraint = Downsample(9)  # a row of whose cells must be known before the next begins
+    assert factor.lag == 9
 
 
 def tiny(scramble: Scramble, chain: list[Auxiliary], scales: int, classes: int = 0) -> ImageModel:
@@ -152,7 +155,7 @@ def test_known_pixels_can_be_kept(scramble: Scramble) -> None:
     for schedule in ("naive", "raster", "wavefront"):
 
         def source(params: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
-            drawn = factor.likelihood.sample(params, torch.full((1, 4, len(rows)), 0.3))
+            drawn = factor.likelihood.sample(params, torch.full((1, factor.likelihood.num_noise, len(rows)), 0.3))
             return torch.where(known[rows, cols], x[:, :, rows, cols], drawn)
 
         results.append(traverse(factor, torch.zeros_like(x), source, schedule=schedule))

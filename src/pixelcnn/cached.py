@@ -24,9 +24,9 @@ from torch import Tensor, fx, nn
 from pixelcnn.layers import Conv, TransposedConv, concat_elu, gate
 from pixelcnn.likelihoods import scale_levels
 from pixelcnn.network import HALF, CausalNetwork
-from pixelcnn.values import Canvas, Elementwise, Enlarged, Phase, Place, Product, Source, Term, Value
+from pixelcnn.values import ROWS_ABOVE, Canvas, Elementwise, Enlarged, Phase, Place, Product, Source, Term, Value
 
-WINDOW = 3  # times the rows that one time needs: a longer window takes more memory, a shorter one moves more often
+SPAN = 3  # times what must be kept: a larger window takes more memory, a smaller one moves more often
 
 
 class Group(NamedTuple):
@@ -78,8 +78,7 @@ class _Body(nn.Module):
         self.network, self.given = network, given
 
     def forward(self, x: Tensor, contexts: list[Tensor]) -> Tensor:
-        scales = range(self.network.scales)
-        return self.network.evaluate(x, [[contexts[scale]] if self.given else [] for scale in scales])
+        return self.network.evaluate(x, [contexts[scale] for scale in range(self.network.scales) if self.given])
 
 
 class _Translation:
@@ -91,7 +90,7 @@ class _Translation:
         self.closed: dict[int, Value] = {}
         self.body = _Body(network, given=bool(contexts))
         self.x = Source(network.first.u.direction.shape[1], 0, Phase.GROUP)
-        self.contexts = [Source(context.shape[1], scale, Phase.LINE) for scale, context in enumerate(contexts)]
+        self.contexts = [Source(2 * context.shape[1], scale, Phase.LINE) for scale, context in enumerate(contexts)]
         nodes: dict[fx.Node, Value | _Sum | None] = {}
         for node in _Recorder().trace(self.body).nodes:
             if node.op == "output":
@@ -207,7 +206,7 @@ class CachedNetwork:
             raise ValueError(f"context of shape {shape}: this network wants {wanted[0]}")
         self.levels, self.size, self.batch, self.lag = network.levels, size, batch, lag
         like = network.last.bias.detach().to(dtype or network.last.bias.dtype)
-        contexts = [side for sides in network.contexts(context, size) for side in sides]
+        contexts = network.contexts(context, size)
         translation = _Translation(network, contexts, raster=lag is None, dtype=like.dtype)
         values, self.x, self.output = translation.values, translation.x, translation.output
         if lag is not None:
@@ -221,14 +220,20 @@ class CachedNetwork:
     def _allocate(self, values: list[Value], scales: int, like: Tensor) -> None:
         """Make the canvases that values are read from."""
         H, W = self.size
-        self.block = HALF ** (scales - 1)  # rows of the image for one row of the smallest canvas
-        needed = self.block if self.lag is None else -(-(W + self.ahead) // self.lag) + 2
-        self.window = min(H, -(-WINDOW * needed // self.block) * self.block)
+        if self.lag is None:
+            self.base, self.kept = 0, W + 1
+            self.window = min(H, SPAN * HALF ** (scales - 1))  # a row of the smallest canvas, and some more
+            sizes = [(-(-self.window // HALF**scale), -(-W // HALF**scale) + 1) for scale in range(scales)]
+        else:
+            self.kept = ROWS_ABOVE * self.lag + 2 + self.ahead  # the first layer looks up, and a column to the left
+            self.base = -self.kept
+            pitch = min(SPAN * self.kept, W + self.lag * H + self.kept + self.ahead)
+            self.window = min(H, (W + pitch) // self.lag + 2)
+            sizes = [(self.window, pitch)]
         self.top = 0
-        sizes = [(-(-self.window // HALF**scale), -(-W // HALF**scale)) for scale in range(scales)]
         self.frames = [Canvas(1, size, self.batch, self.lag or 0) for size in sizes]
-        stored: set[Value] = {read.value for value in values for read in value.reads if read.needs_canvas(value)}
-        stored |= {value for value in values if isinstance(value, Enlarged)}  # put together on its canvas
+        stored = {read.value: None for value in values for read in value.reads if read.needs_canvas(value)}
+        stored |= {value: None for value in values if isinstance(value, Enlarged)}  # put together on its canvas
         for value in stored:
             value.canvas = Canvas(value.features, sizes[value.scale], self.batch, self.lag or 0)
         self.canvases = [(value.scale, cast("Canvas", value.canvas)) for value in stored]
@@ -239,8 +244,7 @@ class CachedNetwork:
             for read in value.reads:
                 read.bind(value)
         self.pixels = cast("Canvas", self.x.canvas)
-        self.pixels.image()[:, -1] = 1  # the channel of ones
-        self._fill_contexts(0)
+        self._fill_contexts()
 
     def params(self, group: Group) -> Tensor:
         """What the network gives at the next group of the schedule: (B, P, number)."""
@@ -257,17 +261,20 @@ class CachedNetwork:
         """Take notice of the pixels of a group: integers (B, C, number)."""
         values = scale_levels(x, self.levels, self.pixels.buffer.dtype).permute(2, 0, 1)
         (offset, *_), count = self._offsets(group.row, group.col), group.number * self.batch
-        self.pixels.group(offset, count)[:, :-1] = values.flatten(0, 1)
+        pixels = self.pixels.group(offset, count)
+        pixels.fill_(1)  # the last channel is one of ones
+        pixels[:, :-1] = values.flatten(0, 1)
 
     def _offsets(self, row: int, col: int) -> list[int]:
         """Where a pixel of the first image is, on the canvases of each scale."""
+        col += self.top * (self.lag or 0) - self.base
         return [((row - self.top) >> scale) * frame.row + (col >> scale) for scale, frame in enumerate(self.frames)]
 
     def _visit_time(self, time: int, lag: int) -> None:
         """Evaluate every value at the pixels of its own time; every `lag` times, first the lines that begin there."""
         since = (time + self.ahead) % lag
         if since == 0:
-            self._move(group_at(time, self.size, lag).row, min(self.size[0] - 1, (time + self.ahead) // lag + 1))
+            self._advance(time, lag)
             self.line_rows = {value.ahead: 0 for value in self.groups}
             for ahead in self.line_rows:
                 first = group_at(time + ahead, self.size, lag)
@@ -282,17 +289,19 @@ class CachedNetwork:
         places: dict[int, Place] = {}
         for ahead, first_row in self.line_rows.items():
             row, col, number = group_at(time + ahead, self.size, lag)
-            first = (row - first_row) * self.batch
-            places[ahead] = Place(row, col, number * self.batch, self._offsets(row, col), [], first, [since])
+            if number:
+                first = (row - first_row) * self.batch
+                places[ahead] = Place(row, col, number * self.batch, self._offsets(row, col), [], first, [since])
         for value in self.groups:
-            if places[value.ahead].count:
+            if value.ahead in places:
                 value.visit_group(places[value.ahead])
 
     def _visit_pixel(self, row: int, col: int) -> None:
         """Evaluate what a pixel needs, and before the first of a row what the row needs."""
         if col == 0:
-            self._move(row, row)
-            place = Place(row, 0, self.batch, self._offsets(row, 0), [frame.width for frame in self.frames])
+            if row >= self.top + self.window:
+                self._move(row, 0, row)
+            place = Place(row, 0, self.batch, self._offsets(row, 0), [frame.pitch - 1 for frame in self.frames])
             for value in self.lines:
                 if row % HALF**value.scale == 0:
                     value.visit_line(place)
@@ -302,23 +311,40 @@ class CachedNetwork:
             if row % HALF**value.scale == 0 and col % HALF**value.scale == 0:
                 value.visit_group(place)
 
-    def _move(self, first: int, last: int) -> None:
-        """Move the window down if rows up to `last` are beyond it; rows above `first` may be forgotten."""
-        if last < self.top + self.window:
-            return
-        end, top = self.top + self.window, first // self.block * self.block
-        for scale, canvas in self.canvases:
-            canvas.move((top - self.top) >> scale)
-        self.top = top
-        self._fill_contexts(end)
+    def _advance(self, time: int, lag: int) -> None:
+        """Make room on the canvases for the values of the next `lag` times."""
+        H, W = self.size
+        newest = time + self.ahead
+        if newest + lag >= self.base + self.frames[0].pitch:
+            self._move(group_at(time, self.size, lag).row, newest - self.kept, min(H, newest // lag + 1))
+        # In these times stand the columns to the left of one row and to the right of another.
+        for row, col in ((newest // lag + 1, -1), (newest // lag - W // lag, W)):
+            if 0 <= row < H:
+                for _, canvas in self.canvases:
+                    canvas.group(self._offsets(row, col)[0], self.batch).zero_()
 
-    def _fill_contexts(self, start: int) -> None:
-        """Put the context's rows from `start` to the end of the window onto its canvases."""
-        end = min(self.top + self.window, self.size[0])
+    def _move(self, top: int, base: int, end: int) -> None:
+        """Move the window: of the rows before `end`, `kept` times are kept from `base` on."""
+        for scale, canvas in self.canvases:
+            above = -ROWS_ABOVE * self.batch * canvas.pitch
+            down = ((top - self.top) >> scale) * self.batch * canvas.pitch
+            count = (ROWS_ABOVE + end - top) * self.batch
+            canvas.move(above + down + base - self.base, above, count, min(self.kept, canvas.pitch))
+        self.top, self.base = top, base
+        self._fill_contexts()
+
+    def _fill_contexts(self) -> None:
+        """Put what the window shows of the contexts onto their canvases."""
         for value, context in self.contexts:
-            first, last = start >> value.scale, -(-end // HALF**value.scale)
-            top = self.top >> value.scale
-            cast("Canvas", value.canvas).image()[:, :, first - top : last - top] = context[:, :, first:last]
+            H, W = context.shape[2:]
+            canvas, step = cast("Canvas", value.canvas), 2**value.scale
+            for row in range(self.top // step, min(H, self.top // step + canvas.rows)):
+                start = self.base - row * (self.lag or 0)
+                first, last = max(0, start), min(W, start + canvas.pitch)
+                if first < last:
+                    offset = self._offsets(row * step, first * step)[value.scale]
+                    side = concat_elu(context[:, :, row : row + 1, first:last])
+                    canvas.image(offset, 1, last - first).copy_(side)
 
 
 def _run_ahead(values: list[Value], x: Value, lag: int) -> None:

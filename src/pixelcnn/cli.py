@@ -15,9 +15,10 @@ import typer
 from typer.exceptions import Abort, Exit, TyperException
 
 if TYPE_CHECKING:
-    from PIL.Image import Image as Picture
+    from PIL.Image import Image
 
     from pixelcnn.data import Images
+    from pixelcnn.models import ImageModel
 
 app = typer.Typer(
     name="pixelcnn",
@@ -47,25 +48,35 @@ SkipBroken = Annotated[bool, typer.Option("--skip-broken", help="Leave out and c
 Json = Annotated[bool, typer.Option("--json", help="Print figures as JSON.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same result.")]
+ScaleShift = Annotated[float, typer.Option(help="Added to the log-scales: -0.5 for cleaner images.")]
+Map = Annotated[bool, typer.Option("--map", help="Take the mode of a drawn component for each pixel.")]
+Precision = Annotated[str, typer.Option(help="float32 or bf16, which needs half the memory.")]
+Compile = Annotated[bool, typer.Option("--compile", help="Fuse the draws: pays for large images.")]
+Consistent = Annotated[
+    bool | None,
+    typer.Option("--consistent/--free", help="Whether images must have the views they are given."),
+]
 PRECISIONS = {"float32": "float32", "bf16": "bfloat16"}
 
 
 def main() -> NoReturn:
     """Run the command line. Whatever a user can cause ends in one line on standard error and exit code 2."""
+    import pixelcnn.cli_pictures  # noqa: F401  (adds its verbs to the app)
+
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")  # its bars tell of its own cache
     try:
         sys.exit(app(standalone_mode=False) or 0)
     except Exit as exit:
         sys.exit(exit.exit_code)
     except (KeyboardInterrupt, Abort):
-        _fail("interrupted", 130)
+        fail("interrupted", 130)
     except TyperException as error:
-        _fail(error.format_message(), 2)
+        fail(error.format_message(), 2)
     except (ValueError, FloatingPointError, MemoryError, OSError) as error:
-        _fail(str(error), 2)
+        fail(str(error), 2)
 
 
-def _fail(message: str, code: int) -> NoReturn:
+def fail(message: str, code: int) -> NoReturn:
     print(f"pixelcnn: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(code)
 
@@ -108,6 +119,7 @@ def train(
     compile: Annotated[
         bool | None, typer.Option("--compile/--eager", help="Fuse operations with torch.compile.")
     ] = None,
+    consistent: Consistent = None,
     workers: Annotated[int | None, typer.Option(help="Processes that decode images.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of weights, order, augmentation and dropout.")] = None,
     save_minutes: Annotated[float, typer.Option(help="Time between saved states; 0 for every step.")] = 5.0,
@@ -132,6 +144,8 @@ def train(
     }
     torch.manual_seed(training.seed)
     model = chosen.model()
+    if consistent is not None:
+        model.consistent = consistent
     images = _load_images(source, "train", skip_broken, model.formats[0][0])
     held_out = _load_images(source, "test", skip_broken, model.formats[0][0])
     train(
@@ -163,15 +177,15 @@ def evaluate(
     batch_size: Annotated[int, typer.Option(help="Images scored at once.")] = 32,
     codecs: Annotated[bool, typer.Option("--codecs", help="Also say what lossless PNG and WebP need.")] = False,
     skip_broken: SkipBroken = False,
+    consistent: Consistent = None,
     json: Json = False,
 ) -> None:
     """Bits per dimension of images, in total and for each factor; by default of those held out from training."""
     from dataclasses import asdict
 
-    from pixelcnn.checkpoint import load
     from pixelcnn.evaluation import codec_bits_per_dim, evaluate
 
-    loaded = load(model)
+    loaded = load_model(model, consistent)
     trained = _data_of(model)
     if data is None and not trained:
         raise ValueError(f"{model!r} does not say what it was trained on: name images with --data")
@@ -201,40 +215,38 @@ def sample(
         int | None, typer.Option(help="Side of the images; by default that of the training images.")
     ] = None,
     seed: Seed = 0,
-    scale_shift: Annotated[float, typer.Option(help="Added to the log-scales: -0.5 for cleaner images.")] = 0.0,
-    map: Annotated[bool, typer.Option("--map", help="Take the mode of a drawn component for each pixel.")] = False,
+    scale_shift: ScaleShift = 0.0,
+    map: Map = False,
     label: Annotated[int | None, typer.Option(help="Class of the images, for a model with classes.")] = None,
     batch_size: Annotated[int, typer.Option(help="Images drawn at once: more are faster and need more memory.")] = 16,
-    precision: Annotated[str, typer.Option(help="float32 or bf16, which needs half the memory.")] = "float32",
+    precision: Precision = "float32",
+    compile: Compile = False,
+    consistent: Consistent = None,
     stages: Annotated[bool, typer.Option("--stages", help="In a folder: also write the views they grew from.")] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Draw images from a model; the sheet shows the views that they grew from."""
     import torch
 
-    from pixelcnn.checkpoint import load
     from pixelcnn.figures import save_picture, sheet, to_picture
     from pixelcnn.likelihoods import check_whole
+    from pixelcnn.pictures import check_out
     from pixelcnn.sampling import sample_views
 
-    if out.exists() and not overwrite and (out.is_file() or any(out.iterdir())):
-        raise ValueError(f"{str(out)!r} is there already: use --overwrite, or another --out")
-    if precision not in PRECISIONS:
-        raise ValueError(f"--precision {precision!r}: use {' or '.join(PRECISIONS)}")
+    check_out(out, overwrite)
     check_whole(n=n, batch_size=batch_size)
-    loaded = load(model)
+    drawing = drawing_options(precision, scale_shift, map, compile)
+    loaded = load_model(model, consistent)
     side = size if size is not None else _data_of(model).get("size", 32)
-    dtype = getattr(torch, PRECISIONS[precision])
     is_sheet = out.suffix.lower() == ".png"
     finished: dict[int, list[torch.Tensor]] = {k: [] for k in reversed(range(len(loaded.factors)))}
-    unsaved: list[tuple[Picture, Path]] = []
+    unsaved: list[tuple[Image, Path]] = []
     interrupted = False
     try:
         for start in range(0, n, batch_size):
             number = min(batch_size, n - start)
             labels = None if label is None else torch.tensor([label] * number)
-            options = {"scale_shift": scale_shift, "map": map, "labels": labels, "dtype": dtype, "progress": True}
-            for k, view in sample_views(loaded, number, side, seed=seed + start, **options):
+            for k, view in sample_views(loaded, number, side, seed=seed + start, labels=labels, **drawing):
                 finished[k].append(view)
                 if not is_sheet and (k == 0 or stages):
                     folder = out / f"view-{k}" if stages else out
@@ -255,7 +267,7 @@ def sample(
         save_picture(sheet(strips), out)
     if interrupted:
         drawn = ", ".join(f"{len(views.get(k, ()))} of {n} of view {k}" for k in finished)
-        _fail(f"interrupted: drawn are {drawn}" + (f"; see {out}" if out.exists() else "; nothing is saved"), 130)
+        fail(f"interrupted: drawn are {drawn}" + (f"; see {out}" if out.exists() else "; nothing is saved"), 130)
     print(out)
 
 
@@ -273,6 +285,25 @@ def models(json: Json = False) -> None:
     for name, what in recipes.items():
         print(f"  {name:<24}{what}")
     print("models that come with the package:", ", ".join(zoo_names()) or "none yet")
+
+
+def load_model(model: str, consistent: bool | None) -> "ImageModel":
+    from pixelcnn.checkpoint import load
+
+    loaded = load(model)
+    if consistent is not None:
+        loaded.consistent = consistent
+    return loaded
+
+
+def drawing_options(precision: str, scale_shift: float, map: bool, compile: bool) -> dict[str, Any]:
+    """The options of `sample_views` that all verbs that draw have."""
+    import torch
+
+    if precision not in PRECISIONS:
+        raise ValueError(f"--precision {precision!r}: use {' or '.join(PRECISIONS)}")
+    dtype = getattr(torch, PRECISIONS[precision])
+    return {"scale_shift": scale_shift, "map": map, "dtype": dtype, "compile": compile, "progress": True}
 
 
 def _load_images(source: dict[str, Any], split: str, skip_broken: bool, channels: int) -> "Images":
@@ -294,4 +325,6 @@ def _data_of(model: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    from pixelcnn.cli import main  # not this copy of the module, whose app lacks the verbs of the other
+
     main()

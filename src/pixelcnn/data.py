@@ -8,7 +8,7 @@ cut off a fixed border, cut out the centre square, average its areas down to the
 position alone. So a run resumes exactly from its step, whatever the number of processes.
 """
 
-__all__ = ["Images", "Shuffled", "load_images"]
+__all__ = ["Images", "Preparation", "Shuffled", "load_images", "visible_files"]
 
 import difflib
 import glob
@@ -43,6 +43,7 @@ _HUB: dict[str, tuple[str, Crop | None]] = {
 _IMAGE_COLUMNS = ("image", "img")
 _PHOTOS = Path(__file__).parent / "photos"
 _TEST_SHARE, _TEST_SEED = 0.05, 0
+_KEPT_BYTES = 2**28  # of decoded images that are kept in memory: decoding them again takes a share of every step
 
 
 def _first_line(error: BaseException) -> str:
@@ -54,8 +55,14 @@ class _BrokenImageError(ValueError):
 
 
 @dataclass(frozen=True)
-class _Preparation:
-    """The steps from a stored image, a record of `bytes` or `path`, to its pixels."""
+class Preparation:
+    """The steps from a stored image, a record of `bytes` or `path`, to its pixels.
+
+    Args:
+        channels: 3 for colour, 1 for grey (ITU-R 601 luma); an alpha channel is dropped.
+        crop: pixels to cut off first: left, right, top, bottom.
+        size: side of the centre square that is cut out, its areas averaged; None for all that is left.
+    """
 
     channels: int
     crop: Crop | None
@@ -104,7 +111,7 @@ class _Preparation:
 
 
 class Images(Dataset[Tensor]):
-    """Images of one size, decoded when asked for: `images[i]` is uint8 (C, H, W). Made by `load_images`.
+    """Images of one size: `images[i]` is uint8 (C, H, W). Made by `load_images`; if they are many, decoded each time.
 
     Attributes:
         name: the source.
@@ -114,11 +121,20 @@ class Images(Dataset[Tensor]):
         skipped: number of files left out because they cannot be decoded.
     """
 
-    def __init__(self, name: str, rows: "Rows", prepare: _Preparation, *, size: tuple[int, int], skipped: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        rows: "Rows",
+        prepare: Preparation,
+        *,
+        size: tuple[int, int],
+        skipped: int,
+        pixels: np.ndarray | None = None,
+    ) -> None:
         self.name, self.size, self.channels, self.skipped = name, size, prepare.channels, skipped
         labels = list(rows["label"]) if "label" in rows.column_names else []
         self.labels = labels if labels and all(isinstance(label, int) for label in labels) else None
-        self._rows, self._prepare = rows.select_columns("image"), prepare
+        self._rows, self._prepare, self._pixels = rows.select_columns("image"), prepare, pixels
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -129,8 +145,11 @@ class Images(Dataset[Tensor]):
     def batch(self, indices: Iterable[int]) -> Tensor:
         """The images at these indices: uint8 (B, C, H, W)."""
         indices = [int(index) for index in indices]
-        records = self._rows[indices]["image"]
-        pixels = np.stack([self._prepare(*pair) for pair in zip(records, indices, strict=True)])
+        if self._pixels is not None:
+            pixels = self._pixels[indices]
+        else:
+            records = self._rows[indices]["image"]
+            pixels = np.stack([self._prepare(*pair) for pair in zip(records, indices, strict=True)])
         return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
 
 
@@ -172,7 +191,7 @@ class Shuffled(Dataset[tuple[Tensor, int]]):
         return x, -1 if self.images.labels is None else self.images.labels[index]
 
 
-def _visible_files(folder: Path, pattern: str) -> list[Path]:
+def visible_files(folder: Path, pattern: str) -> list[Path]:
     """Files that match, hidden ones aside, in an order that is the same on every machine."""
     files = {path.relative_to(folder).as_posix(): path for path in folder.glob(pattern) if path.is_file()}
     return [files[name] for name in sorted(files) if not re.search(r"(^|/)\.", name)]
@@ -184,13 +203,13 @@ def _find_files(path: Path) -> dict[str, list[Path]]:
         if path.suffix != ".parquet":
             raise ValueError(f"source={str(path)!r} is no parquet file: use the folder that holds the images")
         return {"train": [path]}
-    parquet = {part: _visible_files(path, f"**/{part}*.parquet") for part in ("train", "test")}
+    parquet = {part: visible_files(path, f"**/{part}*.parquet") for part in ("train", "test")}
     if any(parquet.values()):
         return {part: files for part, files in parquet.items() if files}
-    folders = {part: _visible_files(path, f"{part}/**/*") for part in ("train", "test")}
+    folders = {part: visible_files(path, f"{part}/**/*") for part in ("train", "test")}
     if all(folders.values()):
         return folders
-    files = _visible_files(path, "**/*")
+    files = visible_files(path, "**/*")
     if not files:
         raise ValueError(f"source={str(path)!r} is an empty folder: put images into it or use another one")
     return {"train": files}
@@ -277,14 +296,18 @@ def _open_split(source: str, split: str) -> "Rows":
     return _select_columns(parts[split], source)
 
 
-def _check(rows: "Rows", prepare: _Preparation, skip_broken: bool, progress: bool) -> tuple[list[int], tuple[int, int]]:
-    """Prepare every image once: the indices of those that can be decoded, and their common (H, W)."""
+def _check(
+    rows: "Rows", prepare: Preparation, skip_broken: bool, progress: bool
+) -> tuple[list[int], tuple[int, int], np.ndarray | None]:
+    """Prepare every image once: the indices of those that can be decoded, their (H, W), and them if they are few."""
 
-    def check_chunk(start: int) -> list[tuple[int, tuple[int, int]]]:
+    def check_chunk(start: int) -> list[tuple[int, tuple[int, int], np.ndarray | None]]:
         found = []
         for index, record in enumerate(rows[start : start + 64]["image"], start):
             try:
-                found.append((index, prepare(record, index).shape[:2]))
+                pixels = prepare(record, index)
+                few = len(rows) * pixels.nbytes <= _KEPT_BYTES
+                found.append((index, pixels.shape[:2], pixels if few else None))
             except _BrokenImageError:
                 if not skip_broken:
                     raise
@@ -307,13 +330,14 @@ def _check(rows: "Rows", prepare: _Preparation, skip_broken: bool, progress: boo
             bar.stop()
     if not found:
         raise ValueError(f"none of {len(rows)} files can be read as an image: use another source")
-    first, size = found[0]
-    for index, (H, W) in found:
+    first, size, _ = found[0]
+    for index, (H, W), _ in found:
         if size != (H, W):
             name, other = (rows[i]["image"]["path"] or f"number {i}" for i in (first, index))
             sizes = f"{name!r} gives {size[1]}x{size[0]}, {other!r} {W}x{H}"
             raise ValueError(f"images of different sizes, {sizes}: make them alike with --size")
-    return [index for index, _ in found], size
+    kept = [pixels for _, _, pixels in found if pixels is not None]
+    return [index for index, _, _ in found], size, np.stack(kept) if len(kept) == len(found) else None
 
 
 def load_images(
@@ -348,7 +372,8 @@ def load_images(
     source = source if isinstance(source, str) else str(source.absolute())  # never one of the names
     if crop is None and source in _HUB:
         crop = _HUB[source][1]
-    prepare = _Preparation(channels, crop, size)
+    prepare = Preparation(channels, crop, size)
     rows = _open_split(source, split)
-    good, common_size = _check(rows, prepare, skip_broken, progress)
-    return Images(source, rows.select(good), prepare, size=common_size, skipped=len(rows) - len(good))
+    good, common_size, pixels = _check(rows, prepare, skip_broken, progress)
+    skipped = len(rows) - len(good)
+    return Images(source, rows.select(good), prepare, size=common_size, skipped=skipped, pixels=pixels)

@@ -40,9 +40,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 IDEA = """A photograph x₀ is made simpler step by step: x₁ is x₀ at half the size, x₂ is x₁ at half the size. A
 network for each view gives the probability of every pixel, given all of the next simpler view, and the pixels above
-and to the left. The simplest view is given nothing. Together they bound the probability of the photograph from
-below:"""
-FORMULA = "log p(x₀) ≥ log p(x₂) + log p(x₁ | x₂) + log p(x₀ | x₁)"
+and to the left, among the values that still allow this view. The simplest view is given nothing. Together they give
+the probability of the photograph, exactly:"""
+FORMULA = "log p(x₀) = log p(x₂) + log p(x₁ | x₂) + log p(x₀ | x₁)"
 PAPER = "The Pyramid PixelCNN of Kolesnikov and Lampert, PixelCNN models with auxiliary variables (ICML 2017)."
 BITS = """Bits per dimension: the negative base-2 logarithm of that, over the number of sub-pixels of x₀, width x
 height x 3. So many bits a lossless codec made from the model would need; less is better, and a uniform guess needs 8.
@@ -146,7 +146,8 @@ def _curves(model: ImageModel, folder: Path, size: int) -> str:
 def _samples(model: ImageModel, size: int, seed: int, progress: bool) -> list[Strip]:
     """Views of samples, the coarsest first."""
     drawn = sample(model, PICTURES, size, seed=seed, progress=progress)
-    return [(name, x, model.levels) for name, x in zip(_views(model, size), drawn, strict=True)][::-1]
+    strips: list[Strip] = [(name, x, model.levels) for name, x in zip(_views(model, size), drawn, strict=True)]
+    return strips[::-1]
 
 
 def _samples_given_view(model: ImageModel, held_out: Images, seed: int, progress: bool) -> list[Strip]:
@@ -155,7 +156,7 @@ def _samples_given_view(model: ImageModel, held_out: Images, seed: int, progress
     fine, coarse, *_ = _views(model, held_out.size[0])
     drawn = []
     with evaluating(model), progress_bar(visible=progress) as bar:
-        steps = sum(1 for _ in groups(held_out.size, wavefront_lag(model.factors[0].network, held_out.size)))
+        steps = sum(1 for _ in groups(held_out.size, wavefront_lag(model.factors[0], held_out.size)))
         task = bar.add_task("sampling given a view", total=steps * len(VARIANTS))
         for variant, choice in VARIANTS.items():
             options: dict[str, Any] = {"seed": seed, "progress": lambda _: bar.advance(task)} | choice

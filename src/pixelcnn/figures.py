@@ -5,8 +5,8 @@ is slow to import, so they alone import it.
 """
 
 __all__ = [
-    "Chart", "Code", "Gallery", "Part", "Section", "Strip", "Table", "bars", "curves", "report", "save_picture",
-    "sheet", "to_picture",
+    "Chart", "Code", "Gallery", "Part", "Section", "Strip", "Table", "bars", "curves", "heat_map", "report",
+    "save_picture", "sheet", "to_picture", "to_png",
 ]  # fmt: skip
 
 import base64
@@ -18,6 +18,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
@@ -26,8 +27,8 @@ from pixelcnn.checkpoint import write_atomically
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Strip = tuple[str, Tensor, int]
-"""A row of images: its title, integers (n, C, H, W), and their levels."""
+Strip = tuple[str, Sequence[Tensor] | Tensor, int]
+"""A row of images: its title, integers (n, C, H, W) or images (C, H, W) of several sizes, and their levels."""
 
 GAP, MARGIN, FONT_SIZE = 2, 8, 14
 PAPER, INK = (238, 238, 238), (34, 34, 34)
@@ -51,7 +52,16 @@ def to_picture(x: Tensor, levels: int) -> Image.Image:
     return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
 
 
-def _to_png(picture: Image.Image) -> bytes:
+def heat_map(values: Tensor, most: float) -> Tensor:
+    """Numbers (H, W) from 0 to `most` as an image (3, H, W) of 256 levels: from black over red to pale yellow."""
+    from matplotlib import colormaps
+
+    shares = (values.cpu().double() / most).clamp(0, 1).numpy()
+    return torch.from_numpy(colormaps["magma"](shares, bytes=True)[:, :, :3].copy()).permute(2, 0, 1)
+
+
+def to_png(picture: Image.Image) -> bytes:
+    """The bytes of a PNG file."""
     file = io.BytesIO()
     picture.save(file, "PNG", optimize=True)
     return file.getvalue()
@@ -59,7 +69,7 @@ def _to_png(picture: Image.Image) -> bytes:
 
 def save_picture(picture: Image.Image, path: Path) -> None:
     """Write a PNG file as one step; its folder is made if need be."""
-    write_atomically(path, _to_png(picture))
+    write_atomically(path, to_png(picture))
 
 
 def sheet(strips: Sequence[Strip], *, height: int = 96) -> Image.Image:
@@ -70,7 +80,7 @@ def sheet(strips: Sequence[Strip], *, height: int = 96) -> Image.Image:
         height: pixels to which the largest images are enlarged at most. The others are enlarged to the same size, or
             as near to it as a whole factor comes, and stand in the middle of their place.
     """
-    largest = max(max(images.shape[-2:]) for _, images, _ in strips)
+    largest = max(max(x.shape[-2:]) for _, images, _ in strips for x in images)
     side = largest * max(1, height // largest)
     rows = [[_enlarge(to_picture(x, levels), side) for x in images] for _, images, levels in strips]
     W, H = (max(picture.size[i] for row in rows for picture in row) for i in range(2))
@@ -173,7 +183,7 @@ class Gallery:
         columns = max(len(images) for _, images, _ in self.strips)
         return _figure(f'<div class="gallery" style="--columns: {columns}">\n{rows}\n</div>', self.caption)
 
-    def _row(self, title: str, images: Tensor, levels: int) -> str:
+    def _row(self, title: str, images: Sequence[Tensor] | Tensor, levels: int) -> str:
         pictures = [_img(to_picture(x, levels), f"{title}, {i} of {len(images)}") for i, x in enumerate(images, 1)]
         return f"<p>{_to_html(title)}</p>\n<div>{''.join(pictures)}</div>"
 
@@ -231,7 +241,7 @@ def _figure(content: str, caption: str) -> str:
 
 
 def _img(picture: Image.Image, description: str) -> str:
-    data = base64.b64encode(_to_png(picture)).decode()
+    data = base64.b64encode(to_png(picture)).decode()
     size = f'width="{picture.width}" height="{picture.height}"'
     return f'<img src="data:image/png;base64,{data}" alt="{escape(description)}" {size}>'
 

@@ -7,18 +7,34 @@ positions, a whole canvas (H, W) or any group of them (N,). A discretised logist
 
 with the lowest and the highest level taking the tails, so that it sums to one over the levels whatever m and s.
 
+Where it is known between which bounds a channel lies, its distribution given the channels before it is divided by the
+mass of the levels between them.
+
 Reference: Salimans et al., PixelCNN++ (ICLR 2017), section 2.1 and equation 2.
 """
 
-__all__ = ["Categorical", "Likelihood", "LogisticMixture", "check_format", "check_whole", "scale_levels"]
+__all__ = [
+    "Bounds",
+    "Categorical",
+    "Likelihood",
+    "LogisticMixture",
+    "NextBounds",
+    "check_format",
+    "check_whole",
+    "scale_levels",
+]
 
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+LEAST_LOG_SCALE = -60.0  # far below the width of a level; at -88 the precision would be infinite in float32
 
 
 def scale_levels(x: Tensor, levels: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -40,8 +56,22 @@ def check_format(channels: object, levels: object) -> None:
     check_whole(levels=levels, at_least=2)
 
 
+class Bounds(NamedTuple):
+    """The least and the greatest value that each sub-pixel may have: integers of the shape of the image."""
+
+    lowest: Tensor
+    highest: Tensor
+
+
+NextBounds = Callable[[list[Tensor]], Bounds]
+"""From the channels of a pixel that are drawn already, each (B, ...), to the bounds of the next, each (B, ...)."""
+
+
 class Likelihood(ABC):
-    """A family of distributions over the `channels` integers of one pixel, each in [0, levels)."""
+    """A family of distributions over the `channels` integers of one pixel, each in [0, levels).
+
+    With bounds each channel, given the channels before it, is renormalised: divided by its mass between its bounds.
+    """
 
     channels: int
     levels: int
@@ -54,7 +84,7 @@ class Likelihood(ABC):
     @property
     def num_noise(self) -> int:
         """The uniform numbers that one draw of a pixel uses up."""
-        return 1 + self.channels
+        return 2 * self.channels
 
     def _at_least_float32(self, params: Tensor) -> Tensor:
         """Half precision ends here: likelihoods are float32, or float64 where the network is."""
@@ -63,15 +93,29 @@ class Likelihood(ABC):
         return params.to(torch.promote_types(params.dtype, torch.float32))
 
     @abstractmethod
-    def log_prob(self, params: Tensor, x: Tensor) -> Tensor:
-        """Log-probability of every pixel, in nats: (B, P, ...) and integers (B, C, ...) to (B, ...)."""
+    def log_prob(self, params: Tensor, x: Tensor, bounds: Bounds | None = None) -> Tensor:
+        """Log-probability of every pixel, in nats: (B, P, ...) and integers (B, C, ...) to (B, ...).
+
+        Args:
+            params: (B, P, ...).
+            x: (B, C, ...); within the bounds.
+            bounds: each (B, C, ...); None for all levels.
+        """
 
     @abstractmethod
-    def pmf(self, params: Tensor, x: Tensor, channel: int) -> Tensor:
+    def pmf(self, params: Tensor, x: Tensor, channel: int, bounds: Bounds | None = None) -> Tensor:
         """Exact distribution of one channel given the channels of `x` before it: (B, levels, ...), sums to one."""
 
     @abstractmethod
-    def sample(self, params: Tensor, noise: Tensor, *, scale_shift: float = 0.0, map: bool = False) -> Tensor:
+    def sample(
+        self,
+        params: Tensor,
+        noise: Tensor,
+        *,
+        scale_shift: float = 0.0,
+        map: bool = False,
+        bounds: NextBounds | None = None,
+    ) -> Tensor:
         """Draw pixels: int64 (B, C, ...), a deterministic function of `params` and `noise`.
 
         Args:
@@ -79,6 +123,7 @@ class Likelihood(ABC):
             noise: (B, num_noise, ...), uniform in [0, 1).
             scale_shift: added to the log-scales; below 0 it reduces the variance (Kolesnikov & Lampert, figure 5).
             map: draw a component, then take its mode instead of a value (same, section 4.2).
+            bounds: tells the bounds of a channel when those before it are drawn.
         """
 
 
@@ -99,23 +144,50 @@ class _Components(NamedTuple):
         return mean
 
 
-def _log_mass(x: Tensor, means: Tensor, log_scales: Tensor, levels: int) -> Tensor:
-    """Log-mass of the levels x under discretised logistics, finite and differentiable for every level and scale.
+class _Levels:
+    """The levels from `lowest` to `highest` under discretised logistics, and their mass.
 
-    With a and b the upper and the lower edge of a level in units of the scale,
-    `sigmoid(a) - sigmoid(b) = sigmoid(a) * sigmoid(-b) * (1 - exp(b - a))`: three factors between 0 and 1 and no
-    difference of nearly equal numbers. The lowest level keeps the first alone, the highest the second.
+    With a and b the lower and the upper edge in units of the scale, infinite at the ends of all levels,
+    `sigmoid(b) - sigmoid(a) = sigmoid(b) * sigmoid(-a) * (1 - exp(a - b))`: three factors between 0 and 1 and no
+    difference of nearly equal numbers, so that the log-mass is finite and differentiable for every level and scale.
     """
-    precision = torch.exp(-log_scales)
-    # The upper edge of a level and the lower one of the next come from the same integer, so they are equal to the last
-    # bit: on a scale far below a level's width a gap between them would be worth mass.
-    doubled = 2 * x.to(torch.int64)
-    upper, lower = (scale_levels(doubled + side, 2 * levels - 1, means.dtype) for side in (1, -1))
-    lowest, highest = x == 0, x == levels - 1
-    below = F.logsigmoid((upper - means) * precision).masked_fill(highest, 0.0)
-    above = F.logsigmoid((means - lower) * precision).masked_fill(lowest, 0.0)
-    inside = torch.log(-torch.expm1(precision * (-2 / (levels - 1)))).masked_fill(lowest | highest, 0.0)
-    return below + above + inside
+
+    def __init__(self, lowest: Tensor, highest: Tensor, means: Tensor, log_scales: Tensor, levels: int) -> None:
+        self.lowest, self.highest = lowest.to(torch.int64), highest.to(torch.int64)
+        self.first, self.last = self.lowest == 0, self.highest == levels - 1
+        self.precision = torch.exp(-log_scales.clamp_min(LEAST_LOG_SCALE))
+        self.level = self.precision * (2 / (levels - 1))  # its width
+        # The upper edge of a level and the lower one of the next come from the same integer, so they are equal to the
+        # last bit: on a scale far below a level's width a gap between them would be worth mass.
+        doubled = 2 * self.lowest - 1, 2 * self.highest + 1
+        lower, upper = ((scale_levels(x, 2 * levels - 1, means.dtype) - means) * self.precision for x in doubled)
+        self.lower, self.upper = lower.masked_fill(self.first, -math.inf), upper.masked_fill(self.last, math.inf)
+        width = self.level * (self.highest - self.lowest + 1)
+        self.log_inside = torch.log(-torch.expm1(-width.masked_fill(self.first | self.last, math.inf)))
+
+    def log_mass(self) -> Tensor:
+        return F.logsigmoid(self.upper) + F.logsigmoid(-self.lower) + self.log_inside
+
+    def log_share(self, part: "_Levels") -> Tensor:
+        """Log of the mass of some of these levels over the mass of all: exact however small both are.
+
+        It is a difference of `logsigmoid(y) = min(y, 0) - softplus(-|y|)`, and that of the minima is known: it is at
+        most the distance of the edges.
+        """
+        above = self.level * (self.highest - part.highest)
+        below = self.level * (part.lowest - self.lowest)
+        above, below = above.masked_fill(self.last, math.inf), below.masked_fill(self.first, math.inf)
+        zero = torch.zeros_like(above)
+        minima = -torch.clamp(-part.upper, zero, above) - torch.clamp(part.lower, zero, below)
+        rests = [F.softplus(-edge.abs()) for edge in (self.upper, self.lower, part.upper, part.lower)]
+        return minima + (rests[0] - rests[2]) + (rests[1] - rests[3]) + (part.log_inside - self.log_inside)
+
+
+def _draw_logistic(lower: Tensor, upper: Tensor, noise: Tensor) -> Tensor:
+    """The logistic between two edges, by the inverse of its distribution function: exact however small its mass is."""
+    u, v = noise.clamp_min(2**-25).log(), torch.log1p(-noise)
+    below = torch.logaddexp(v + F.logsigmoid(lower), u + F.logsigmoid(upper))
+    return below - torch.logaddexp(v + F.logsigmoid(-lower), u + F.logsigmoid(-upper))
 
 
 def _inverse_cdf(logits: Tensor, noise: Tensor) -> Tensor:
@@ -133,8 +205,8 @@ class LogisticMixture(Likelihood):
     `tanh(c_0) r` and that of blue by `tanh(c_1) r + tanh(c_2) g`, with r, g the true values in [-1, 1].
 
     The layout of `params` is that of PixelCNN++: K logits, then for each channel K means, K log-scales and, for three
-    channels, K coefficients: 100 values for RGB and ten components. Log-scales are not clamped from below (PixelCNN++
-    stops at -7): the masses are stable without it.
+    channels, K coefficients: 100 values for RGB and ten components. Log-scales may be far below -7, where PixelCNN++
+    stops: the masses are stable without that.
     """
 
     channels: int
@@ -157,32 +229,54 @@ class LogisticMixture(Likelihood):
         coefficients = torch.tanh(rest[:, :, 2]) if self.channels == 3 else rest[:, :0, 0]
         return _Components(logits, rest[:, :, 0], rest[:, :, 1], coefficients)
 
-    def _channel_log_mass(self, mixture: _Components, x: Tensor, values: Tensor, channel: int) -> Tensor:
-        """Log-mass of a channel of `x` under every component: (B, K, ...)."""
+    def _levels(self, mixture: _Components, lowest: Tensor, highest: Tensor, values: Tensor, channel: int) -> _Levels:
+        """Levels (B, ...) of a channel under every component, (B, K, ...), given the scaled `values` before it."""
         mean, log_scale = mixture.mean(values, channel), mixture.log_scales[:, channel]
-        return _log_mass(x[:, channel, None], mean, log_scale, self.levels)
+        return _Levels(lowest[:, None], highest[:, None], mean, log_scale, self.levels)
 
-    def log_prob(self, params: Tensor, x: Tensor) -> Tensor:
+    def log_prob(self, params: Tensor, x: Tensor, bounds: Bounds | None = None) -> Tensor:
         mixture = self._components(params)
         values = scale_levels(x, self.levels, mixture.means.dtype)
         means = torch.stack([mixture.mean(values, channel) for channel in range(self.channels)], 1)
-        masses = _log_mass(x[:, :, None], means, mixture.log_scales, self.levels)
-        return torch.logsumexp(F.log_softmax(mixture.logits, 1) + masses.sum(1), 1)
+        drawn = _Levels(x[:, :, None], x[:, :, None], means, mixture.log_scales, self.levels)
+        masses = drawn.log_mass()
+        if bounds is None:
+            return torch.logsumexp(F.log_softmax(mixture.logits, 1) + masses.sum(1), 1)
+        lowest, highest = (bound[:, :, None] for bound in bounds)
+        possible = _Levels(lowest, highest, means, mixture.log_scales, self.levels)
+        # What the earlier channels say of the component, and that the channel lies between its bounds.
+        seen = torch.cat([mixture.logits[:, None], masses[:, :-1]], 1).cumsum(1)
+        log_weights = F.log_softmax(seen + possible.log_mass(), 2)
+        return torch.logsumexp(log_weights + possible.log_share(drawn), 2).sum(1)
 
-    def pmf(self, params: Tensor, x: Tensor, channel: int) -> Tensor:
+    def pmf(self, params: Tensor, x: Tensor, channel: int, bounds: Bounds | None = None) -> Tensor:
         mixture = self._components(params)
         values = scale_levels(x, self.levels, mixture.means.dtype)
-        # What the earlier channels say of the component: its posterior weights.
-        logits = mixture.logits
+        seen = mixture.logits
         for earlier in range(channel):
-            logits = logits + self._channel_log_mass(mixture, x, values, earlier)
-        log_weights = F.log_softmax(logits, 1)
-        every = torch.arange(self.levels, device=x.device).view(-1, *[1] * (logits.dim() - 1))
+            seen = seen + self._levels(mixture, x[:, earlier], x[:, earlier], values, earlier).log_mass()
+        every = torch.arange(self.levels, device=x.device).view(-1, *[1] * (seen.dim() - 1))
         mean, log_scale = mixture.mean(values, channel)[:, None], mixture.log_scales[:, channel, None]
-        masses = _log_mass(every, mean, log_scale, self.levels)
-        return (log_weights[:, None] + masses).exp().sum(2)
+        drawn = _Levels(every, every, mean, log_scale, self.levels)
+        if bounds is None:
+            return (F.log_softmax(seen, 1)[:, None] + drawn.log_mass()).exp().sum(2)
+        lowest, highest = (bound[:, channel, None, None] for bound in bounds)
+        possible = _Levels(lowest, highest, mean, log_scale, self.levels)
+        log_weights = F.log_softmax(seen[:, None] + possible.log_mass(), 2)
+        outside = (every < lowest) | (every > highest)
+        return (log_weights + possible.log_share(drawn)).masked_fill(outside, -math.inf).exp().sum(2)
 
-    def sample(self, params: Tensor, noise: Tensor, *, scale_shift: float = 0.0, map: bool = False) -> Tensor:
+    def sample(
+        self,
+        params: Tensor,
+        noise: Tensor,
+        *,
+        scale_shift: float = 0.0,
+        map: bool = False,
+        bounds: NextBounds | None = None,
+    ) -> Tensor:
+        if bounds is not None:
+            return self._sample_between(params, noise, bounds, scale_shift, map)
         # A traversal draws thousands of small groups: nothing is computed for components that are not drawn.
         params = self._at_least_float32(params)
         B, P, *positions = params.shape
@@ -190,23 +284,54 @@ class LogisticMixture(Likelihood):
         rest = rest.reshape(B, self.channels, -1, self.components, *positions)
         component = _inverse_cdf(logits, noise[:, 0])[:, None, None].expand(*rest.shape[:3], 1, *positions)
         drawn = rest.gather(3, component).squeeze(3)
-        values = drawn[:, :, 0]
+        half = (self.levels - 1) / 2
+        values = drawn[:, :, 0] * half  # in levels from the middle one, as are all that follow
         coefficients = torch.tanh(drawn[:, :, 2]) if self.channels == 3 else values
         if not map:
-            logistic = torch.logit(noise[:, 1:].to(values.dtype), eps=2**-25)
-            values = torch.addcmul(values, (drawn[:, :, 1] + scale_shift).exp(), logistic)
-        half = (self.levels - 1) / 2
+            logistic = torch.logit(noise[:, 1 : 1 + self.channels].to(values.dtype), eps=2**-25)
+            values.addcmul_((drawn[:, :, 1] + (scale_shift + math.log(half))).exp_(), logistic)
         levels: list[Tensor] = []
-        scaled: list[Tensor] = []
         for channel, value in enumerate(values.unbind(1)):
             for earlier in range(channel):
-                coefficient = coefficients[:, channel * (channel - 1) // 2 + earlier]
-                value = torch.addcmul(value, coefficient, scaled[earlier])
+                value.addcmul_(coefficients[:, channel * (channel - 1) // 2 + earlier], levels[earlier])
             # The nearest level is the one whose mass the draw fell in; beyond the ends lie the tails. Green and blue
             # are conditioned on the integers, as in training, not on the unrounded values.
-            levels.append(torch.add(half, value, alpha=half).round_().clamp_(0, self.levels - 1))
-            scaled.append(scale_levels(levels[channel], self.levels, value.dtype))
-        return torch.stack(levels, 1).to(torch.int64)
+            levels.append(value.add_(half).round_().clamp_(0, self.levels - 1).sub_(half))
+        return (values + half).to(torch.int64)
+
+    def _sample_between(
+        self, params: Tensor, noise: Tensor, bounds: NextBounds, scale_shift: float, map: bool
+    ) -> Tensor:
+        """Draw channel by channel, each from a component of its own: their weights depend on the bounds."""
+        mixture = self._components(params)
+        mixture = mixture._replace(log_scales=mixture.log_scales + scale_shift)
+        seen = mixture.logits
+        values = torch.zeros_like(mixture.means[:, :, 0])
+        half = (self.levels - 1) / 2
+        drawn: list[Tensor] = []
+        for channel in range(self.channels):
+            lowest, highest = bounds(drawn)
+            possible = self._levels(mixture, lowest, highest, values, channel)
+            weights = seen + possible.log_mass()
+            component = _inverse_cdf(weights, noise[:, channel and self.channels + channel])
+            value, lower, upper, log_scale = (
+                each.gather(1, component)[:, 0]
+                for each in (
+                    mixture.mean(values, channel),
+                    possible.lower,
+                    possible.upper,
+                    mixture.log_scales[:, channel],
+                )
+            )
+            if not map:
+                logistic = _draw_logistic(lower, upper, noise[:, 1 + channel].to(value.dtype))
+                value = torch.addcmul(value, log_scale.exp(), logistic)
+            level = (value * half + half).round().to(torch.int64)
+            drawn.append(torch.minimum(torch.maximum(level, lowest), highest))
+            values[:, channel] = scale_levels(drawn[-1], self.levels, values.dtype)
+            if channel + 1 < self.channels:
+                seen = seen + self._levels(mixture, drawn[-1], drawn[-1], values, channel).log_mass()
+        return torch.stack(drawn, 1)
 
 
 @dataclass(frozen=True)
@@ -227,11 +352,31 @@ class Categorical(Likelihood):
     def num_params(self) -> int:
         return self.levels
 
-    def log_prob(self, params: Tensor, x: Tensor) -> Tensor:
-        return F.log_softmax(self._at_least_float32(params), 1).gather(1, x.to(torch.int64))[:, 0]
+    def _logits(self, params: Tensor, bounds: Bounds | None) -> Tensor:
+        """The logits (B, levels, ...), minus infinity for the levels that the bounds (B, 1, ...) leave out."""
+        logits = self._at_least_float32(params)
+        if bounds is None:
+            return logits
+        every = torch.arange(self.levels, device=logits.device).view(-1, *[1] * (logits.dim() - 2))
+        return logits.masked_fill((every < bounds.lowest) | (every > bounds.highest), -math.inf)
 
-    def pmf(self, params: Tensor, x: Tensor, channel: int = 0) -> Tensor:
-        return F.softmax(self._at_least_float32(params), 1)
+    def log_prob(self, params: Tensor, x: Tensor, bounds: Bounds | None = None) -> Tensor:
+        return F.log_softmax(self._logits(params, bounds), 1).gather(1, x.to(torch.int64))[:, 0]
 
-    def sample(self, params: Tensor, noise: Tensor, *, scale_shift: float = 0.0, map: bool = False) -> Tensor:
-        return _inverse_cdf(self._at_least_float32(params), noise[:, 0])
+    def pmf(self, params: Tensor, x: Tensor, channel: int = 0, bounds: Bounds | None = None) -> Tensor:
+        return F.softmax(self._logits(params, bounds), 1)
+
+    def sample(
+        self,
+        params: Tensor,
+        noise: Tensor,
+        *,
+        scale_shift: float = 0.0,
+        map: bool = False,
+        bounds: NextBounds | None = None,
+    ) -> Tensor:
+        if bounds is None:
+            return _inverse_cdf(self._at_least_float32(params), noise[:, 0])
+        between = Bounds(*(bound[:, None] for bound in bounds([])))
+        # Rounding may leave some noise above the mass of all possible levels.
+        return _inverse_cdf(self._logits(params, between), noise[:, 0]).minimum(between.highest)

@@ -4,13 +4,26 @@ With `x_0 = x` and `x_k = a_k(x_{k-1})` for the auxiliary variables `a_1, ..., a
 
     log p(x) >= log p(x_0, ..., x_K) = log p(x_K) + sum_k log p(x_{k-1} | x_k).
 
+A *consistent* model divides the distribution of each sub-pixel by its mass on those values that still allow the next
+view. Then the bound is an equality: in `p(x) = sum over x_1, ..., x_K of p(x, x_1, ..., x_K)` every term is zero but
+that of the views of x.
+
 An empty chain is PixelCNN++. Factor k models the view x_k given x_{k+1}; the last factor has nothing to be given.
 Factors share no parameters, so each can be trained alone.
 
 Reference: Kolesnikov & Lampert, PixelCNN models with auxiliary variables (ICML 2017), equations 2 to 5.
 """
 
-__all__ = ["BitsPerDim", "Factor", "GrayscalePixelCNN", "ImageModel", "PixelCNN", "PyramidPixelCNN", "evaluating"]
+__all__ = [
+    "BitsPerDim",
+    "Factor",
+    "GrayscalePixelCNN",
+    "ImageModel",
+    "PixelCNN",
+    "PyramidPixelCNN",
+    "check_images",
+    "evaluating",
+]
 
 import math
 from collections.abc import Iterator, Sequence
@@ -47,6 +60,7 @@ class Factor(nn.Module):
         likelihood: the distribution of a pixel.
         network: maps an image to the likelihood's parameters at each pixel.
         embedding: maps the auxiliary image to the network's context; None for the last view of a chain.
+        constraint: the auxiliary variable whose value the auxiliary image certainly is; None to leave that free.
         classes: the number of class labels, 0 for none. Each is a learned vector that is added to the context.
         context: channels of the context.
     """
@@ -57,12 +71,21 @@ class Factor(nn.Module):
         network: CausalNetwork,
         embedding: EmbeddingNetwork | None = None,
         *,
+        constraint: Auxiliary | None = None,
         classes: int = 0,
         context: int = 0,
     ) -> None:
         super().__init__()
         self.likelihood, self.network, self.embedding = likelihood, network, embedding
+        self.constraint = constraint
         self.classes = nn.Embedding(classes, context) if classes else None
+
+    @property
+    def lag(self) -> int | None:
+        """The smallest lag of a wavefront in which all that a pixel needs is known; None for raster order."""
+        if self.network.lag is None or self.constraint is None:
+            return self.network.lag
+        return max(self.network.lag, self.constraint.shrinkage)
 
     def context(self, size: tuple[int, int], auxiliary: Tensor | None, labels: Tensor | None) -> Tensor | None:
         """All that the pixels of an image (H, W) are given: (B, context, H, W), (B, context, 1, 1) or None.
@@ -87,9 +110,18 @@ class Factor(nn.Module):
         return context
 
     def pixel_log_prob(self, x: Tensor, auxiliary: Tensor | None = None, labels: Tensor | None = None) -> Tensor:
-        """Log-probability of each pixel given those before it, in nats: integers (B, C, H, W) to (B, H, W)."""
+        """Log-probability of each pixel given those before it, in nats: integers (B, C, H, W) to (B, H, W).
+
+        Raises:
+            ValueError: where the auxiliary image does not fit, or is not the image's view and has to be.
+        """
         H, W = x.shape[-2:]
-        return self.likelihood.log_prob(self.network(x, self.context((H, W), auxiliary, labels)), x)
+        params = self.network(x, self.context((H, W), auxiliary, labels))
+        if self.constraint is None or auxiliary is None:
+            return self.likelihood.log_prob(params, x)
+        if not torch.compiler.is_compiling():
+            self.constraint.check(x, auxiliary, self.likelihood.levels)
+        return self.likelihood.log_prob(params, x, self.constraint.bounds(x, auxiliary, self.likelihood.levels))
 
     def forward(self, x: Tensor, auxiliary: Tensor | None = None, labels: Tensor | None = None) -> Tensor:
         """Log-probability of each image, in nats: integers (B, C, H, W) to (B,)."""
@@ -98,6 +130,18 @@ class Factor(nn.Module):
     def initialize(self, x: Tensor, auxiliary: Tensor | None = None, labels: Tensor | None = None) -> None:
         """Data-dependent initialisation from one batch (see `pixelcnn.layers.initialize`)."""
         initialize(self, x, auxiliary, labels)
+
+
+def check_images(x: object, channels: int, levels: int, name: str = "x") -> None:
+    """Raise a ValueError for anything but integers (B, channels, H, W) in [0, levels)."""
+    if not isinstance(x, Tensor):
+        raise ValueError(f"{name} of type {type(x).__name__}: use a tensor of images (B, {channels}, H, W)")
+    if x.dim() != 4 or x.shape[1] != channels or 0 in x.shape[2:]:
+        raise ValueError(f"{name} of shape {tuple(x.shape)}: use images (B, {channels}, H, W)")
+    if x.is_floating_point() or x.is_complex() or x.dtype == torch.bool:
+        raise ValueError(f"{name} of type {x.dtype}: use integers in [0, {levels}), such as torch.uint8")
+    if x.numel() and not (int(x.min()) >= 0 and int(x.max()) < levels):
+        raise ValueError(f"{name} with values from {int(x.min())} to {int(x.max())}: use integers in [0, {levels})")
 
 
 @contextmanager
@@ -130,6 +174,8 @@ class ImageModel(
             (see `EmbeddingNetwork`). By default it has the filters of its factor.
         dropout: in all residual blocks, during training.
         classes: number of class labels; 0 for a model of images alone.
+        consistent: whether each factor gives probability only to images that have the next view. False is the paper's
+            way, and the log-probability a lower bound.
 
     Raises:
         ValueError: for an argument that is out of range, or a sequence of another length than the chain asks for.
@@ -150,6 +196,7 @@ class ImageModel(
         embedding_scales: PerFactor = 2,
         dropout: float = 0.5,
         classes: int = 0,
+        consistent: bool = True,
     ) -> None:
         super().__init__()
         check_format(channels, levels)
@@ -181,6 +228,7 @@ class ImageModel(
             "embedding_scales": embedding_scales,
             "dropout": dropout,
             "classes": classes,
+            "consistent": consistent,
         }
         self._hub_mixin_config = self.config
 
@@ -213,6 +261,20 @@ class ImageModel(
                 dropout=dropout,
             )
             self.factors.append(Factor(likelihood, network, embedding, classes=classes, context=context))
+        self.consistent = consistent
+
+    @property
+    def consistent(self) -> bool:
+        """Whether images have the views that they are drawn given. A trained model can be evaluated either way."""
+        return self.config["consistent"]
+
+    @consistent.setter
+    def consistent(self, consistent: bool) -> None:
+        if not isinstance(consistent, bool):
+            raise ValueError(f"consistent={consistent!r}: use True or False")
+        self.config["consistent"] = consistent
+        for factor, auxiliary in zip(self.factors, self.auxiliaries, strict=False):
+            factor.constraint = auxiliary if consistent else None
 
     @property
     def levels(self) -> int:
@@ -232,15 +294,7 @@ class ImageModel(
         Raises:
             ValueError: where `x` is not (B, channels, H, W), not of an integer type, or has values out of range.
         """
-        channels, levels = self.formats[0]
-        if not isinstance(x, Tensor):
-            raise ValueError(f"x of type {type(x).__name__}: use a tensor of images (B, {channels}, H, W)")
-        if x.dim() != 4 or x.shape[1] != channels or 0 in x.shape[2:]:
-            raise ValueError(f"x of shape {tuple(x.shape)}: use images (B, {channels}, H, W)")
-        if x.is_floating_point() or x.is_complex() or x.dtype == torch.bool:
-            raise ValueError(f"x of type {x.dtype}: use integers in [0, {levels}), such as torch.uint8")
-        if x.numel() and not (int(x.min()) >= 0 and int(x.max()) < levels):
-            raise ValueError(f"x with values from {int(x.min())} to {int(x.max())}: use integers in [0, {levels})")
+        check_images(x, *self.formats[0])
         views = [x]
         for auxiliary, (_, levels) in zip(self.auxiliaries, self.formats, strict=False):
             views.append(auxiliary(views[-1], levels))
@@ -271,7 +325,9 @@ class ImageModel(
         return torch.stack([factor(view, auxiliary, labels) for factor, (view, auxiliary) in links], 1)
 
     def log_prob(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
-        """The lower bound `log p(x_0, ..., x_K)` on `log p(x)`, in nats: integers (B, C, H, W) to (B,).
+        """`log p(x_0, ..., x_K)` in nats: integers (B, C, H, W) to (B,).
+
+        That is `log p(x)` of a consistent model or an empty chain, and a lower bound on it of others.
 
         Args:
             x: images of any size.
@@ -327,7 +383,7 @@ class GrayscalePixelCNN(ImageModel):
     """
 
     def __init__(self, bits: int = 4, **arguments: Any) -> None:
-        chosen = {"blocks": (4, 5), "embedding_blocks": 4, "embedding_scales": 3}
+        chosen: dict[str, Any] = {"blocks": (4, 5), "embedding_blocks": 4, "embedding_scales": 3}
         super().__init__(auxiliaries=[QuantizedGrayscale(bits)], **chosen | arguments)
 
 
@@ -339,7 +395,13 @@ class PyramidPixelCNN(ImageModel):
 
     def __init__(self, depth: int = 4, **arguments: Any) -> None:
         check_whole(depth=depth)
-        chosen = {"filters": 100, "blocks": 3, "scales": 1, "embedding_blocks": 3, "embedding_scales": 2}
+        chosen: dict[str, Any] = {
+            "filters": 100,
+            "blocks": 3,
+            "scales": 1,
+            "embedding_blocks": 3,
+            "embedding_scales": 2,
+        }
         super().__init__(auxiliaries=[Downsample(2)] * depth, **chosen | arguments)
 
 

@@ -156,10 +156,14 @@ class CausalNetwork(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Integers (B, channels, H, W), and a context (B, context, H, W), to (B, outputs, H, W)."""
-        return self.evaluate(add_ones(x, self.levels, self.last.bias.dtype), self.contexts(context, x.shape[-2:]))
+        sides = [concat_elu(context) for context in self.contexts(context, x.shape[-2:])]
+        return self.evaluate(add_ones(x, self.levels, self.last.bias.dtype), sides)
 
-    def evaluate(self, x: Tensor, contexts: list[list[Tensor]]) -> Tensor:
-        """What `forward` does with what `add_ones` and `contexts` give: convolutions and element-wise functions."""
+    def evaluate(self, x: Tensor, sides: list[Tensor]) -> Tensor:
+        """What `forward` does with what `add_ones` gives, and with `concat_elu` of the contexts of all scales.
+
+        Convolutions and element-wise functions, and nothing else (see `pixelcnn.cached`).
+        """
         streams = self.first(x)
         states: list[list[_Streams]] = []
         for scale, blocks in enumerate(self.down):
@@ -167,23 +171,21 @@ class CausalNetwork(nn.Module):
                 streams = self.shrink[scale - 1](streams)
             states.append([streams])
             for block in blocks:
-                streams = block(streams, contexts[scale])
+                streams = block(streams, sides[scale : scale + 1])
                 states[scale].append(streams)
         states[-1].pop()
         for scale, blocks in reversed(list(enumerate(self.up))):
             for block in blocks:
-                streams = block(streams, contexts[scale], states[scale].pop())
+                streams = block(streams, sides[scale : scale + 1], states[scale].pop())
             if scale > 0:
                 streams = self.grow[scale - 1](streams, states[scale - 1][0].u.shape[-2:])
         return self.last(F.elu(streams.ul))
 
-    def contexts(self, context: Tensor | None, size: tuple[int, ...]) -> list[list[Tensor]]:
-        """The context as a side input at every scale: `concat_elu` of its average over the pixels that exist."""
+    def contexts(self, context: Tensor | None, size: tuple[int, ...]) -> list[Tensor]:
+        """The context at every scale, averaged over the pixels that exist; an empty list for none."""
         if context is None:
-            return [[]] * self.scales
-        context = context.expand(-1, -1, *size)
-        sides = [[concat_elu(context)]]
+            return []
+        contexts = [context.expand(-1, -1, *size)]
         for _ in range(self.scales - 1):
-            context = F.avg_pool2d(context, HALF, ceil_mode=True)
-            sides.append([concat_elu(context)])
-        return sides
+            contexts.append(F.avg_pool2d(contexts[-1], HALF, ceil_mode=True))
+        return contexts

@@ -2,22 +2,27 @@
 
 The noise of a pixel belongs to the image and to the position, not to the order in which pixels are visited: image i of
 seed s is image 0 of seed s + i, alone or inside a batch.
+
+What an image is asked to agree with is never left to chance: `colorize`, `upscale` and `complete` renormalise, whether
+the model is consistent or not, over the values that are still possible.
 """
 
-__all__ = ["sample", "sample_factor", "sample_views"]
+__all__ = ["colorize", "complete", "sample", "sample_factor", "sample_views", "upscale"]
 
 import math
 from collections.abc import Callable, Iterator
-from functools import partial
+from contextlib import contextmanager
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from pixelcnn.auxiliary import Downsample, Filling, QuantizedGrayscale, whole_box
 from pixelcnn.cached import check_memory
-from pixelcnn.likelihoods import Likelihood, check_whole
-from pixelcnn.models import Factor, ImageModel, evaluating
+from pixelcnn.likelihoods import Bounds, Likelihood, check_whole
+from pixelcnn.models import Factor, ImageModel, check_images, evaluating
 from pixelcnn.progress import progress_bar
 from pixelcnn.traversal import Schedule, groups, traverse, wavefront_lag
 
@@ -28,6 +33,11 @@ def position_noise(likelihood: Likelihood, size: tuple[int, int], seeds: range, 
     shape = (likelihood.num_noise, *size)
     canvases = [np.random.default_rng((seed, factor)).random(shape, dtype=np.float32) for seed in seeds]
     return torch.from_numpy(np.stack(canvases))
+
+
+@cache
+def _compiled_sample(likelihood: Likelihood) -> Callable[..., Tensor]:
+    return torch.compile(likelihood.sample, dynamic=True)
 
 
 @torch.no_grad()
@@ -44,6 +54,8 @@ def sample_factor(
     labels: Tensor | None = None,
     schedule: Schedule = "auto",
     dtype: torch.dtype | None = None,
+    compile: bool = False,
+    box: Bounds | None = None,
     progress: Callable[[Tensor], None] | None = None,
 ) -> Tensor:
     """Draw n views (n, C, H, W) from one factor in evaluation mode.
@@ -52,17 +64,31 @@ def sample_factor(
 
     Args:
         index: of the factor in its chain, so that every factor has noise of its own.
+        box: between which values the sub-pixels lie, (n, C, H, W) each; None for all levels.
     """
     likelihood, device = factor.likelihood, next(factor.parameters()).device
     # The noise, and the embedding with what its last block is computed from.
     check_memory(4 * n * math.prod(size) * (likelihood.num_noise + 6 * factor.network.context), device)
     noise = position_noise(likelihood, size, range(seed, seed + n), index).to(device)
 
-    def draw(params: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
-        return likelihood.sample(params, noise[:, :, rows, cols], scale_shift=scale_shift, map=map)
-
     levels_dtype = torch.uint8 if likelihood.levels <= 256 else torch.int64
     canvas = torch.zeros(n, likelihood.channels, *size, dtype=levels_dtype, device=device)
+    filling = None
+    if box is not None or factor.constraint is not None:
+        box = box or whole_box(canvas.shape, likelihood.levels, device)
+        filling = Filling(box, factor.constraint, auxiliary, likelihood.levels)
+
+    # A free draw is a few operators, and gains nothing.
+    draw_pixels = _compiled_sample(likelihood) if compile and filling is not None else likelihood.sample
+
+    def draw(params: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
+        bounds = filling and filling.next_bounds(rows, cols)
+        inputs = params.contiguous(), noise[:, :, rows, cols].contiguous()
+        values = draw_pixels(*inputs, scale_shift=scale_shift, map=map, bounds=bounds)
+        if filling is not None:
+            filling.fill(rows, cols, values)
+        return values
+
     try:
         return traverse(
             factor, canvas, draw, auxiliary=auxiliary, labels=labels, schedule=schedule, dtype=dtype, progress=progress
@@ -82,6 +108,9 @@ def sample_views(
     labels: Tensor | None = None,
     schedule: Schedule = "auto",
     dtype: torch.dtype | None = None,
+    compile: bool = False,
+    given: tuple[int, Tensor] | None = None,
+    box: Bounds | None = None,
     callback: Callable[[int, Tensor], None] | None = None,
     progress: bool = False,
 ) -> Iterator[tuple[int, Tensor]]:
@@ -97,6 +126,10 @@ def sample_views(
         labels: (n,) class labels, for a model with classes.
         schedule: how pixels are visited, see `pixelcnn.traversal`; the images are the same.
         dtype: of the activations, see `traverse`; torch.bfloat16 needs half the memory, and is not quite the model.
+        compile: fuse the draw of a pixel between bounds with `torch.compile`: takes half a minute and a C++ compiler,
+            and pays for large images.
+        given: (k, x_k) with x_k integers (n, C_k, H_k, W_k): draw the views before it alone.
+        box: between which values the sub-pixels of the images lie, (n, C, H, W) each; None for all levels.
         callback: called after each group of pixels with k and the canvas (n, C, H, W) that is being filled.
         progress: show a progress bar.
 
@@ -116,9 +149,19 @@ def sample_views(
         raise ValueError(f"scale_shift={scale_shift!r}: use a finite number, such as -0.5")
     labels = model.check_labels(labels, n)
     sizes = model.sizes(sides)
-    lags = [wavefront_lag(factor.network, sizes[k], schedule) for k, factor in enumerate(model.factors)]
-    number = sum(sum(1 for _ in groups(sizes[k], lag)) for k, lag in enumerate(lags))
-    view: Tensor | None = None
+    boxes = _boxes(model, box, (n, model.formats[0][0], *sizes[0]))
+    first, view = given or (len(model.factors), None)
+    if view is not None:
+        if first not in range(1, len(sizes)):
+            raise ValueError(f"given={first!r}, ...: use a view from 1 to {len(sizes) - 1} of this model")
+        check_images(view, *model.formats[first], name="given")
+        if (len(view), *view.shape[2:]) != (n, *sizes[first]):
+            raise ValueError(f"given of shape {tuple(view.shape)}: use {n} views of {sizes[first]}")
+        possible = boxes[first]
+        if possible is not None and not ((view >= possible.lowest) & (view <= possible.highest)).all():
+            raise ValueError("given: no image in the box has this view")
+    drawn = list(enumerate(model.factors))[:first]
+    number = sum(sum(1 for _ in groups(sizes[k], wavefront_lag(factor, sizes[k], schedule))) for k, factor in drawn)
     with evaluating(model), progress_bar(visible=progress) as bar:
         task = bar.add_task("sampling", total=number)
 
@@ -127,7 +170,7 @@ def sample_views(
             if callback is not None:
                 callback(k, canvas)
 
-        for k, factor in reversed(list(enumerate(model.factors))):
+        for k, factor in reversed(drawn):
             bar.update(task, description=f"sampling {sizes[k][1]}x{sizes[k][0]}")
             view = sample_factor(
                 factor,
@@ -141,9 +184,26 @@ def sample_views(
                 labels=labels,
                 schedule=schedule,
                 dtype=dtype,
+                compile=compile,
+                box=boxes[k],
                 progress=partial(show, k),
             )
             yield k, view
+
+
+def _boxes(model: ImageModel, box: Bounds | None, shape: tuple[int, ...]) -> list[Bounds | None]:
+    """Between which values the sub-pixels of each view lie, if those of the image lie in a box."""
+    if box is None:
+        return [None] * len(model.factors)
+    if (
+        any(end.shape != shape for end in box)
+        or not ((box.lowest >= 0) & (box.lowest <= box.highest) & (box.highest < model.levels)).all()
+    ):
+        raise ValueError(f"box: use bounds of shape {shape} with 0 <= lowest <= highest < {model.levels}")
+    boxes = [box]
+    for auxiliary, (_, levels) in zip(model.auxiliaries, model.formats, strict=False):
+        boxes.append(Bounds(*(auxiliary(end, levels) for end in boxes[-1])))
+    return list(boxes)
 
 
 def sample(model: ImageModel, n: int = 1, size: int | tuple[int, int] = 32, **options: Any) -> list[Tensor]:
@@ -152,6 +212,103 @@ def sample(model: ImageModel, n: int = 1, size: int | tuple[int, int] = 32, **op
     The arguments and errors are those of `sample_views`.
 
     Returns:
-        The views x_0, ..., x_K, each (n, C, H, W): x_0 are the images. The type is uint8 (int64 above 256 levels).
+        The views x_0, ..., x_K, each (n, C, H, W): x_0 are the images. The type is uint8 (int64 above 256 levels). Of
+        images that are drawn `given` a view, only those before it.
     """
     return [view for _, view in sample_views(model, n, size, **options)][::-1]
+
+
+def colorize(model: ImageModel, x: Tensor, **options: Any) -> Tensor:
+    """Draw colours for grey images; the grey view of the result is that of the images, always.
+
+    Args:
+        model: one whose first auxiliary variable is `QuantizedGrayscale`, such as `GrayscalePixelCNN`.
+        x: grey integers (B, 1, H, W) in [0, levels), or images (B, 3, H, W) whose grey view is taken.
+        options: those of `sample_views`.
+
+    Returns:
+        (B, 3, H, W), of the type that `sample` gives.
+
+    Raises:
+        ValueError: for a model without a grey view, or images that are neither grey nor colour.
+    """
+    grey = model.auxiliaries[0] if model.auxiliaries else None
+    if not isinstance(grey, QuantizedGrayscale) or model.formats[0][0] != 3:
+        raise ValueError(f"auxiliaries={list(model.auxiliaries)!r}: to colourise, use a Grayscale model")
+    check_images(x, 1 if x.dim() == 4 and x.shape[1] == 1 else 3, model.levels)
+    with _consistent(model):
+        return sample(model, len(x), (x.shape[2], x.shape[3]), given=(1, grey(x, model.levels)), **options)[0]
+
+
+def upscale(model: ImageModel, x: Tensor, factor: int = 2, **options: Any) -> Tensor:
+    """Draw larger images; averaged over squares of 2 x 2, again and again, they are `x`, always.
+
+    Args:
+        model: one that begins with auxiliary variables `Downsample`, such as `PyramidPixelCNN`.
+        x: integers (B, C, H, W), the channels and levels being those of the model.
+        factor: how many times larger; what the first auxiliary variables of the model make smaller, 2, 4, ...
+        options: those of `sample_views`.
+
+    Returns:
+        (B, C, factor * H, factor * W), of the type that `sample` gives.
+
+    Raises:
+        ValueError: for a factor beyond the model, or images of other channels.
+    """
+    depths, product = {}, 1
+    for k, auxiliary in enumerate(model.auxiliaries, 1):
+        if not isinstance(auxiliary, Downsample):
+            break
+        product *= auxiliary.factor
+        depths[product] = k
+    if factor not in depths:
+        offered = f"use one of {', '.join(map(str, depths))}" if depths else "this model has no smaller view"
+        raise ValueError(f"factor={factor!r}: {offered}")
+    check_images(x, *model.formats[0])
+    H, W = x.shape[2:]
+    with _consistent(model):
+        return sample(model, len(x), (factor * H, factor * W), given=(depths[factor], x), **options)[0]
+
+
+def complete(model: ImageModel, x: Tensor, unknown: Tensor, **options: Any) -> Tensor:
+    """Draw the unknown pixels of images; the known ones stay.
+
+    Views are completed first, the simplest first. A pixel of a view that is made of known pixels is known; one that is
+    made of known and unknown ones is drawn between the least and the greatest value that the known ones allow. Within
+    a view pixels are drawn in raster order, each given what is known or drawn above and to the left of it: known pixels
+    below and to the right speak through the simpler views alone.
+
+    Args:
+        model: any model.
+        x: integers (B, C, H, W); what unknown pixels hold is not looked at.
+        unknown: bool (H, W) or (B, H, W): where to draw.
+        options: those of `sample_views`.
+
+    Returns:
+        (B, C, H, W), of the type that `sample` gives.
+
+    Raises:
+        ValueError: for a mask of another size or type, or without an unknown pixel.
+    """
+    check_images(x, *model.formats[0])
+    if unknown.dtype != torch.bool or unknown.shape not in (x.shape[2:], (len(x), *x.shape[2:])):
+        raise ValueError(
+            f"a mask of shape {tuple(unknown.shape)} and type {unknown.dtype}: use a bool tensor {tuple(x.shape[2:])}"
+        )
+    if not unknown.any():
+        raise ValueError("the mask has no unknown pixel: mark those to draw, as true or in white")
+    unknown = unknown.expand(len(x), -1, -1)[:, None]
+    known = x.to(torch.int64)
+    box = Bounds(known.masked_fill(unknown, 0), known.masked_fill(unknown, model.levels - 1))
+    with _consistent(model):
+        return sample(model, len(x), (x.shape[2], x.shape[3]), box=box, **options)[0]
+
+
+@contextmanager
+def _consistent(model: ImageModel) -> Iterator[None]:
+    consistent = model.consistent
+    model.consistent = True
+    try:
+        yield
+    finally:
+        model.consistent = consistent

@@ -13,6 +13,7 @@ Three schedules show a source the same parameters:
 
 __all__ = ["Schedule", "Source", "groups", "traverse"]
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Literal, Protocol
 
@@ -36,18 +37,18 @@ def groups(size: tuple[int, int], lag: int | None = None) -> Iterator[Group]:
     return (group_at(time, size, lag) for time in range(W + lag * (H - 1)))
 
 
-def wavefront_lag(network: CausalNetwork, size: tuple[int, int], schedule: Schedule = "auto") -> int | None:
+def wavefront_lag(factor: Factor, size: tuple[int, int], schedule: Schedule = "auto") -> int | None:
     """The lag of the groups of a schedule; None for raster order.
 
     Raises:
-        ValueError: for an unknown schedule, or a wavefront where the network needs raster order.
+        ValueError: for an unknown schedule, or a wavefront where the factor's network needs raster order.
     """
     if schedule not in ("auto", "naive", "raster", "wavefront"):
         raise ValueError(f"schedule={schedule!r}: use auto, naive, raster or wavefront")
-    if schedule == "wavefront" and network.lag is None:
-        raise ValueError(f"schedule={schedule!r}: a network with {network.scales} scales has no lag; use raster")
+    if schedule == "wavefront" and factor.lag is None:
+        raise ValueError(f"schedule={schedule!r}: a network with {factor.network.scales} scales has no lag; use raster")
     # From a lag of W on the times of two rows do not overlap: that is raster order.
-    return None if schedule == "raster" or network.lag is None or network.lag >= size[1] else network.lag
+    return None if schedule == "raster" or factor.lag is None or factor.lag >= size[1] else factor.lag
 
 
 class _Evaluator(Protocol):
@@ -111,7 +112,7 @@ def traverse(
     half = dtype if dtype in (torch.bfloat16, torch.float16) else None
     with torch.autocast(x.device.type, half, enabled=half is not None):
         context = factor.context((H, W), auxiliary, labels)
-    lag = wavefront_lag(factor.network, (H, W), schedule)
+    lag = wavefront_lag(factor, (H, W), schedule)
     evaluator: _Evaluator = (
         _FullNetwork(factor.network, x, context, lag or W)
         if schedule == "naive"
@@ -120,7 +121,7 @@ def traverse(
     for group in groups((H, W), lag):
         params = evaluator.params(group)
         rows, cols = group.pixels(lag or W)
-        if not params.sum().isfinite():
+        if not math.isfinite(params.sum()):
             _check_finite(params, rows, cols)
         values = source(params, rows, cols)
         x[:, :, rows, cols] = values.to(x.dtype)

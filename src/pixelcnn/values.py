@@ -1,14 +1,29 @@
 """The activations of a network at a few pixels at a time: canvases that hold them, and values that are computed there.
 
-A canvas holds one value of the forward pass at the pixels of a window of rows. Pixel (i, j) of image b of B is at
+A canvas holds one value of the forward pass at those pixels of the image that may still be read. Pixel (i, j) of image
+b of B, at time `t = j + lag * i`, is at
 
-    (i * B + b) * (W + 1) + lag * i + j
+    ((i - top) * B + b) * pitch + t - base
 
-so that the columns that a row of a kernel reads are neighbours, and the pixels of one time, `j + lag * i = t`, of all
-images stand at equal distances: they are a matrix with a leading dimension, which is multiplied where it lies.
+so that the columns that a row of a kernel reads are neighbours, and the pixels of one time of all images stand at equal
+distances: they are a matrix with a leading dimension, which is multiplied where it lies. The window of the rows from
+`top` on and the times from `base` on, `pitch` of them, moves with the wavefront. In raster order, where a time is a
+column, `pitch = W + 1` and `lag = base = 0`: between two images lies a column of zeros.
 """
 
-__all__ = ["Canvas", "Elementwise", "Enlarged", "Phase", "Place", "Product", "Read", "Source", "Term", "Value"]
+__all__ = [
+    "ROWS_ABOVE",
+    "Canvas",
+    "Elementwise",
+    "Enlarged",
+    "Phase",
+    "Place",
+    "Product",
+    "Read",
+    "Source",
+    "Term",
+    "Value",
+]
 
 from collections.abc import Callable, Sequence
 from enum import IntEnum
@@ -20,6 +35,7 @@ from torch import Tensor
 from pixelcnn.layers import HERE, TransposedConv
 from pixelcnn.network import HALF
 
+MANY = 48  # pixels from which on matrices are multiplied where they lie: of fewer, a copy makes one product of several
 ROWS_ABOVE = 2  # kept above the window: no kernel reads further up
 
 
@@ -31,15 +47,14 @@ class Phase(IntEnum):
 
 
 class Canvas:
-    """A value of `features` numbers at the pixels of a window of rows, with zeros beyond the borders of the image.
+    """A value of `features` numbers at the pixels of a window of the image, with zeros beyond the image's borders.
 
-    Offsets count pixels from pixel (top, 0) of the first image, `top` being the first row of the window.
+    Offsets count pixels from the first slot of the first row of the first image.
     """
 
     def __init__(self, features: int, size: tuple[int, int], batch: int, lag: int) -> None:
         self.features, self.batch = features, batch
-        self.rows, self.width = size
-        self.pitch = self.width + 1  # from an image to the next: between them lies a column of zeros
+        self.rows, self.pitch = size  # and how many slots there are from an image to the next
         self.row = batch * self.pitch + lag  # from a pixel to the one below it
         self.origin = ROWS_ABOVE * self.row + 1
         self.numel = (self.origin + self.rows * self.row + 1) * features
@@ -58,17 +73,16 @@ class Canvas:
         strides = step * self.features, self.pitch * self.features, 1
         return self.buffer.as_strided((number, count, cols * self.features), strides, start)
 
-    def image(self) -> Tensor:
-        """The whole window: a view (B, features, rows, W)."""
+    def image(self, offset: int, rows: int, cols: int) -> Tensor:
+        """A part of every image: a view (B, features, rows, cols)."""
         strides = self.pitch * self.features, 1, self.row * self.features, self.features
-        shape = self.batch, self.features, self.rows, self.width
-        return self.buffer.as_strided(shape, strides, self.origin * self.features)
+        shape = self.batch, self.features, rows, cols
+        return self.buffer.as_strided(shape, strides, (self.origin + offset) * self.features)
 
-    def move(self, rows: int) -> None:
-        """Move the window down: its upper rows are forgotten, and what lies where the new ones belong is arbitrary."""
-        end = self.origin + self.rows * self.row
-        kept = self.buffer[rows * self.row * self.features : end * self.features].clone()
-        self.buffer[: len(kept)] = kept
+    def move(self, source: int, target: int, count: int, cols: int) -> None:
+        """Keep what a group of `cols` columns holds when the window moves: it is then at another offset."""
+        kept = self.group(source, count, cols).clone()
+        self.group(target, count, cols).copy_(kept)
 
 
 class Place(NamedTuple):
@@ -103,6 +117,10 @@ class Value:
         """The value, (n, features), from what is read."""
         raise NotImplementedError
 
+    def compute_line(self, inputs: list[Tensor]) -> Tensor:
+        """The same from and to (number, count, features)."""
+        return self.compute([x.flatten(0, 1) for x in inputs]).view(*inputs[0].shape[:2], self.features)
+
     def visit_group(self, place: Place) -> None:
         """Evaluate it at a group of pixels of every image."""
         self.now = self.compute([read.group(place) for read in self.reads])
@@ -111,8 +129,7 @@ class Value:
 
     def visit_line(self, place: Place) -> None:
         """Evaluate it along a line of pixels of every image."""
-        self.now = self.compute([read.line(place) for read in self.reads])
-        self.line = self.now.view(place.numbers[self.scale], place.count, self.features)
+        self.line = self.compute_line([read.line(place) for read in self.reads])
         if self.canvas is not None:
             self.canvas.line(place.offsets[self.scale], place.count, len(self.line)).copy_(self.line)
 
@@ -151,11 +168,9 @@ class Read:
 
     def line(self, place: Place) -> Tensor:
         if not self.from_canvas:
-            return self.value.now
+            return self.value.line
         offset = place.offsets[self.value.scale] + self.offset
-        return self.canvas.line(offset, place.count, place.numbers[self.scale], len(self.cols), self.stride).flatten(
-            0, 1
-        )
+        return self.canvas.line(offset, place.count, place.numbers[self.scale], len(self.cols), self.stride)
 
 
 class Elementwise(Value):
@@ -185,19 +200,32 @@ class Product(Value):
 
     def __init__(self, base: Tensor | Value, terms: list[Term], phase: Phase) -> None:
         self.bias = base if isinstance(base, Tensor) else None
-        self.weights = [term.weight.flatten(0, 1).contiguous() for term in terms]
+        weights = [term.weight.flatten(0, 1) for term in terms]
+        self.weight = torch.cat(weights)
+        self.weights = list(self.weight.split([len(weight) for weight in weights]))
         reads = [Read(term.value, term.row, term.cols, term.stride) for term in terms]
         if isinstance(base, Value):
             reads.append(Read(base))
         scale = terms[0].value.scale + (terms[0].stride == HALF)
-        super().__init__(self.weights[0].shape[1], scale, phase, reads)
+        super().__init__(self.weight.shape[1], scale, phase, reads)
 
     def compute(self, inputs: list[Tensor]) -> Tensor:
-        # The base has no other reader, so that the products are added to it in place.
-        out = inputs[-1] if self.bias is None else torch.addmm(self.bias, inputs[0], self.weights[0])
-        first = 0 if self.bias is None else 1
-        for matrix, weight in zip(inputs[first:], self.weights[first:], strict=False):
-            out.addmm_(matrix, weight)
+        number = len(self.weights)
+        if number > 1 and len(inputs[0]) < MANY:
+            return self._sum([torch.cat(inputs[:number], 1), *inputs[number:]], [self.weight], torch.addmm)
+        return self._sum(inputs, self.weights, torch.addmm)
+
+    def compute_line(self, inputs: list[Tensor]) -> Tensor:
+        number, count, _ = inputs[0].shape
+        if count < MANY:
+            return super().compute_line(inputs)
+        return self._sum(inputs, [weight.expand(number, -1, -1) for weight in self.weights], torch.baddbmm)
+
+    def _sum(self, inputs: list[Tensor], weights: list[Tensor], product: Callable[..., Tensor]) -> Tensor:
+        factors = zip(inputs, weights, strict=False)  # a base that is a value comes last, and has no weight
+        out = inputs[-1] if self.bias is None else product(self.bias, *next(factors))
+        for matrix, weight in factors:
+            product(out, matrix, weight, out=out)  # in place, since the base has no other reader
         return out
 
 
@@ -231,7 +259,6 @@ class Enlarged(Value):
             offset = place.offsets[self.scale + 1] + self.first[odd_col]
             small = read.canvas.line(offset, place.count, len(part), len(weight) // read.value.features)
             part.copy_(torch.addmm(self.bias, small.flatten(0, 1), weight).view(part.shape))
-        self.now = self.line.flatten(0, 1)
 
     def _parities(self, place: Place) -> tuple[int, int]:
         return (place.row >> self.scale) % HALF, (place.col >> self.scale) % HALF
