@@ -2,7 +2,7 @@
 
 An image model is a chain of ever simpler views of an image, `x = x_0, x_1 = a_1(x_0), ..., x_K`, each made by an
 auxiliary variable `a_k`, and one autoregressive factor for each link:
-`log p(x) >= log p(x_K) + sum_k log p(x_k | x_{k+1})`.
+`log p(x) >= log p(x_K) + sum_k log p(x_k | x_{k+1})`, with equality where the factors are consistent.
 """
 
 from importlib import import_module
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pixelcnn.evaluation import evaluate, surprise
     from pixelcnn.likelihoods import Categorical, LogisticMixture
     from pixelcnn.models import GrayscalePixelCNN, ImageModel, PixelCNN, PyramidPixelCNN
-    from pixelcnn.sampling import sample
+    from pixelcnn.sampling import colorize, complete, sample, upscale
     from pixelcnn.training import Training, train
 
 __version__ = version("pixelcnn")
@@ -32,6 +32,8 @@ __all__ = [
     "PyramidPixelCNN",
     "QuantizedGrayscale",
     "Training",
+    "colorize",
+    "complete",
     "evaluate",
     "load",
     "load_images",
@@ -39,6 +41,7 @@ __all__ = [
     "save",
     "surprise",
     "train",
+    "upscale",
 ]
 
 _HOMES = {
@@ -48,7 +51,7 @@ _HOMES = {
     "evaluation": ["evaluate", "surprise"],
     "likelihoods": ["Categorical", "LogisticMixture"],
     "models": ["GrayscalePixelCNN", "ImageModel", "PixelCNN", "PyramidPixelCNN"],
-    "sampling": ["sample"],
+    "sampling": ["colorize", "complete", "sample", "upscale"],
     "training": ["Training", "train"],
 }
 

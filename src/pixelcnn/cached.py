@@ -267,8 +267,8 @@ class CachedNetwork:
 
     def _offsets(self, row: int, col: int) -> list[int]:
         """Where a pixel of the first image is, on the canvases of each scale."""
-        col += self.top * (self.lag or 0) - self.base
-        return [((row - self.top) >> scale) * frame.row + (col >> scale) for scale, frame in enumerate(self.frames)]
+        row, col = row - self.top, col + self.top * (self.lag or 0) - self.base
+        return [(row >> scale) * frame.row + (col >> scale) for scale, frame in enumerate(self.frames)]
 
     def _visit_time(self, time: int, lag: int) -> None:
         """Evaluate every value at the pixels of its own time; every `lag` times, first the lines that begin there."""
@@ -286,15 +286,16 @@ class CachedNetwork:
                     for value in self.lines:
                         if value.ahead == ahead:
                             value.visit_line(place)
-        places: dict[int, Place] = {}
+        places: dict[int, Place | None] = {}
+        steps = [since]
         for ahead, first_row in self.line_rows.items():
             row, col, number = group_at(time + ahead, self.size, lag)
-            if number:
-                first = (row - first_row) * self.batch
-                places[ahead] = Place(row, col, number * self.batch, self._offsets(row, col), [], first, [since])
+            first, count = (row - first_row) * self.batch, number * self.batch
+            places[ahead] = Place(row, col, count, self._offsets(row, col), [], first, steps) if number else None
         for value in self.groups:
-            if value.ahead in places:
-                value.visit_group(places[value.ahead])
+            place = places[value.ahead]
+            if place is not None:
+                value.visit_group(place)
 
     def _visit_pixel(self, row: int, col: int) -> None:
         """Evaluate what a pixel needs, and before the first of a row what the row needs."""

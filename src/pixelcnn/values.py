@@ -35,7 +35,7 @@ from torch import Tensor
 from pixelcnn.layers import HERE, TransposedConv
 from pixelcnn.network import HALF
 
-MANY = 48  # pixels from which on matrices are multiplied where they lie: of fewer, a copy makes one product of several
+MANY = 48  # pixels from which on a line is multiplied group by group: fewer are multiplied together, from a copy
 ROWS_ABOVE = 2  # kept above the window: no kernel reads further up
 
 
@@ -58,26 +58,27 @@ class Canvas:
         self.row = batch * self.pitch + lag  # from a pixel to the one below it
         self.origin = ROWS_ABOVE * self.row + 1
         self.numel = (self.origin + self.rows * self.row + 1) * features
+        self.start, self.strides = self.origin * features, (self.pitch * features, 1)
 
     def allocate(self, like: Tensor) -> None:
         self.buffer = like.new_zeros(self.numel)
 
     def group(self, offset: int, count: int, cols: int = 1) -> Tensor:
         """What `cols` columns hold, for `count` pixels at the distance of a group: a view (count, cols * features)."""
-        start = (self.origin + offset) * self.features
-        return self.buffer.as_strided((count, cols * self.features), (self.pitch * self.features, 1), start)
+        features = self.features
+        return self.buffer.as_strided((count, cols * features), self.strides, self.start + offset * features)
 
     def line(self, offset: int, count: int, number: int, cols: int = 1, step: int = 1) -> Tensor:
         """`number` such groups, `step` columns apart: a view (number, count, cols * features)."""
-        start = (self.origin + offset) * self.features
-        strides = step * self.features, self.pitch * self.features, 1
-        return self.buffer.as_strided((number, count, cols * self.features), strides, start)
+        features = self.features
+        strides = step * features, *self.strides
+        return self.buffer.as_strided((number, count, cols * features), strides, self.start + offset * features)
 
     def image(self, offset: int, rows: int, cols: int) -> Tensor:
         """A part of every image: a view (B, features, rows, cols)."""
         strides = self.pitch * self.features, 1, self.row * self.features, self.features
         shape = self.batch, self.features, rows, cols
-        return self.buffer.as_strided(shape, strides, (self.origin + offset) * self.features)
+        return self.buffer.as_strided(shape, strides, self.start + offset * self.features)
 
     def move(self, source: int, target: int, count: int, cols: int) -> None:
         """Keep what a group of `cols` columns holds when the window moves: it is then at another offset."""
@@ -154,14 +155,14 @@ class Read:
     def bind(self, reader: Value) -> None:
         """Prepare for reading, once the canvases are there."""
         self.from_canvas, self.from_line = self.needs_canvas(reader), self.value.phase < reader.phase
-        self.scale = reader.scale
+        self.scale, self.source_scale, self.number = reader.scale, self.value.scale, len(self.cols)
         if self.from_canvas:
             self.canvas = cast("Canvas", self.value.canvas)
             self.offset = self.row * self.canvas.row + self.cols[0]
 
     def group(self, place: Place) -> Tensor:
         if self.from_canvas:
-            return self.canvas.group(place.offsets[self.value.scale] + self.offset, place.count, len(self.cols))
+            return self.canvas.group(place.offsets[self.source_scale] + self.offset, place.count, self.number)
         if self.from_line:
             return self.value.line[place.steps[self.scale], place.first : place.first + place.count]
         return self.value.now
@@ -169,8 +170,8 @@ class Read:
     def line(self, place: Place) -> Tensor:
         if not self.from_canvas:
             return self.value.line
-        offset = place.offsets[self.value.scale] + self.offset
-        return self.canvas.line(offset, place.count, place.numbers[self.scale], len(self.cols), self.stride)
+        offset = place.offsets[self.source_scale] + self.offset
+        return self.canvas.line(offset, place.count, place.numbers[self.scale], self.number, self.stride)
 
 
 class Elementwise(Value):
@@ -200,19 +201,14 @@ class Product(Value):
 
     def __init__(self, base: Tensor | Value, terms: list[Term], phase: Phase) -> None:
         self.bias = base if isinstance(base, Tensor) else None
-        weights = [term.weight.flatten(0, 1) for term in terms]
-        self.weight = torch.cat(weights)
-        self.weights = list(self.weight.split([len(weight) for weight in weights]))
+        self.weights = [term.weight.flatten(0, 1).contiguous() for term in terms]
         reads = [Read(term.value, term.row, term.cols, term.stride) for term in terms]
         if isinstance(base, Value):
             reads.append(Read(base))
         scale = terms[0].value.scale + (terms[0].stride == HALF)
-        super().__init__(self.weight.shape[1], scale, phase, reads)
+        super().__init__(self.weights[0].shape[1], scale, phase, reads)
 
     def compute(self, inputs: list[Tensor]) -> Tensor:
-        number = len(self.weights)
-        if number > 1 and len(inputs[0]) < MANY:
-            return self._sum([torch.cat(inputs[:number], 1), *inputs[number:]], [self.weight], torch.addmm)
         return self._sum(inputs, self.weights, torch.addmm)
 
     def compute_line(self, inputs: list[Tensor]) -> Tensor:
@@ -222,10 +218,12 @@ class Product(Value):
         return self._sum(inputs, [weight.expand(number, -1, -1) for weight in self.weights], torch.baddbmm)
 
     def _sum(self, inputs: list[Tensor], weights: list[Tensor], product: Callable[..., Tensor]) -> Tensor:
-        factors = zip(inputs, weights, strict=False)  # a base that is a value comes last, and has no weight
-        out = inputs[-1] if self.bias is None else product(self.bias, *next(factors))
-        for matrix, weight in factors:
-            product(out, matrix, weight, out=out)  # in place, since the base has no other reader
+        if self.bias is None:
+            out, first = inputs[-1], 0  # the base: in place, since it has no other reader
+        else:
+            out, first = product(self.bias, inputs[0], weights[0]), 1
+        for i in range(first, len(weights)):
+            product(out, inputs[i], weights[i], out=out)
         return out
 
 
