@@ -257,16 +257,20 @@ def plot(growth: list[dict[str, Any]], path: str) -> None:
     figure = Figure(figsize=(8.4, 3.4), layout="constrained")
     time_axes, memory_axes = figure.subplots(1, 2)
     sides = [row["side"] for row in growth]
-    for axes, key, unit in ((time_axes, "seconds", "seconds"), (memory_axes, "megabytes", "megabytes")):
-        axes.loglog(sides, [row[key] for row in growth], "o-", color="C0", label="one image, wavefront")
-        axes.set(xlabel="side in pixels", ylabel=unit, xticks=sides, xticklabels=[str(side) for side in sides])
-        axes.minorticks_off()
-        axes.grid(alpha=0.3)
     middle = growth[len(growth) // 2]
+    time_axes.plot(sides, [row["seconds"] for row in growth], "o-", label="one image, wavefront")
     for power, name, style in ((1, "with the side", ":"), (2, "with the pixels", "--")):
         guide = [middle["seconds"] * (side / middle["side"]) ** power for side in sides]
-        time_axes.loglog(sides, guide, style, color="grey", label=f"growth {name}")
+        time_axes.plot(sides, guide, style, color="grey", label=f"growth {name}")
+    time_axes.set(yscale="log", ylabel="seconds")
     time_axes.legend()
+    memory_axes.plot(sides, [row["megabytes"] for row in growth], "o-")
+    memory_axes.set(ylim=(0, None), ylabel="megabytes that the process grows by")
+    for axes in (time_axes, memory_axes):
+        axes.set(xscale="log", xlabel="side in pixels")
+        axes.set_xticks(sides, [str(side) for side in sides])
+        axes.xaxis.minorticks_off()
+        axes.grid(alpha=0.3)
     figure.suptitle("Sampling on two CPU cores: 3 blocks, 100 filters, float32")
     figure.savefig(path, dpi=130)
 
