@@ -82,12 +82,13 @@ class Auxiliary(ABC):
 
     def check(self, x: Tensor, view: Tensor, levels: int) -> None:
         """Raise a ValueError that names the first pixel of a view (B, C', H', W') that is not that of the image."""
-        wrong = (self(x, levels) != view).any(1)
+        own = self(x, levels)
+        wrong = (own != view).any(1)
         if wrong.any():
             image, row, col = wrong.nonzero()[0].tolist()
             raise ValueError(
                 f"image {image} has not the view that is given: at row {row}, column {col} of the view {self} is "
-                f"{self(x, levels)[image, :, row, col].tolist()} and given is {view[image, :, row, col].tolist()}"
+                f"{own[image, :, row, col].tolist()} and given is {view[image, :, row, col].tolist()}"
             )
 
 

@@ -37,7 +37,9 @@ def position_noise(likelihood: Likelihood, size: tuple[int, int], seeds: range, 
 
 @cache
 def _compiled_sample(likelihood: Likelihood) -> Callable[..., Tensor]:
-    return torch.compile(likelihood.sample, dynamic=True)
+    compiled = torch.compile(likelihood.sample, dynamic=True)
+    # Always of one memory layout, since each would be compiled for.
+    return lambda params, noise, **options: compiled(params.contiguous(), noise.contiguous(), **options)
 
 
 @torch.no_grad()
@@ -83,8 +85,7 @@ def sample_factor(
 
     def draw(params: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
         bounds = filling and filling.next_bounds(rows, cols)
-        inputs = params.contiguous(), noise[:, :, rows, cols].contiguous()
-        values = draw_pixels(*inputs, scale_shift=scale_shift, map=map, bounds=bounds)
+        values = draw_pixels(params, noise[:, :, rows, cols], scale_shift=scale_shift, map=map, bounds=bounds)
         if filling is not None:
             filling.fill(rows, cols, values)
         return values
