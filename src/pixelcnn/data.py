@@ -8,14 +8,14 @@ cut off a fixed border, cut out the centre square, average its areas down to the
 position alone. So a run resumes exactly from its step, whatever the number of processes.
 """
 
-__all__ = ["Images", "Preparation", "Shuffled", "load_images", "visible_files"]
+__all__ = ["Images", "JoinedImages", "Preparation", "Shuffled", "load_images", "visible_files"]
 
 import difflib
 import glob
 import io
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,6 +151,34 @@ class Images(Dataset[Tensor]):
             records = self._rows[indices]["image"]
             pixels = np.stack([self._prepare(*pair) for pair in zip(records, indices, strict=True)])
         return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
+
+
+class JoinedImages(Images):
+    """Several sets of images of the same size and channels as one, in their order. It has no labels.
+
+    Raises:
+        ValueError: where they differ in size or channels.
+    """
+
+    def __init__(self, parts: Sequence[Images]) -> None:
+        formats = {part.name: (part.channels, *part.size) for part in parts}
+        if len(set(formats.values())) != 1:
+            raise ValueError(f"sets of images that are not alike (channels, height, width): {formats}")
+        self.name, self.parts, self.labels = " + ".join(part.name for part in parts), parts, None
+        self.size, self.channels = parts[0].size, parts[0].channels
+        self.skipped = sum(part.skipped for part in parts)
+        self._starts = np.cumsum([0, *map(len, parts)])
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def batch(self, indices: Iterable[int]) -> Tensor:
+        """The images at these indices: uint8 (B, C, H, W)."""
+        found = []
+        for index in indices:
+            part = int(np.searchsorted(self._starts, index, "right")) - 1
+            found.append(self.parts[part][int(index - self._starts[part])])
+        return torch.stack(found)
 
 
 class Shuffled(Dataset[tuple[Tensor, int]]):

@@ -281,6 +281,20 @@ class ImageModel(
         """The values of a sub-pixel are in [0, levels)."""
         return self.formats[0][1]
 
+    def of_view(self, k: int) -> "ImageModel":
+        """The model of view k alone, with the same factors, not copies of them: what is left of the chain from there.
+
+        So the views of an image can be scored, sampled and trained on images that exist at their size only.
+        """
+        if not 0 <= k < len(self.factors):
+            raise ValueError(f"k={k!r}: this model has the views 0 to {len(self.factors) - 1}")
+        channels, levels = self.formats[k]
+        sizes = {name: value[k:] for name, value in self.config.items() if isinstance(value, list)}
+        changes = {"channels": channels, "levels": levels, "auxiliaries": self.auxiliaries[k:]}
+        model = ImageModel(**self.config | sizes | changes)
+        model.factors = cast("list[Factor]", cast(nn.ModuleList, self.factors)[k:])
+        return model.train(self.training)
+
     def sizes(self, size: tuple[int, int]) -> list[tuple[int, int]]:
         """(H, W) of every view of an image of that (H, W), the image first."""
         sizes = [size]
