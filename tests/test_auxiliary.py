@@ -334,3 +334,16 @@ def test_the_first_wrong_pixel_of_a_view_is_named(
     wrong[b, -1, row, col] += 1
     with pytest.raises(ValueError, match=f"image {b} .* row {row}, column {col} "):
         auxiliary.check(x, wrong, 256)
+
+
+@pytest.mark.parametrize(("auxiliary", "channels"), [(Downsample(2), 3), (Downsample(3), 1), (QuantizedGrayscale(4), 3)])
+@pytest.mark.parametrize("size", [(6, 6), (5, 7), (1, 1)])
+def test_an_image_of_what_its_view_says_has_that_view(
+    auxiliary: Auxiliary, channels: int, size: tuple[int, int]
+) -> None:
+    """Law: pixels that are all as the view guesses them, rounded, have the view."""
+    x = torch.randint(256, (8, channels, *size), generator=torch.Generator().manual_seed(0))
+    view = auxiliary(x, 256)
+    guess = auxiliary.guess(view, channels, size, 256)
+    assert guess.shape == x.shape
+    assert torch.equal(auxiliary(guess.round().long().clamp(0, 255), 256), view)

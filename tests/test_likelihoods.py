@@ -709,3 +709,29 @@ def test_no_scale_is_too_small(log_scale: float) -> None:
     assert [int(draw) for draw in draws] == [110, 110]
     assert family.log_prob(params, torch.tensor([[[110]]]), bounds).tolist() == [[0.0]]
     assert family.log_prob(params, torch.tensor([[[100]]]), bounds).isfinite().all()
+
+
+@pytest.mark.parametrize(("channels", "components"), [(1, 3), (3, 10)])
+def test_means_are_counted_from_a_guess(channels: int, components: int) -> None:
+    """Law: where a network says nothing, the mode is the guess; and the logits, scales and coefficients stay."""
+    likelihood = LogisticMixture(channels, 256, components)
+    guess = torch.randint(256, (2, channels, 5), generator=torch.Generator().manual_seed(0))
+    params = torch.zeros(2, likelihood.num_params, 5)
+    moved = likelihood.count_from(params, guess)
+    noise = torch.rand(2, likelihood.num_noise, 5)
+    assert torch.equal(likelihood.sample(moved, noise, map=True), guess)
+    assert not params.any()
+    assert int((moved != 0).any(2).any(0).sum()) == channels * components
+
+
+@pytest.mark.parametrize("likelihood", [LogisticMixture(1, 256, 3), LogisticMixture(3, 256, 10), Categorical(16)])
+def test_every_parameter_has_a_start(likelihood: Likelihood) -> None:
+    """Law: a mean and a positive deviation for each; and noise of that kind costs little more than the uniform guess."""
+    means, deviations = likelihood.start()
+    assert means.shape == deviations.shape == (likelihood.num_params,)
+    assert (deviations > 0).all()
+    generator = torch.Generator().manual_seed(0)
+    params = means[:, None] + deviations[:, None] * torch.randn(4, likelihood.num_params, 500, generator=generator)
+    x = torch.randint(likelihood.levels, (4, likelihood.channels, 500), generator=generator)
+    nats = -likelihood.log_prob(params, x).mean() / likelihood.channels
+    assert nats < 1.5 * math.log(likelihood.levels)

@@ -587,7 +587,7 @@ def test_evaluating_is_without_dropout_and_puts_the_mode_back(scramble: Scramble
 
 
 def test_a_factor_initialises_from_its_own_data() -> None:
-    """Law: data-dependent initialisation of a factor takes its view, what it is given and its labels."""
+    """Law: data-dependent initialisation of a factor gives the parameters that its likelihood begins with."""
     torch.manual_seed(0)
     options: dict[str, Any] = {"filters": 4, "classes": 2}
     model = ImageModel(3, 256, [Downsample(2)], **(TINY | options))
@@ -598,8 +598,9 @@ def test_a_factor_initialises_from_its_own_data() -> None:
         for factor, (view, auxiliary) in zip(model.factors, model.links(x), strict=True):
             params = factor.network(view, factor.context((view.shape[2], view.shape[3]), auxiliary, labels))
             deviation, mean = torch.std_mean(params, (0, 2, 3), correction=0)
-            torch.testing.assert_close(deviation, torch.ones_like(mean), rtol=0, atol=1e-3)
-            torch.testing.assert_close(mean, torch.zeros_like(mean), rtol=0, atol=1e-3)
+            means, deviations = factor.likelihood.start()
+            torch.testing.assert_close(deviation, deviations, rtol=0, atol=1e-3)
+            torch.testing.assert_close(mean, means, rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize(

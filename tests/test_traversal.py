@@ -86,7 +86,7 @@ def test_told_the_truth_it_sees_the_forward_pass(
         shown, canvas, numbers = forced(factor, view, auxiliary=auxiliary, labels=labels, schedule=schedule)
         H, W = view.shape[2:]
         with torch.no_grad():
-            expected = factor.network(view, factor.context((H, W), auxiliary, labels))
+            expected = factor.params(view, auxiliary, labels)
         torch.testing.assert_close(shown, expected, rtol=1e-10, atol=1e-10)
         assert torch.equal(canvas, view)
         assert canvas.dtype == torch.uint8

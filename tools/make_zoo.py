@@ -61,23 +61,23 @@ ZOO = {
     "faces128-pyramid": Shipped(
         "celeba128-pyramid-small",
         (
-            Plan([Source("lfw-128", 128)], 12, replace(FINE, batch_size=8, random_crop=64)),
-            Plan([CELEBA], 32, replace(FINE, random_crop=32)),
-            Plan(SMALL_FACES, 32, FINE),
-            Plan([replace(source, size=16) for source in SMALL_FACES], 32, COARSE),
-            Plan([replace(source, size=8) for source in SMALL_FACES], 25, replace(COARSE, batch_size=32)),
+            Plan([Source("lfw-128", 128)], 8, replace(FINE, batch_size=8, random_crop=64)),
+            Plan([CELEBA], 24, replace(FINE, random_crop=32)),
+            Plan(SMALL_FACES, 24, FINE),
+            Plan([replace(source, size=16) for source in SMALL_FACES], 22, COARSE),
+            Plan([replace(source, size=8) for source in SMALL_FACES], 31, replace(COARSE, batch_size=32)),
         ),
     ),
-    "faces32-grayscale": Shipped("faces32-grayscale-small", (Plan(SMALL_FACES, 8, FINE), Plan(SMALL_FACES, 14, FINE))),
+    "faces32-grayscale": Shipped("faces32-grayscale-small", (Plan(SMALL_FACES, 5, FINE), Plan(SMALL_FACES, 10, FINE))),
     "cifar10-grayscale": Shipped(
         "cifar10-grayscale-small",
-        (Plan([Source("cifar10-jpeg", 32)], 8, FINE), Plan([Source("cifar10-jpeg", 32)], 14, FINE)),
+        (Plan([Source("cifar10-jpeg", 32)], 5, FINE), Plan([Source("cifar10-jpeg", 32)], 10, FINE)),
     ),
     "photos-pyramid": Shipped(
         "photos128-pyramid-small",
         (
-            Plan([Source("photos", 128)], 9, replace(FINE, batch_size=8, random_crop=64)),
-            Plan([Source("photos", 64)], 5, replace(FINE, random_crop=32)),
+            Plan([Source("photos", 128)], 6, replace(FINE, batch_size=8, random_crop=64)),
+            Plan([Source("photos", 64)], 3, replace(FINE, random_crop=32)),
             Plan([Source("photos", 32)], 3, replace(FINE, random_crop=None)),
         ),
     ),

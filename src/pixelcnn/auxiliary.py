@@ -80,6 +80,22 @@ class Auxiliary(ABC):
         box = whole_box(x.shape, levels, x.device)
         return _bounds(_limits(box, self, view, levels), before, weights, box)
 
+    def guess(self, view: Tensor, channels: int, size: tuple[int, int], levels: int) -> Tensor:
+        """What the view says of each sub-pixel of an image (H, W): the middle of the sums of its cell, over the weights.
+
+        Args:
+            view: (B, C', H', W').
+            channels, size, levels: of the image.
+
+        Returns:
+            Numbers (B, channels, H, W), about in [0, levels).
+        """
+        weights = _per_channel(self.weights(channels), view.device)
+        ones = weights.expand(1, channels, *size)
+        before, after = self.around(ones)
+        sums = self.sums(view, size, levels)
+        return (sums.lowest + sums.highest) / (2 * (before + ones + after))
+
     def check(self, x: Tensor, view: Tensor, levels: int) -> None:
         """Raise a ValueError that names the first pixel of a view (B, C', H', W') that is not that of the image."""
         own = self(x, levels)

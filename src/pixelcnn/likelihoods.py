@@ -93,6 +93,19 @@ class Likelihood(ABC):
         return params.to(torch.promote_types(params.dtype, torch.float32))
 
     @abstractmethod
+    def start(self) -> tuple[Tensor, Tensor]:
+        """Means and deviations of the parameters, (P,) each, that training best begins with."""
+
+    @abstractmethod
+    def count_from(self, params: Tensor, guess: Tensor) -> Tensor:
+        """Parameters whose means are counted from a guess of the image: (B, P, ...) and (B, C, ...) to (B, P, ...).
+
+        Args:
+            params: (B, P, ...), as a network gives them.
+            guess: numbers (B, C, ...), about in [0, levels).
+        """
+
+    @abstractmethod
     def log_prob(self, params: Tensor, x: Tensor, bounds: Bounds | None = None) -> Tensor:
         """Log-probability of every pixel, in nats: (B, P, ...) and integers (B, C, ...) to (B, ...).
 
@@ -220,6 +233,22 @@ class LogisticMixture(Likelihood):
     @property
     def num_params(self) -> int:
         return self.components * (10 if self.channels == 3 else 3)
+
+    def start(self) -> tuple[Tensor, Tensor]:
+        # Logistics far narrower than all levels, and channels that do not speak of each other yet. Unit deviations, as
+        # layers begin with, would be a network that first has to unlearn what it says.
+        means = {"logits": 0.0, "means": 0.0, "log_scales": -2.5, "coefficients": 0.0}
+        deviations = {"logits": 1.0, "means": 0.2, "log_scales": 0.3, "coefficients": 0.1}
+        names = ["means", "log_scales", *["coefficients"] * (self.channels == 3)] * self.channels
+        kinds = torch.tensor([[start[name] for name in ("logits", *names)] for start in (means, deviations)])
+        return kinds[0].repeat_interleave(self.components), kinds[1].repeat_interleave(self.components)
+
+    def count_from(self, params: Tensor, guess: Tensor) -> Tensor:
+        params = self._at_least_float32(params).clone()
+        groups = params.unflatten(1, (-1, self.components))
+        means = groups[:, 1 :: 3 if self.channels == 3 else 2]
+        means += scale_levels(guess, self.levels, params.dtype)[:, :, None]
+        return params
 
     def _components(self, params: Tensor) -> _Components:
         params = self._at_least_float32(params).contiguous()  # parameter by parameter is faster than pixel by pixel
@@ -351,6 +380,12 @@ class Categorical(Likelihood):
     @property
     def num_params(self) -> int:
         return self.levels
+
+    def start(self) -> tuple[Tensor, Tensor]:
+        return torch.zeros(self.levels), torch.ones(self.levels)
+
+    def count_from(self, params: Tensor, guess: Tensor) -> Tensor:
+        return params  # which have no means
 
     def _logits(self, params: Tensor, bounds: Bounds | None) -> Tensor:
         """The logits (B, levels, ...), minus infinity for the levels that the bounds (B, 1, ...) leave out."""

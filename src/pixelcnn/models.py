@@ -60,7 +60,9 @@ class Factor(nn.Module):
         likelihood: the distribution of a pixel.
         network: maps an image to the likelihood's parameters at each pixel.
         embedding: maps the auxiliary image to the network's context; None for the last view of a chain.
-        constraint: the auxiliary variable whose value the auxiliary image certainly is; None to leave that free.
+        variable: the auxiliary variable whose value the auxiliary image is. The means of the likelihood are counted
+            from what it says of the image (`Auxiliary.guess`), so that the network need not learn to copy.
+        constraint: the same, where the image certainly has this auxiliary image; None to leave that free.
         classes: the number of class labels, 0 for none. Each is a learned vector that is added to the context.
         context: channels of the context.
     """
@@ -71,13 +73,14 @@ class Factor(nn.Module):
         network: CausalNetwork,
         embedding: EmbeddingNetwork | None = None,
         *,
+        variable: Auxiliary | None = None,
         constraint: Auxiliary | None = None,
         classes: int = 0,
         context: int = 0,
     ) -> None:
         super().__init__()
         self.likelihood, self.network, self.embedding = likelihood, network, embedding
-        self.constraint = constraint
+        self.variable, self.constraint = variable, constraint
         self.classes = nn.Embedding(classes, context) if classes else None
 
     @property
@@ -109,14 +112,30 @@ class Factor(nn.Module):
             context = vector if context is None else context + vector
         return context
 
+    def guess(self, size: tuple[int, int], auxiliary: Tensor | None) -> Tensor | None:
+        """What the means of an image (H, W) are counted from, (B, C, H, W); None for zero."""
+        if self.variable is None or auxiliary is None:
+            return None
+        return self.variable.guess(auxiliary, self.likelihood.channels, size, self.likelihood.levels)
+
+    def params(self, x: Tensor, auxiliary: Tensor | None = None, labels: Tensor | None = None) -> Tensor:
+        """The likelihood's parameters at each pixel given those before it: integers (B, C, H, W) to (B, P, H, W).
+
+        Raises:
+            ValueError: where the auxiliary image does not fit.
+        """
+        H, W = x.shape[-2:]
+        params = self.network(x, self.context((H, W), auxiliary, labels))
+        guess = self.guess((H, W), auxiliary)
+        return params if guess is None else self.likelihood.count_from(params, guess)
+
     def pixel_log_prob(self, x: Tensor, auxiliary: Tensor | None = None, labels: Tensor | None = None) -> Tensor:
         """Log-probability of each pixel given those before it, in nats: integers (B, C, H, W) to (B, H, W).
 
         Raises:
             ValueError: where the auxiliary image does not fit, or is not the image's view and has to be.
         """
-        H, W = x.shape[-2:]
-        params = self.network(x, self.context((H, W), auxiliary, labels))
+        params = self.params(x, auxiliary, labels)
         if self.constraint is None or auxiliary is None:
             return self.likelihood.log_prob(params, x)
         if not torch.compiler.is_compiling():
@@ -128,8 +147,16 @@ class Factor(nn.Module):
         return self.pixel_log_prob(x, auxiliary, labels).sum((1, 2))
 
     def initialize(self, x: Tensor, auxiliary: Tensor | None = None, labels: Tensor | None = None) -> None:
-        """Data-dependent initialisation from one batch (see `pixelcnn.layers.initialize`)."""
+        """Data-dependent initialisation from one batch (see `pixelcnn.layers.initialize`).
+
+        What the network gives has, on this batch, the means and deviations that the likelihood begins with.
+        """
         initialize(self, x, auxiliary, labels)
+        last = self.network.last
+        means, deviations = (start.to(last.bias) for start in self.likelihood.start())
+        with torch.no_grad():
+            last.gain.mul_(deviations)
+            last.bias.mul_(deviations).add_(means)
 
 
 def check_images(x: object, channels: int, levels: int, name: str = "x") -> None:
@@ -260,7 +287,10 @@ class ImageModel(
                 context=context,
                 dropout=dropout,
             )
-            self.factors.append(Factor(likelihood, network, embedding, classes=classes, context=context))
+            variable = self.auxiliaries[k] if k < K else None
+            self.factors.append(
+                Factor(likelihood, network, embedding, variable=variable, classes=classes, context=context)
+            )
         self.consistent = consistent
 
     @property

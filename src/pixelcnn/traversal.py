@@ -25,7 +25,7 @@ from pixelcnn.models import Factor
 from pixelcnn.network import CausalNetwork
 
 Source = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""`source(params, rows, cols)`: parameters (B, P, N) of the pixels at rows (N,) and cols (N,), to values (B, C, N)."""
+"""`source(params, rows, cols)` maps parameters (B, P, N) of pixels at rows (N,), cols (N,) to values (B, C, N)."""
 
 Schedule = Literal["auto", "naive", "raster", "wavefront"]
 
@@ -112,6 +112,7 @@ def traverse(
     half = dtype if dtype in (torch.bfloat16, torch.float16) else None
     with torch.autocast(x.device.type, half, enabled=half is not None):
         context = factor.context((H, W), auxiliary, labels)
+    guess = factor.guess((H, W), auxiliary)
     lag = wavefront_lag(factor, (H, W), schedule)
     evaluator: _Evaluator = (
         _FullNetwork(factor.network, x, context, lag or W)
@@ -123,6 +124,8 @@ def traverse(
         rows, cols = group.pixels(lag or W)
         if not math.isfinite(params.sum()):
             _check_finite(params, rows, cols)
+        if guess is not None:
+            params = factor.likelihood.count_from(params, guess[:, :, rows, cols])
         values = source(params, rows, cols)
         x[:, :, rows, cols] = values.to(x.dtype)
         evaluator.update(group, values)

@@ -1,0 +1,160 @@
+"""What training needs is foretold within bounds, at no cost in memory or random numbers, and refused in time."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import inside
+from PIL import Image
+from torch import Tensor
+
+from pixelcnn import memory
+from pixelcnn.auxiliary import Downsample, QuantizedGrayscale
+from pixelcnn.data import Images, load_images
+from pixelcnn.memory import LASTING, WRITING, training_memory
+from pixelcnn.models import ImageModel, PixelCNN, PyramidPixelCNN
+from pixelcnn.training import Training, train
+
+TINY = {"filters": 4, "blocks": 1, "embedding_blocks": 1}
+MEASURE = """
+import ctypes, sys, threading, time
+from pathlib import Path
+import torch
+from pixelcnn.data import load_images
+from pixelcnn.models import PixelCNN
+from pixelcnn.training import Training, train
+
+def resident():
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon"))
+    return 1024 * int(line.split()[1])
+
+def watch():
+    while True:
+        peak[0] = max(peak[0], resident())
+        time.sleep(0.002)
+
+pictures, out, bf16 = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "True"
+torch.set_num_threads(1)
+images = load_images(pictures)
+options = {"steps": 2, "sheet_minutes": 0}
+train(PixelCNN(filters=4, blocks=1), images, out / "first", Training(batch_size=4, bf16=bf16), **options)
+model = PixelCNN(filters=16, blocks=1, scales=2)
+ctypes.CDLL(None).malloc_trim(0)
+before, peak = resident(), [0]
+threading.Thread(target=watch, daemon=True).start()
+train(model, images, out / "second", Training(batch_size=64, bf16=bf16), **options)
+print(peak[0] - before)
+"""
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pictures")
+    random = np.random.default_rng(0)
+    for i in range(40):
+        Image.fromarray(random.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def images(pictures: Path) -> Images:
+    return load_images(pictures)
+
+
+def step(model: ImageModel, k: int = 0, side: int = 16, images: int = 4, *, bf16: bool = False) -> int:
+    """Bytes of the rehearsed step alone."""
+    return memory._rehearse(model, k, (side, side), images, learning=True, bf16=bf16)
+
+
+def test_the_rehearsal_counts_what_autograd_keeps(images: Images) -> None:
+    """Law: at least the distinct tensors that a real forward pass keeps for the backward one, and no more than half again."""
+    x = images.batch(range(4))
+    for model in (PixelCNN(filters=8, blocks=1, scales=2), PyramidPixelCNN(1, **TINY)):
+        kept: dict[int, int] = {}
+        alive: list[Tensor] = []
+
+        def keep(tensor: Tensor, kept: dict[int, int] = kept, alive: list[Tensor] = alive) -> Tensor:
+            storage = tensor.untyped_storage()
+            kept[storage.data_ptr()] = storage.nbytes()
+            alive.append(tensor)
+            return tensor
+
+        view, given = model.links(x)[0]
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            nats = model.factors[0](view, given)
+        for parameter in model.factors[0].parameters():
+            kept.pop(parameter.untyped_storage().data_ptr(), None)
+        assert sum(kept.values()) <= step(model, side=32) <= 1.5 * sum(kept.values())
+        del nats
+
+
+@pytest.mark.parametrize(
+    "chain", [[], [QuantizedGrayscale(4)], [Downsample(2), QuantizedGrayscale(4)]], ids=["empty", "grey", "down, grey"]
+)
+@pytest.mark.parametrize("classes", [0, 3])
+@pytest.mark.parametrize("consistent", [False, True])
+def test_it_grows_with_the_images(chain: list[Downsample | QuantizedGrayscale], classes: int, consistent: bool) -> None:
+    """Every factor of every kind of model, at odd sizes too: twice the images, about twice the bytes; bf16 needs fewer."""
+    model = ImageModel(auxiliaries=chain, **TINY, classes=classes, consistent=consistent)
+    for k in range(len(model.factors)):
+        assert step(model, k, 15, 8) == pytest.approx(2 * step(model, k, 15, 4), rel=0.1)
+        assert step(model, k, 15, 8, bf16=True) < step(model, k, 15, 8)
+
+
+def test_it_changes_nothing() -> None:
+    """No random number is drawn, and no weight is touched or moved."""
+    model = PyramidPixelCNN(1, **TINY)
+    random, weights = torch.get_rng_state(), {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    training_memory(model, 0, (16, 16), 4, 32, bf16=True)
+    assert torch.equal(random, torch.get_rng_state())
+    assert all(torch.equal(weights[name], tensor) for name, tensor in model.state_dict().items())
+    assert model.factors[0].constraint == Downsample(2)
+
+
+def test_what_is_kept_for_each_weight_counts() -> None:
+    model = PixelCNN(filters=64, blocks=1, scales=1)
+    weights = 4 * sum(parameter.numel() for parameter in model.parameters())
+    assert training_memory(model, 0, (2, 2), 1, 0, bf16=False) == (LASTING + WRITING) * weights
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the memory of a process from /proc")
+@pytest.mark.parametrize("bf16", [False, True])
+def test_it_is_near_what_a_run_takes(pictures: Path, bf16: bool, tmp_path: Path) -> None:
+    """A real run grows by 0.8 to 1.9 times the sum without its margin."""
+    command = [sys.executable, "-c", MEASURE, str(pictures), str(tmp_path), str(bf16)]
+    measured = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    model = PixelCNN(filters=16, blocks=1, scales=2)
+    assert 0.8 < measured / training_memory(model, 0, (32, 32), 64, 32, bf16=bf16) < 1.9
+
+
+def test_too_little_memory_is_said_before_the_first_step(
+    images: Images, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """One line with both figures and a number of parts that does fit; the run in the folder stays as it is."""
+    model, run = PyramidPixelCNN(1, **TINY), tmp_path / "run"
+    train(model, images, run, Training(batch_size=4), steps=1, sheet_minutes=0)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    needed = {n: memory.CPU_MARGIN * training_memory(model, 0, (32, 32), 64 // n, 32, bf16=False) for n in (1, 2)}
+    assert needed[2] < needed[1]
+    monkeypatch.setattr(memory, "free_memory", lambda device: int(needed[2]) + 1)
+    with pytest.raises(MemoryError, match=r"factor 0 on 64 images of 32x32 .* free: use --accumulate 2,"):
+        train(model, images, run, Training(batch_size=64), steps=1, overwrite=True)
+    train(model, images, tmp_path / "parts", Training(batch_size=64, accumulate=2), steps=1, sheet_minutes=0)
+    train(model, images, tmp_path / "crops", Training(batch_size=64, random_crop=16), steps=1, sheet_minutes=0)
+    monkeypatch.setattr(memory, "free_memory", lambda device: 1000)
+    with pytest.raises(MemoryError, match="not even one image"):
+        train(model, images, run, Training(batch_size=4), steps=2, resume=True)
+    assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
+
+def test_the_command_line_says_it_in_one_line(pictures: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(memory, "free_memory", lambda device: 10**6)
+    result = inside("train", "photos32-pyramid-small", "--data", pictures, "--steps", 1, "--out", tmp_path / "run")
+    assert result.returncode == 2
+    lines = [line for line in result.stderr.splitlines() if line.startswith("pixelcnn:")]
+    assert len(lines) == 1
+    assert "GB are free" in lines[0]
+    assert not (tmp_path / "run").exists()
