@@ -4,16 +4,20 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test format clean
+.PHONY: demo test docs format clean
 
 demo: $(INSTALLED)
 	$(BIN)/pixelcnn demo --out demo --overwrite
 
-test: $(INSTALLED)
+test: $(INSTALLED) docs
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/pytest
+
+# Into build/docs, without a network. All is read anew each time (-E -a), or a second run would find no fault.
+docs: $(INSTALLED)
+	$(BIN)/sphinx-build -E -a -q -n -W --keep-going docs build/docs
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix

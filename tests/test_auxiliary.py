@@ -336,7 +336,10 @@ def test_the_first_wrong_pixel_of_a_view_is_named(
         auxiliary.check(x, wrong, 256)
 
 
-@pytest.mark.parametrize(("auxiliary", "channels"), [(Downsample(2), 3), (Downsample(3), 1), (QuantizedGrayscale(4), 3)])
+GUESSED = [(Downsample(2), 3), (Downsample(3), 1), (QuantizedGrayscale(4), 3)]
+
+
+@pytest.mark.parametrize(("auxiliary", "channels"), GUESSED)
 @pytest.mark.parametrize("size", [(6, 6), (5, 7), (1, 1)])
 def test_an_image_of_what_its_view_says_has_that_view(
     auxiliary: Auxiliary, channels: int, size: tuple[int, int]

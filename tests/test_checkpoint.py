@@ -1,5 +1,6 @@
 """A model in a folder: the same bits back, and one clear error for everything that can be wrong with it."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -8,8 +9,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import pixelcnn
+from pixelcnn import checkpoint
 from pixelcnn.auxiliary import Downsample, QuantizedGrayscale
-from pixelcnn.checkpoint import load, save, write_atomically
+from pixelcnn.checkpoint import CARD, CONFIG, WEIGHTS, load, save, write_atomically, zoo_card, zoo_names
 from pixelcnn.models import ImageModel, PyramidPixelCNN
 
 
@@ -148,3 +150,54 @@ def test_a_failed_write_changes_nothing(tmp_path: Path, monkeypatch: pytest.Monk
         write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.fixture
+def shipped(model: ImageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A model inside a package, with its card."""
+    folder = tmp_path / "zoo" / "tiny"
+    save(model, folder, torch.bfloat16)
+    digests = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in (CONFIG, WEIGHTS)}
+    (folder / CARD).write_text(json.dumps({"size": 8, "sha256": digests}))
+    monkeypatch.setattr(checkpoint, "ZOO", tmp_path / "zoo")
+    return folder
+
+
+def test_a_shipped_model_is_its_weights_in_bf16(model: ImageModel, shipped: Path) -> None:
+    """Law: every weight is that of the model, rounded, and is computed with in float32."""
+    loaded = load("tiny")
+    assert zoo_card("tiny")["size"] == 8
+    for name, weight in loaded.state_dict().items():
+        assert weight.dtype == torch.float32
+        assert torch.equal(weight, model.state_dict()[name].bfloat16().float())
+    assert {weight.dtype for weight in load_file(shipped / WEIGHTS).values()} == {torch.bfloat16}
+
+
+@pytest.mark.parametrize("name", [CONFIG, WEIGHTS])
+@pytest.mark.parametrize("damage", ["one byte", "missing"])
+def test_a_shipped_file_whose_hash_differs_is_refused(shipped: Path, name: str, damage: str) -> None:
+    content = bytearray((shipped / name).read_bytes())
+    if damage == "missing" and name == WEIGHTS:
+        (shipped / name).unlink()
+    else:
+        content[-2] ^= 1
+        (shipped / name).write_bytes(content)
+    with pytest.raises(ValueError, match=r"is not the file that was shipped .*install pixelcnn again"):
+        load("tiny")
+
+
+@pytest.mark.parametrize("name", zoo_names())
+def test_every_model_of_the_zoo_is_what_its_card_says(name: str) -> None:
+    """The files have the card's hashes, and the card the model's size; all models together are at most 25 MB."""
+    card, model = zoo_card(name), load(name)
+    assert card["parameters"] == sum(parameter.numel() for parameter in model.parameters())
+    assert set(card["sha256"]) == {CONFIG, WEIGHTS}
+    assert card["bits_per_dim"]["total"] == pytest.approx(sum(card["bits_per_dim"]["factors"]))
+    assert len(card["minutes"]) == len(card["steps"]) == len(model.factors)
+    assert sum(path.stat().st_size for path in checkpoint.ZOO.rglob("*") if path.is_file()) <= 25e6
+    assert not any("test" in part["source"] for part in card["data"])
+
+
+def test_a_name_that_is_not_in_the_zoo_is_refused() -> None:
+    with pytest.raises(ValueError, match="no model 'nothing' comes with the package"):
+        zoo_card("nothing")

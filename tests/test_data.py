@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from pixelcnn.data import Images, Shuffled, load_images
+from pixelcnn.data import Images, JoinedImages, Shuffled, load_images
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 PHOTOS = Path(__file__).parents[1] / "src" / "pixelcnn" / "photos"
@@ -531,3 +531,22 @@ def test_real_lossless_images_have_labels_and_only_test():
     assert (len(images), images.size) == (2000, (32, 32))
     assert images.labels is not None
     assert set(images.labels) == set(range(10))
+
+
+def test_joined_sets_are_one_after_the_other(tmp_path):
+    """Law: the images of the parts in their order, whatever the indices asked for."""
+    first, second = fill(tmp_path / "a", 3), fill(tmp_path / "b", 5)
+    joined = JoinedImages([load_images(tmp_path / name, "all") for name in "ab"])
+    assert len(joined) == 8
+    assert joined.size == (8, 8)
+    assert joined.labels is None
+    assert torch.equal(joined.batch([7, 0, 3, 2]), torch.stack([second[4], first[0], second[0], first[2]]))
+    assert same(joined, [*first, *second])
+    assert len(Shuffled(joined, seed=0, flip=False, random_crop=None)[100][0]) == 3
+
+
+def test_sets_that_are_not_alike_are_not_joined(tmp_path):
+    fill(tmp_path / "a", 2, side=8)
+    fill(tmp_path / "b", 2, side=9)
+    with pytest.raises(ValueError, match="not alike"):
+        JoinedImages([load_images(tmp_path / name, "all") for name in "ab"])

@@ -28,7 +28,7 @@ from pixelcnn.figures import (
     Table,
     bars,
     curves,
-    report,
+    page,
     sheet,
     to_picture,
 )
@@ -161,7 +161,7 @@ def test_a_sheet_is_as_wide_as_its_longest_title():
 
 def test_curves_have_a_line_for_each_factor_and_axes_with_units():
     points = [{"step": 10 * i, "seconds": 30.0 * i, "bits_per_dim": 5 - i, "images_per_second": 9.0} for i in range(4)]
-    svg = curves({"factor 0, 32x32": points, "factor 1 <&>": points[:1]})
+    svg = curves({"factor 0, 32x32": points, "factor 1 <&>": points[:1]}).svg
     root = ET.fromstring(svg)
     texts = {element.text for element in root.iter(f"{SVG}text")}
     assert {"factor 0, 32x32", "factor 1 <&>", "bits per dimension"} <= texts
@@ -172,12 +172,12 @@ def test_curves_have_a_line_for_each_factor_and_axes_with_units():
 
 def test_bars_say_their_values():
     values = {"before training": 8.125, "after training": 6.5, "PNG": 6.126}
-    root = ET.fromstring(bars(values))
+    root = ET.fromstring(bars(values).svg)
     texts = [element.text for element in root.iter(f"{SVG}text")]
     assert {"before training", "after training", "PNG", "8.12", "6.50", "6.13", "bits per dimension"} <= set(texts)
 
 
-@pytest.mark.parametrize("svg", [curves({"a": [{"seconds": 1, "bits_per_dim": 2}]}), bars({"a": 1.0})])
+@pytest.mark.parametrize("svg", [curves({"a": [{"seconds": 1, "bits_per_dim": 2}]}).svg, bars({"a": 1.0}).svg])
 def test_charts_take_the_colour_of_the_page_and_load_nothing(svg):
     assert "currentColor" in svg
     assert "#000000" not in svg
@@ -192,7 +192,7 @@ def test_charts_are_the_same_every_time():
 
 def example() -> str:
     strips = [("grey view", integers(2, 1, 4, 5, levels=16), 16), (NASTY, integers(2, 3, 8, 10), 256)]
-    return report(NASTY, [
+    return page(NASTY, [
         Section(NASTY, [NASTY, "See https://example.org/a?b=1&c=2, and `x < 1`.", Code(f"run {NASTY} {{title}}")]),
         Section("Rest", [Table(["", NASTY], [["row", "1.0"], [NASTY, "2.0"]], "caption"), Gallery(strips, NASTY),
                          Chart(bars({"PNG & co": 1.0}), "bars")]),

@@ -726,7 +726,7 @@ def test_means_are_counted_from_a_guess(channels: int, components: int) -> None:
 
 @pytest.mark.parametrize("likelihood", [LogisticMixture(1, 256, 3), LogisticMixture(3, 256, 10), Categorical(16)])
 def test_every_parameter_has_a_start(likelihood: Likelihood) -> None:
-    """Law: a mean and a positive deviation for each; and noise of that kind costs little more than the uniform guess."""
+    """Law: a mean and a positive deviation for each; such noise costs little more than the uniform guess."""
     means, deviations = likelihood.start()
     assert means.shape == deviations.shape == (likelihood.num_params,)
     assert (deviations > 0).all()

@@ -626,3 +626,25 @@ def test_labels_of_any_integer_type_fit() -> None:
     assert torch.equal(model.log_prob(x, labels), model.log_prob(x, labels.to(torch.uint8)))
     with pytest.raises(ValueError, match="labels="):
         model.log_prob(x, [2, 0])  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("k", [0, 1, 2])
+def test_the_model_of_a_view_is_what_is_left_of_the_chain(k: int) -> None:
+    """Law: it says of the view what the factors from there on say of the image, and shares them."""
+    torch.manual_seed(0)
+    model = ImageModel(3, 256, [Downsample(2), QuantizedGrayscale(3)], **(TINY | {"filters": 4, "consistent": False}))
+    model.eval()
+    x = random_images(model, 2, (4, 6))
+    view = model.of_view(k)
+    assert not view.consistent
+    assert all(a is b for a, b in zip(view.factors, list(model.factors)[k:], strict=True))
+    with torch.no_grad():
+        whole, alone = model.bits_per_dim(x), view.bits_per_dim(model.views(x)[k])
+    share = model.views(x)[k][0].numel() / x[0].numel()
+    torch.testing.assert_close(alone.factors * share, whole.factors[:, k:])
+    assert view.formats == model.formats[k:]
+
+
+def test_there_is_no_model_of_a_view_beyond_the_last() -> None:
+    with pytest.raises(ValueError, match="k=1"):
+        ImageModel(**TINY).of_view(1)

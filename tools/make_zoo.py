@@ -8,16 +8,23 @@ share no parameters, so each has a run of its own, on images of its view's size;
 """
 
 import argparse
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from pixelcnn.checkpoint import STATE
+from pixelcnn.checkpoint import CARD, CONFIG, STATE, WEIGHTS, ZOO, load, save, write_atomically, write_json
 from pixelcnn.data import Crop, Images, JoinedImages, load_images
+from pixelcnn.evaluation import evaluate
+from pixelcnn.figures import Strip, save_picture, sheet
+from pixelcnn.history import HISTORY
 from pixelcnn.models import ImageModel
 from pixelcnn.recipes import find_recipe
+from pixelcnn.sampling import colorize, sample, upscale
 from pixelcnn.training import Training, train
 
 
@@ -47,46 +54,66 @@ class Plan:
 class Shipped:
     """A model of the zoo: a recipe, and a plan for each of its factors, the finest first."""
 
+    title: str
     recipe: str
+    terms: str
     plans: Sequence[Plan]
+    size: int
+    consistent: bool = False
 
 
+FACES_TERMS = "CelebA: non-commercial research; LFW: none stated. For research"
 FRAME = (12, 13, 25, 20)  # the paper's crop of CelebA, at half size
 CELEBA = Source("celeba-89x109", 64, FRAME)
 SMALL_FACES = (Source("celeba-32x32", 32), replace(CELEBA, size=32))
 COARSE = Training(batch_size=16, learning_rate=2e-3, decay=0.9997, average=0.999, bf16=True)
 FINE = replace(COARSE, decay=0.9995)
 
-ZOO = {
+PLANS = {
     "faces128-pyramid": Shipped(
+        "Faces, from 8x8 to 128x128",
         "celeba128-pyramid-small",
+        FACES_TERMS,
         (
-            Plan([Source("lfw-128", 128)], 8, replace(FINE, batch_size=8, random_crop=64)),
-            Plan([CELEBA], 24, replace(FINE, random_crop=32)),
-            Plan(SMALL_FACES, 24, FINE),
+            Plan([Source("lfw-128", 128)], 6, replace(FINE, batch_size=8, random_crop=64)),
+            Plan([CELEBA], 15, replace(FINE, random_crop=32)),
+            Plan(SMALL_FACES, 18, FINE),
             Plan([replace(source, size=16) for source in SMALL_FACES], 22, COARSE),
-            Plan([replace(source, size=8) for source in SMALL_FACES], 31, replace(COARSE, batch_size=32)),
+            Plan([replace(source, size=8) for source in SMALL_FACES], 45, replace(COARSE, batch_size=32)),
         ),
+        size=128,
     ),
-    "faces32-grayscale": Shipped("faces32-grayscale-small", (Plan(SMALL_FACES, 5, FINE), Plan(SMALL_FACES, 10, FINE))),
+    "faces32-grayscale": Shipped(
+        "Faces at 32x32, grey first",
+        "faces32-grayscale-small",
+        FACES_TERMS,
+        (Plan(SMALL_FACES, 5, FINE), Plan(SMALL_FACES, 10, FINE)),
+        size=32,
+    ),
     "cifar10-grayscale": Shipped(
+        "Objects and animals at 32x32, grey first",
         "cifar10-grayscale-small",
+        "CIFAR-10: none stated. For research",
         (Plan([Source("cifar10-jpeg", 32)], 5, FINE), Plan([Source("cifar10-jpeg", 32)], 10, FINE)),
+        size=32,
     ),
     "photos-pyramid": Shipped(
+        "Photographs, twice and four times as large",
         "photos128-pyramid-small",
+        "CID22 by Cloudinary: CC BY-SA 4.0",
         (
             Plan([Source("photos", 128)], 6, replace(FINE, batch_size=8, random_crop=64)),
             Plan([Source("photos", 64)], 3, replace(FINE, random_crop=32)),
-            Plan([Source("photos", 32)], 3, replace(FINE, random_crop=None)),
+            Plan([Source("photos", 32)], 3, FINE),
         ),
+        size=128,
     ),
 }
 
 
 def train_factor(name: str, k: int, data: Path, runs: Path) -> None:
     """Train the factor of view k as the finest of a model of that view, in a run of its own."""
-    shipped = ZOO[name]
+    shipped = PLANS[name]
     plan = shipped.plans[k]
     torch.manual_seed(k)
     model = find_recipe(shipped.recipe).model().of_view(k)
@@ -108,15 +135,158 @@ def train_factor(name: str, k: int, data: Path, runs: Path) -> None:
     )
 
 
+def pack(name: str, data: Path, runs: Path) -> None:
+    """Put the factors together, score what is shipped, bf16 weights and all, and write its card and pictures."""
+    shipped, folder = PLANS[name], ZOO / name
+    model = find_recipe(shipped.recipe).model()
+    for k, factor in enumerate(model.factors):
+        factor.load_state_dict(load(runs / name / f"view-{k}").factors[0].state_dict())
+    model.consistent = shipped.consistent
+    save(model, folder, torch.bfloat16)
+    model = load(folder)
+    card: dict[str, Any] = {
+        "title": shipped.title,
+        "size": shipped.size,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "data": [
+            {"view": k, "source": source.name, "images": len(source.load(data, "train"))}
+            for k, plan in enumerate(shipped.plans)
+            for source in plan.sources
+        ],
+        "terms": shipped.terms,
+        "scores": {split: score(model, shipped, data, split) for split in ("train", "test")},
+        "consistent": shipped.consistent,
+        "views": {},
+        "recipe": shipped.recipe,
+        "command": f"python tools/make_zoo.py train {name} --data DATA --runs RUNS",
+        **budget(runs / name, len(model.factors)),
+        "machine": "one core of an AMD EPYC (AVX-512, bf16), shared, no GPU",
+        "sha256": {file: hashlib.sha256((folder / file).read_bytes()).hexdigest() for file in (CONFIG, WEIGHTS)},
+    }
+    test = card["scores"]["test"]
+    card["bits_per_dim"] = {"total": test["total"], "factors": test["factors"]}
+    card["held_out"] = f"{test['images']} images of {test['source']}"
+    model.consistent = not shipped.consistent
+    card["scored_the_other_way"] = score(model, shipped, data, "test")
+    model.consistent = shipped.consistent
+    # What the coarse views are worth on images of their own data.
+    for k, plan in enumerate(shipped.plans[1:], 1):
+        if plan.sources[0].name != shipped.plans[k - 1].sources[0].name:
+            card["views"][str(k)] = score(model.of_view(k), replace(shipped, plans=shipped.plans[k:]), data, "test")
+    write_json(folder / CARD, card)
+    for path in folder.glob("*.png"):
+        path.unlink()
+    for picture, strips in pictures(name, model, shipped).items():
+        save_picture(sheet(strips, height=shipped.size), folder / f"{picture}.png")
+    write_atomically(
+        folder / "README.md", readme(name, card, sorted(path.name for path in folder.glob("*.png"))).encode()
+    )
+
+
+def score(model: ImageModel, shipped: Shipped, data: Path, split: str, limit: int = 500) -> dict[str, Any]:
+    """Bits per dimension of the images that the finest view was trained for, as a report takes them."""
+    images = JoinedImages([source.load(data, split) for source in shipped.plans[0].sources])
+    result = evaluate(model, images, limit=limit, progress=True)
+    names = " + ".join(source.name for source in shipped.plans[0].sources)
+    return {
+        "total": result.bits_per_dim,
+        "factors": result.factors,
+        "images": result.images,
+        "source": f"{names} ({split})",
+    }
+
+
+def budget(runs: Path, factors: int) -> dict[str, list[float]]:
+    """Steps and minutes of the factors, the finest first."""
+    lines = [(runs / f"view-{k}" / "factor-0" / HISTORY).read_text().splitlines()[-1] for k in range(factors)]
+    ends = [json.loads(line) for line in lines]
+    return {"steps": [end["step"] for end in ends], "minutes": [round(end["seconds"] / 60, 1) for end in ends]}
+
+
+def pictures(name: str, model: ImageModel, shipped: Shipped) -> dict[str, list[Strip]]:
+    """Sheets for the card: draws, and nothing of any training image but photographs that may be shown."""
+    found: dict[str, list[Strip]] = {}
+    sizes = [f"{W}x{H}" for H, W in model.sizes((shipped.size, shipped.size))]
+    levels = [levels for _, levels in model.formats]
+    photos = load_images("photos", "test", size=shipped.size).batch(range(8))
+    if name != "photos-pyramid":
+        for title, options in {"samples": {}, "reduced": {"scale_shift": -0.5}, "map": {"map": True}}.items():
+            views = sample(model, 8, shipped.size, seed=0, progress=True, **options)
+            strips: list[Strip] = [(size, x, n) for size, x, n in zip(sizes, views, levels, strict=True)]
+            found[title] = strips[::-1]
+    if "grayscale" in name:
+        grey = model.views(photos)[1]
+        drawn = [(f"colouring {i + 1}", colorize(model, photos, seed=8 * i), 256) for i in range(2)]
+        found["colourings"] = [("photographs", photos, 256), ("their grey view", grey, levels[1]), *drawn]
+    if name == "photos-pyramid":
+        small = model.views(photos)[2]
+        drawn = [
+            (f"drawn {title}", upscale(model, small, 4, **options), 256)
+            for title, options in {"as trained": {}, "as MAP": {"map": True}}.items()
+        ]
+        found["upscaled"] = [("given", small, 256), *drawn, ("the photographs", photos, 256)]
+    return found
+
+
+def readme(name: str, card: dict[str, Any], images: list[str]) -> str:
+    """The card for people."""
+    data = "\n".join(f"| {part['view']} | {part['source']} | {part['images']:,} |" for part in card["data"])
+    ways = ["the paper's way, as a bound", "consistently, exactly"]
+    way, other_way = ways[card["consistent"]], ways[not card["consistent"]]
+    factors = " + ".join(f"{bits:.3f}" for bits in card["bits_per_dim"]["factors"])
+    budgets = zip(card["minutes"], card["steps"], strict=True)
+    trained = ", ".join(f"{minutes:g} minutes ({steps:,} steps)" for minutes, steps in budgets)
+    views = "".join(
+        f"- view {k} alone: {found['total']:.3f} ({found['images']} images of {found['source']})\n"
+        for k, found in card["views"].items()
+    )
+    shown = "\n\n".join(f"![{image.removesuffix('.png')}]({image})" for image in images)
+    photographs = any(image in ("colourings.png", "upscaled.png") for image in images)
+    notice = "\n\nThe photographs are from CID22 by Cloudinary, CC BY-SA 4.0, reduced." if photographs else ""
+    return f"""# {name}
+
+{card["title"]}: {card["parameters"] / 1e6:.2f} million parameters, bf16 weights. Terms of the data: {card["terms"]}.
+
+```
+pixelcnn sample {name} --out samples.png
+```
+
+## Bits per dimension
+
+- **{card["bits_per_dim"]["total"]:.3f}** = {factors}, the finest view first, scored {way} ({card["held_out"]})
+- on training images the same way: {card["scores"]["train"]["total"]:.3f}
+- the same weights scored {other_way}: {card["scored_the_other_way"]["total"]:.3f}
+{views}
+## Training
+
+| view | images | number |
+|---|---|---|
+{data}
+
+No image of a test part is among them. Each factor alone, the finest first: {trained}, on {card["machine"]}, with
+
+```
+{card["command"]}
+```
+
+## Pictures
+
+{shown}{notice}
+"""
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("step", choices=["train", "pack"])
-    parser.add_argument("name", choices=ZOO)
+    parser.add_argument("name", choices=PLANS)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--runs", type=Path, required=True)
     parser.add_argument("--factor", type=int)
     arguments = parser.parse_args()
-    factors = range(len(ZOO[arguments.name].plans)) if arguments.factor is None else [arguments.factor]
+    if arguments.step == "pack":
+        pack(arguments.name, arguments.data, arguments.runs)
+        return
+    factors = range(len(PLANS[arguments.name].plans)) if arguments.factor is None else [arguments.factor]
     for k in factors:
         train_factor(arguments.name, k, arguments.data, arguments.runs)
 

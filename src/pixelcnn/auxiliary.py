@@ -81,7 +81,7 @@ class Auxiliary(ABC):
         return _bounds(_limits(box, self, view, levels), before, weights, box)
 
     def guess(self, view: Tensor, channels: int, size: tuple[int, int], levels: int) -> Tensor:
-        """What the view says of each sub-pixel of an image (H, W): the middle of the sums of its cell, over the weights.
+        """What the view says of each sub-pixel of an image (H, W): the mean of its cell, midway in what that can be.
 
         Args:
             view: (B, C', H', W').

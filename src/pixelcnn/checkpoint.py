@@ -4,6 +4,9 @@ A model is a folder of `config.json`, the constructor's keyword arguments, and `
 layout. A training run is such a folder with `run.json` and, for each factor, `factor-K/state.safetensors`. No pickle is
 ever read or written. Every file is written under a temporary name and renamed, so that it is either the old one or the
 new one, whatever happens in between.
+
+The zoo is the folder of the models inside the package, each with a `card.json` that says where it comes from, and with
+the SHA-256 of its files.
 """
 
 __all__ = [
@@ -16,6 +19,7 @@ __all__ = [
     "save_factor",
     "write_atomically",
     "write_json",
+    "zoo_card",
     "zoo_names",
 ]
 
@@ -42,6 +46,7 @@ from pixelcnn.models import Factor, ImageModel
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 RUN, STATE = "run.json", "state.safetensors"
+CARD = "card.json"
 ZOO = Path(__file__).parent / "zoo"
 AUXILIARIES: dict[str, type[Auxiliary]] = {cls.__name__: cls for cls in (Downsample, QuantizedGrayscale)}
 
@@ -78,13 +83,18 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def save(model: ImageModel, folder: str | Path) -> None:
+def save(model: ImageModel, folder: str | Path, dtype: torch.dtype = torch.float32) -> None:
     """Write a model's config and weights, with a checksum of the weights inside their file.
+
+    Args:
+        model: any model.
+        folder: made if need be.
+        dtype: of the weights in the file; torch.bfloat16 needs half the room, and rounds them.
 
     Raises:
         OSError: where the disk is full or the folder cannot be written; an earlier model in it is still there then.
     """
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    weights = {name: tensor.detach().cpu().to(dtype).contiguous() for name, tensor in model.state_dict().items()}
     write_json(Path(folder) / CONFIG, model.config)
     content = safetensors.torch.save(weights, metadata={"sha256": _checksum(weights)})
     write_atomically(Path(folder) / WEIGHTS, content)
@@ -101,6 +111,8 @@ def load(name: str | Path, **hub_options: Any) -> ImageModel:
         ValueError: where there is no such model, or its files are damaged or do not fit each other.
     """
     folder = _find(str(name), hub_options)
+    if folder.parent == ZOO:
+        _check_shipped(folder)
     model = _build(folder / CONFIG)
     _load_weights(model, folder / WEIGHTS)
     return model.eval()
@@ -109,6 +121,28 @@ def load(name: str | Path, **hub_options: Any) -> ImageModel:
 def zoo_names() -> list[str]:
     """The names of the models inside the package."""
     return sorted(path.parent.name for path in ZOO.glob(f"*/{CONFIG}"))
+
+
+def zoo_card(name: str) -> dict[str, Any]:
+    """What `card.json` says of a model inside the package: its data and their terms, how it was made, and its figures.
+
+    Raises:
+        ValueError: where there is no such model, or its card is damaged.
+    """
+    if name not in zoo_names():
+        raise ValueError(f"no model {name!r} comes with the package: there are {', '.join(zoo_names()) or 'none'}")
+    return read_json(ZOO / name / CARD)
+
+
+def _check_shipped(folder: Path) -> None:
+    """A ValueError where a file is not the one that the card of a shipped model names."""
+    for name, shipped in zoo_card(folder.name)["sha256"].items():
+        digest = hashlib.sha256((folder / name).read_bytes()).hexdigest() if (folder / name).is_file() else "missing"
+        if digest != shipped:
+            raise ValueError(
+                f"{folder / name} is not the file that was shipped (SHA-256 {digest[:12]}, the card says "
+                f"{shipped[:12]}): install pixelcnn again"
+            )
 
 
 def _find(name: str, hub_options: dict[str, Any]) -> Path:

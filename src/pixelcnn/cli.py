@@ -130,6 +130,7 @@ def train(
 
     import torch
 
+    from pixelcnn.data import UnfetchedError
     from pixelcnn.recipes import find_recipe
     from pixelcnn.training import Training, train
 
@@ -146,15 +147,17 @@ def train(
     model = chosen.model()
     if consistent is not None:
         model.consistent = consistent
-    images = _load_images(source, "train", skip_broken, model.formats[0][0])
+    try:
+        images = _load_images(source, "train", skip_broken, model.formats[0][0])
+    except UnfetchedError as error:
+        raise ValueError(f"{error}, as in 'pixelcnn train {recipe} {error.options} --out {out}'") from error
     held_out = _load_images(source, "test", skip_broken, model.formats[0][0])
     train(
         model,
         images,
         out,
         training,
-        steps=steps,
-        minutes=chosen.minutes if steps is None and minutes is None else minutes,
+        **chosen.budget if steps is None and minutes is None else {"steps": steps, "minutes": minutes},
         factor=factor,
         resume=resume,
         overwrite=overwrite,
@@ -187,7 +190,7 @@ def evaluate(
 
     loaded = load_model(model, consistent)
     trained = _data_of(model)
-    if data is None and not trained:
+    if data is None and "source" not in trained:
         raise ValueError(f"{model!r} does not say what it was trained on: name images with --data")
     source = {"source": data or trained["source"], "size": trained.get("size") if size is None else size, "crop": crop}
     if data is None and crop is None:
@@ -272,19 +275,63 @@ def sample(
 
 
 @app.command()
+def report(
+    models: Annotated[list[str], typer.Argument(metavar="MODELS", help="As for the other verbs; one or several.")],
+    out: Annotated[Path, typer.Option(help="Folder for report.html and the pictures.")] = Path("report"),
+    data: Source = None,
+    crop: Crop = None,
+    limit: Annotated[int, typer.Option(help="Images of each part that are scored.")] = 200,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """The paper's tables and figures from trained models, as one page and PNG files."""
+    from pixelcnn.report import report
+
+    print(report(models, out, data=data, crop=crop, limit=limit, seed=seed, overwrite=overwrite, progress=True))
+
+
+@app.command()
 def models(json: Json = False) -> None:
     """List the recipes, and the models that come with the package."""
-    from pixelcnn.checkpoint import zoo_names
-    from pixelcnn.recipes import RECIPES
+    from pixelcnn import checkpoint
+    from pixelcnn.recipes import RECIPES, describe
 
-    recipes = {name: (recipe.__doc__ or "").splitlines()[0] for name, recipe in RECIPES.items()}
+    recipes = {name: describe(name) for name in RECIPES}
+    zoo = {name: checkpoint.zoo_card(name) for name in checkpoint.zoo_names()}
     if json:
-        print(dumps({"recipes": recipes, "models": zoo_names()}))
+        print(dumps({"recipes": recipes, "models": zoo}))
         return
-    print("recipes, for 'pixelcnn train':")
-    for name, what in recipes.items():
-        print(f"  {name:<24}{what}")
-    print("models that come with the package:", ", ".join(zoo_names()) or "none yet")
+    expected = "bits per dimension are what to expect: published, or measured with this package; see --json for whose"
+    _print_listing("recipes, for 'pixelcnn train'", recipes, expected)
+    if not zoo:
+        print("models that come with the package: none yet")
+        return
+    shown = {
+        name: card
+        | {
+            "what": card["title"],
+            "data": ", ".join(dict.fromkeys(each["source"] for each in card["data"])),
+            "bits_per_dim": card["bits_per_dim"]["total"],
+        }
+        for name, card in zoo.items()
+    }
+    _print_listing("models that come with the package", shown, "bits per dimension are of held-out images")
+
+
+def _print_listing(title: str, listing: dict[str, dict[str, Any]], note: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, caption=note, title_justify="left", caption_justify="left")
+    table.add_column("name", no_wrap=True)
+    for heading in ("what", "size", "parameters", "data", "terms of the data", "bits/dim"):
+        table.add_column(heading, justify="right" if heading in ("size", "parameters", "bits/dim") else "left")
+    for name, row in listing.items():
+        bits = "" if row["bits_per_dim"] is None else f"{row['bits_per_dim']:.2f}"
+        size, millions = f"{row['size']}x{row['size']}", f"{row['parameters'] / 1e6:.1f} M"
+        table.add_row(name, row["what"], size, millions, row["data"], row["terms"], bits)
+    # Piped into a file or a pager it is not folded to the 80 columns that are assumed there.
+    Console(width=None if sys.stdout.isatty() else 150).print(table)
 
 
 def load_model(model: str, consistent: bool | None) -> "ImageModel":
@@ -317,9 +364,11 @@ def _load_images(source: dict[str, Any], split: str, skip_broken: bool, channels
 
 
 def _data_of(model: str) -> dict[str, Any]:
-    """What a run was trained on; nothing for a model from elsewhere."""
-    from pixelcnn.checkpoint import RUN, read_json
+    """What a run was trained on; of a shipped model the size; nothing for a model from elsewhere."""
+    from pixelcnn.checkpoint import RUN, read_json, zoo_card, zoo_names
 
+    if not Path(model).exists() and model in zoo_names():
+        return {"size": zoo_card(model)["size"]}
     run = Path(model) / RUN
     return read_json(run).get("data", {}) if run.is_file() else {}
 

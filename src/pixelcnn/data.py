@@ -8,7 +8,16 @@ cut off a fixed border, cut out the centre square, average its areas down to the
 position alone. So a run resumes exactly from its step, whatever the number of processes.
 """
 
-__all__ = ["Images", "JoinedImages", "Preparation", "Shuffled", "load_images", "visible_files"]
+__all__ = [
+    "TERMS",
+    "Images",
+    "JoinedImages",
+    "Preparation",
+    "Shuffled",
+    "UnfetchedError",
+    "load_images",
+    "visible_files",
+]
 
 import difflib
 import glob
@@ -40,6 +49,12 @@ _HUB: dict[str, tuple[str, Crop | None]] = {
     # The aligned faces, 178x218, all in one part. The crop is the paper's and leaves 128x128.
     "celeba": ("nielsr/CelebA-faces", (25, 25, 50, 40)),
 }
+# What one may do with the sources that have a name; models that are trained on them are for the same.
+TERMS = {
+    "photos": "CC BY-SA 4.0",
+    "cifar10": "none stated: research",
+    "celeba": "non-commercial research",
+}
 _IMAGE_COLUMNS = ("image", "img")
 _PHOTOS = Path(__file__).parent / "photos"
 _TEST_SHARE, _TEST_SEED = 0.05, 0
@@ -52,6 +67,14 @@ def _first_line(error: BaseException) -> str:
 
 class _BrokenImageError(ValueError):
     """A file that cannot be decoded: the only error that `skip_broken` forgives."""
+
+
+class UnfetchedError(ValueError):
+    """A data set of the hub that is not to be had here; its `options` are those of the command line once it is."""
+
+    def __init__(self, message: str, options: str) -> None:
+        super().__init__(message)
+        self.options = options
 
 
 @dataclass(frozen=True)
@@ -268,9 +291,9 @@ def _fetch(hub_id: str, crop: Crop | None = None) -> dict[str, "Rows"]:
         return {str(part): rows for part, rows in load_dataset(hub_id).items()}
     except Exception as error:  # no network, no such data set, a full disk: no common base either
         reason = f"{hub_id!r}: no folder here, and not given by the Hugging Face hub ({_first_line(error)})"
+        options = "--data FOLDER" + (f" --crop {' '.join(map(str, crop))}" if crop else "")
         remedy = f"run 'hf download {hub_id} --repo-type dataset --local-dir FOLDER' where there is a network"
-        remedy += " and use FOLDER as the source" + (f", --crop {' '.join(map(str, crop))}" if crop else "")
-        raise ValueError(f"{reason}: {remedy}") from error
+        raise UnfetchedError(f"{reason}: {remedy}, and use {options}", options) from error
 
 
 def _open_parts(source: str) -> dict[str, "Rows"]:

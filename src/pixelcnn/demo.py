@@ -20,7 +20,7 @@ from rich.table import Table as Listing
 from pixelcnn.checkpoint import write_atomically
 from pixelcnn.data import Images, load_images
 from pixelcnn.evaluation import Evaluation, codec_bits_per_dim, evaluate
-from pixelcnn.figures import Chart, Code, Gallery, Section, Strip, Table, bars, curves, report
+from pixelcnn.figures import Chart, Code, Drawing, Gallery, Section, Strip, Table, bars, curves, page
 from pixelcnn.history import HISTORY
 from pixelcnn.models import ImageModel, evaluating
 from pixelcnn.progress import progress_bar
@@ -108,7 +108,7 @@ def demo(
         Section("Going on", [GOING_ON, Code(_commands(folder, recipe))]),
     ]  # fmt: skip
     path = folder / "report.html"
-    write_atomically(path, report("PixelCNN with auxiliary variables: a demonstration", sections).encode())
+    write_atomically(path, page("PixelCNN with auxiliary variables: a demonstration", sections).encode())
     _print(f"{len(held_out)} held-out photographs at {size}x{size}", totals, path)
     return path
 
@@ -135,7 +135,7 @@ def _table(model: ImageModel, scores: dict[str, Evaluation], codecs: dict[str, f
     return Table(header, rows, f"Bits per dimension of {images} photographs that the model was not trained on")
 
 
-def _curves(model: ImageModel, folder: Path, size: int) -> str:
+def _curves(model: ImageModel, folder: Path, size: int) -> Drawing:
     histories = {}
     for k, view in enumerate(_views(model, size)):
         lines = (folder / f"factor-{k}" / HISTORY).read_text().splitlines()

@@ -63,7 +63,7 @@ class EmbeddingNetwork(nn.Module):
         self.enlarged = make_blocks() if upsample > 1 else nn.ModuleList()
 
     def forward(self, auxiliary: Tensor, size: tuple[int, int]) -> Tensor:
-        """Integers (B, channels, h, w) to (B, filters, *size), `size` being that of the image it conditions."""
+        """Integers (B, channels, h, w) to `(B, filters, *size)`, `size` being that of the image it conditions."""
         x = self.first(add_ones(auxiliary, self.levels, self.first.bias.dtype))
         states: list[list[Tensor]] = []
         for scale, blocks in enumerate(self.down):

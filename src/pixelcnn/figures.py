@@ -5,7 +5,7 @@ is slow to import, so they alone import it.
 """
 
 __all__ = [
-    "Chart", "Code", "Gallery", "Part", "Section", "Strip", "Table", "bars", "curves", "heat_map", "report",
+    "Chart", "Code", "Drawing", "Gallery", "Part", "Section", "Strip", "Table", "bars", "curves", "heat_map", "page",
     "save_picture", "sheet", "to_picture", "to_png",
 ]  # fmt: skip
 
@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from PIL import Image, ImageDraw, ImageFont
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Strip = tuple[str, Sequence[Tensor] | Tensor, int]
-"""A row of images: its title, integers (n, C, H, W) or images (C, H, W) of several sizes, and their levels."""
+"""A row of images, as its title, integers (n, C, H, W) or images (C, H, W) of several sizes, and their levels."""
 
 GAP, MARGIN, FONT_SIZE = 2, 8, 14
 PAPER, INK = (238, 238, 238), (34, 34, 34)
@@ -102,8 +102,15 @@ def _enlarge(picture: Image.Image, side: int) -> Image.Image:
     return picture.resize((factor * picture.width, factor * picture.height), Image.Resampling.NEAREST)
 
 
-def curves(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
-    """Bits per dimension over minutes of training, as SVG.
+class Drawing(NamedTuple):
+    """A chart, in the colour of a page's text and as a file of its own."""
+
+    svg: str
+    png: bytes
+
+
+def curves(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> Drawing:
+    """Bits per dimension over minutes of training.
 
     Args:
         histories: for each line its name and its points with `seconds` and `bits_per_dim`, as in `history.jsonl`.
@@ -122,35 +129,48 @@ def curves(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
     return _draw_chart(draw, 3.0, f"Lines of bits per dimension over minutes: {', '.join(histories)}")
 
 
-def bars(values: Mapping[str, float]) -> str:
-    """Bits per dimension as a horizontal bar for each name, the first on top, as SVG."""
+def bars(
+    values: Mapping[str, float], label: str = "bits per dimension", *, digits: int = 2, log: bool = False
+) -> Drawing:
+    """A horizontal bar for each name, the first on top.
+
+    Args:
+        values: above 0.
+        label: what they are.
+        digits: after the point.
+        log: for values of several orders of magnitude.
+    """
 
     def draw(axes: "Axes") -> None:
-        axes.bar_label(axes.barh(list(values), list(values.values()), 0.7, color=COLOURS[0]), fmt="%.2f", padding=4)
-        axes.set(xlabel="bits per dimension", xlim=(0, 1.15 * max(values.values())))
+        drawn = axes.barh(list(values), list(values.values()), 0.7, color=COLOURS[0], log=log)
+        axes.bar_label(drawn, fmt=f"%.{digits}f", padding=4)
+        least, most = min(values.values()), max(values.values())
+        axes.set(xlabel=label, xlim=(least / 3, 5 * most) if log else (0, 1.15 * most))
         axes.invert_yaxis()
         axes.tick_params(axis="y", length=0)
 
-    figures = ", ".join(f"{name} {value:.2f}" for name, value in values.items())
-    return _draw_chart(draw, 0.8 + 0.32 * len(values), f"Bars of bits per dimension: {figures}")
+    figures = ", ".join(f"{name} {value:.{digits}f}" for name, value in values.items())
+    return _draw_chart(draw, 0.8 + 0.32 * len(values), f"Bars of {label}: {figures}")
 
 
-def _draw_chart(draw: Callable[["Axes"], None], height: float, description: str) -> str:
+def _draw_chart(draw: Callable[["Axes"], None], height: float, description: str) -> Drawing:
     """A chart of so many inches in the colour and font of the page's text; narrow, so that phones show it readably."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    file = io.StringIO()
+    file, png = io.StringIO(), io.BytesIO()
     with rc_context(CHART_STYLE):
         figure = Figure(figsize=(5.2, height), layout="constrained")
         draw(figure.add_subplot())
         figure.savefig(
             file, format="svg", transparent=True, metadata=dict.fromkeys(["Creator", "Date", "Format", "Type"])
         )
+        figure.savefig(png, format="png", dpi=150, facecolor="white", metadata={"Software": None})
     svg = file.getvalue()
     svg = svg[svg.index("<svg") :].replace(PAGE_INK, "currentColor")
     svg = re.sub(r' id="[a-z]+_\d+"', "", svg)  # they are the same in every chart of a page
-    return svg.replace("<svg", f'<svg role="img" aria-label="{escape(description)}"', 1)
+    svg = svg.replace("<svg", f'<svg role="img" aria-label="{escape(description)}"', 1)
+    return Drawing(svg, png.getvalue())
 
 
 @dataclass(frozen=True)
@@ -192,11 +212,11 @@ class Gallery:
 class Chart:
     """What `curves` or `bars` drew."""
 
-    svg: str
+    drawing: Drawing
     caption: str
 
     def html(self) -> str:
-        return _figure(self.svg, self.caption)
+        return _figure(self.drawing.svg, self.caption)
 
 
 @dataclass(frozen=True)
@@ -225,7 +245,7 @@ class Section:
         return "\n".join(["<section>", f"<h2>{escape(self.title)}</h2>", *parts, "</section>"])
 
 
-def report(title: str, sections: Sequence[Section]) -> str:
+def page(title: str, sections: Sequence[Section]) -> str:
     """One HTML page that holds all that it shows: it loads nothing, and its policy forbids it to."""
     body = "\n".join(section.html() for section in sections)
     return PAGE.format(title=escape(title), style=STYLE, body=body)

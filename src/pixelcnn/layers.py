@@ -122,7 +122,7 @@ class TransposedConv(_WeightNormalized):
     """The transpose of a strided `Conv`: input (i, j) writes the outputs (stride * i + r, stride * j + c)."""
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        """(B, inputs, h, w) to (B, outputs, *size), where h and w are `size / stride` rounded up."""
+        """(B, inputs, h, w) to `(B, outputs, *size)`, where h and w are `size / stride` rounded up."""
         x = F.conv_transpose2d(x, self.weight().transpose(0, 1), self.bias, self.stride)
         top, left = -self.rows[0], -self.cols[0]
         return x[:, :, top : top + size[0], left : left + size[1]]

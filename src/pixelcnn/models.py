@@ -314,14 +314,16 @@ class ImageModel(
     def of_view(self, k: int) -> "ImageModel":
         """The model of view k alone, with the same factors, not copies of them: what is left of the chain from there.
 
-        So the views of an image can be scored, sampled and trained on images that exist at their size only.
+        So the views of an image can be scored, sampled and trained on images that exist at their size only. Training
+        puts averaged factors into the model that it is given: `model.factors[k] = trained.factors[0]` brings one back.
         """
         if not 0 <= k < len(self.factors):
             raise ValueError(f"k={k!r}: this model has the views 0 to {len(self.factors) - 1}")
         channels, levels = self.formats[k]
         sizes = {name: value[k:] for name, value in self.config.items() if isinstance(value, list)}
-        changes = {"channels": channels, "levels": levels, "auxiliaries": self.auxiliaries[k:]}
-        model = ImageModel(**self.config | sizes | changes)
+        own = {"channels": channels, "levels": levels, "auxiliaries": self.auxiliaries[k:]}
+        arguments: dict[str, Any] = self.config | sizes | own
+        model = ImageModel(**arguments)
         model.factors = cast("list[Factor]", cast(nn.ModuleList, self.factors)[k:])
         return model.train(self.training)
 

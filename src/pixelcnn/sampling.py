@@ -213,7 +213,7 @@ def sample(model: ImageModel, n: int = 1, size: int | tuple[int, int] = 32, **op
     The arguments and errors are those of `sample_views`.
 
     Returns:
-        The views x_0, ..., x_K, each (n, C, H, W): x_0 are the images. The type is uint8 (int64 above 256 levels). Of
+        The views x_0, ..., x_K, each (n, C, H, W); x_0 are the images. The type is uint8 (int64 above 256 levels). Of
         images that are drawn `given` a view, only those before it.
     """
     return [view for _, view in sample_views(model, n, size, **options)][::-1]

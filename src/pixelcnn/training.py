@@ -36,6 +36,7 @@ from pixelcnn.data import Images, Shuffled
 from pixelcnn.figures import save_picture, sheet
 from pixelcnn.history import Due, History
 from pixelcnn.likelihoods import check_whole
+from pixelcnn.memory import check_training_memory
 from pixelcnn.models import Factor, ImageModel
 from pixelcnn.progress import progress_bar
 from pixelcnn.sampling import sample_factor
@@ -116,13 +117,22 @@ class Budget:
         return step if self.steps is not None else seconds
 
 
+def _budgets(steps: int | Sequence[int] | None, minutes: float | None, number: int) -> list[Budget]:
+    """The budget of every factor."""
+    if not isinstance(steps, Sequence):
+        return [Budget(steps, minutes)] * number
+    if len(steps) != number:
+        raise ValueError(f"steps={steps!r}: use one number, or one for each of the {number} factors")
+    return [Budget(each, minutes) for each in steps]
+
+
 def train(
     model: ImageModel,
     images: Images,
     folder: str | Path,
     training: Training | None = None,
     *,
-    steps: int | None = None,
+    steps: int | Sequence[int] | None = None,
     minutes: float | None = None,
     factor: int | None = None,
     resume: bool = False,
@@ -143,6 +153,7 @@ def train(
         folder: of the run.
         training: how to train.
         steps, minutes: the budget of each factor, counted from its first step, resumed or not; give one of the two.
+            A sequence of steps has one number for each factor, the first being that of the image itself.
         factor: the factor to train, 0 being that of the image itself; None for all, the coarsest first.
         resume: go on with the run in the folder; a factor that has no state there begins.
         overwrite: replace the run in the folder.
@@ -157,10 +168,12 @@ def train(
 
     Raises:
         ValueError: for a folder that is not empty or holds another run, or an argument out of range.
+        MemoryError: where a factor needs more memory than is free, before anything is written.
         FloatingPointError: when the loss or its gradient is not finite; what was saved last stays.
         OSError: when the disk is full; what was saved last stays.
     """
-    training, budget, folder = training or Training(), Budget(steps, minutes), Path(folder)
+    training, folder = training or Training(), Path(folder)
+    budgets = _budgets(steps, minutes, len(model.factors))
     if factor is not None and not 0 <= factor < len(model.factors):
         raise ValueError(f"factor={factor!r}: this model has the factors 0 to {len(model.factors) - 1}")
     if not (save_minutes >= 0 and sheet_minutes >= 0):
@@ -181,18 +194,31 @@ def train(
             f"batch_size={training.batch_size!r}: use a multiple of accumulate={training.accumulate} times "
             f"the {accelerator.num_processes} processes"
         )
+    factors = list(reversed(range(len(model.factors)))) if factor is None else [factor]
     shuffled = Shuffled(images, seed=training.seed, flip=training.flip, random_crop=training.random_crop)
+    H, W = images.size if training.random_crop is None else (training.random_crop, training.random_crop)
+    check_training_memory(
+        model,
+        factors,
+        (H, W),
+        batch_size=training.batch_size,
+        accumulate=training.accumulate,
+        processes=accelerator.num_processes,
+        initial=0 if resume else INITIAL_IMAGES,
+        bf16=training.bf16,
+        device=accelerator.device,
+    )
     if accelerator.is_main_process:
         claim_folder(folder, model, {"training": asdict(training), **(notes or {})}, resume=resume, overwrite=overwrite)
     accelerator.wait_for_everyone()
-    for k in reversed(range(len(model.factors))) if factor is None else [factor]:
+    for k in factors:
         _train_factor(
             model,
             k,
             shuffled,
             folder,
             training,
-            budget,
+            budgets[k],
             accelerator,
             held_out=held_out or images,
             save_minutes=save_minutes,

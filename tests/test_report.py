@@ -1,0 +1,134 @@
+"""Reports: the figures that a chain has, from a real folder, through the command line."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import inside
+from test_figures import Page, assert_self_contained, decoded
+
+from pixelcnn import checkpoint
+from pixelcnn.auxiliary import Downsample, QuantizedGrayscale
+from pixelcnn.data import load_images
+from pixelcnn.evaluation import evaluate
+from pixelcnn.models import ImageModel
+from pixelcnn.report import COLUMNS, GRID_COLUMNS, GRID_ROWS, NEIGHBOURS, Score, Subject, by_resolution, report
+
+SIZE = 8
+TINY = {"filters": 2, "blocks": 1, "scales": 1, "embedding_blocks": 1, "dropout": 0.0}
+CHAINS = {"pyramid": [Downsample(2)], "grey": [QuantizedGrayscale(4)], "plain": []}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory) -> dict[str, Path]:
+    """Models as runs leave them, with fresh weights, of a source that is always there."""
+    folders = {}
+    for name, chain in CHAINS.items():
+        folders[name] = tmp_path_factory.mktemp("models") / name
+        torch.manual_seed(0)
+        checkpoint.save(ImageModel(auxiliaries=chain, **TINY), folders[name])
+        run = {"data": {"source": "photos", "size": SIZE, "crop": None}}
+        checkpoint.write_json(folders[name] / checkpoint.RUN, run)
+    return folders
+
+
+@pytest.fixture(scope="module")
+def made(folders, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("report") / "out"
+    result = inside("report", *folders.values(), "--out", out, "--limit", 3)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == f"{out / 'report.html'}\n"
+    return out
+
+
+def test_the_page_needs_nothing_else(made):
+    assert_self_contained((made / "report.html").read_text())
+
+
+def test_every_chain_has_its_figures(made, folders):
+    titles = Page((made / "report.html").read_text()).text("h2")
+    expected = ["Bits per dimension for each resolution", "Structure and colour"]
+    for name, folder in folders.items():
+        parts = ["samples", "MAP samples", "less variance", "nearest training images", "sampling speed"]
+        parts += ["colourings of real images"] if name == "grey" else []
+        expected += [f"{folder}: {part}" for part in parts]
+    assert sorted(titles) == sorted(expected)
+
+
+def test_every_picture_is_a_file_too(made):
+    names = {path.name for path in made.glob("*.png")}
+    assert len(names) == 3 * 5 + 1
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in made.glob("*.png"))
+
+
+def test_the_pictures_are_all_there(made):
+    page = Page((made / "report.html").read_text())
+    sides = [decoded(image).size[0] for image in page.attributes("img")]
+    views = {"pyramid": 2, "grey": 2, "plain": 1}
+    of_a_model = GRID_ROWS * GRID_COLUMNS + COLUMNS * (NEIGHBOURS + 1)
+    assert len(sides) == sum(2 * COLUMNS * n + of_a_model for n in views.values()) + 5 * COLUMNS
+    assert sides.count(SIZE // 2) == 2 * COLUMNS
+
+
+def test_the_figures_are_those_of_the_model(made, folders):
+    model = checkpoint.load(folders["grey"])
+    score = evaluate(model, load_images("photos", "test", size=SIZE), limit=3)
+    cells = Page((made / "report.html").read_text()).text("td")
+    assert f"{score.factors[0]:.3f}" in cells
+    assert f"{score.factors[1]:.3f}" in cells
+
+
+def test_bits_by_resolution_are_those_of_the_views_alone():
+    """Law: what a view costs in its own sub-pixels is what the model of that view says of it."""
+    torch.manual_seed(0)
+    model = ImageModel(auxiliaries=[Downsample(2), Downsample(2), QuantizedGrayscale(2)], **TINY).eval()
+    model.requires_grad_(False)
+    x = torch.randint(256, (4, 3, SIZE, SIZE))
+    bits = model.bits_per_dim(x)
+    score = Score(float(bits.total.mean()), bits.factors.mean(0).tolist(), 4, "test")
+    found = by_resolution(Subject("m", model, SIZE, "", scores={"test": score}))
+    assert list(found) == [8, 4, 2]
+    for k, side in enumerate(found):
+        alone = model.of_view(k).bits_per_dim(model.views(x)[k]).total.mean()
+        assert found[side] == pytest.approx(float(alone), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["{empty}"], "holds no model"),
+        (["nothing-of-that-name"], "no model 'nothing-of-that-name'"),
+        (["{plain}", "--limit", "0"], "limit=0"),
+        (["{plain}", "--data", "photoz"], "did you mean 'photos'"),
+        (["{plain}", "--out", "{plain}"], "is not empty: use --overwrite"),
+    ],
+)
+def test_what_cannot_be_reported_on_is_said_in_one_line(tmp_path, folders, arguments, message):
+    names = {"empty": tmp_path, "plain": folders["plain"]}
+    out = [] if "--out" in arguments else ["--out", tmp_path / "out"]
+    result = inside("report", *(argument.format(**names) for argument in arguments), *out)
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_shipped_model_has_the_figures_of_its_card(tmp_path, folders, monkeypatch):
+    """Its images are elsewhere: nothing is scored, and no neighbours are shown."""
+    zoo = tmp_path / "zoo"
+    shipped = zoo / "tiny"
+    checkpoint.save(checkpoint.load(folders["pyramid"]), shipped, torch.bfloat16)
+    score = {"total": 1.25, "factors": [1.0, 0.25], "images": 7, "source": "faces (test)"}
+    card = {
+        "size": SIZE,
+        "data": [{"view": 0, "source": "faces", "images": 9}],
+        "scores": {"test": score},
+        "sha256": {},
+    }
+    (shipped / checkpoint.CARD).write_text(json.dumps(card))
+    monkeypatch.setattr(checkpoint, "ZOO", zoo)
+    page = Page(report(["tiny"], tmp_path / "out").read_text())
+    assert "tiny: nearest training images" not in page.text("h2")
+    assert "1.25" in page.text("td")
+    assert "1.00" in page.text("td")  # 0.25 bits of the larger view, of which it has a quarter
