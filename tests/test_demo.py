@@ -7,17 +7,36 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from test_figures import Page, assert_self_contained, decoded, pixels
 
-from pixelcnn.checkpoint import load
+from pixelcnn import demo as module
+from pixelcnn.auxiliary import Downsample, QuantizedGrayscale
+from pixelcnn.checkpoint import RUN, load, save, write_json
 from pixelcnn.data import load_images
 from pixelcnn.demo import PICTURES, RECIPE, VARIANTS, demo
 from pixelcnn.evaluation import codec_bits_per_dim, evaluate
+from pixelcnn.models import ImageModel
 from pixelcnn.recipes import find_recipe
+from pixelcnn.report import COLUMNS
 from pixelcnn.sampling import sample
 from pixelcnn.training import train
 
 SIZE, SEED = 8, 3
+
+
+@pytest.fixture(scope="module", autouse=True)
+def zoo(tmp_path_factory):
+    """Tiny models in place of the shipped ones: a pyramid for faces and for photographs, and a grey one."""
+    with pytest.MonkeyPatch.context() as patch:
+        chains = {"FACES": [Downsample(2)], "ENLARGER": [Downsample(2)], "COLOURS": [QuantizedGrayscale(4)]}
+        for name, chain in chains.items():
+            folder = tmp_path_factory.mktemp("zoo") / name
+            torch.manual_seed(0)
+            save(ImageModel(auxiliaries=chain, filters=2, blocks=1, scales=1, embedding_blocks=1), folder)
+            write_json(folder / RUN, {"data": {"source": "photos", "size": SIZE, "crop": None}})
+            patch.setattr(module, name, str(folder))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -40,17 +59,24 @@ def test_the_report_loads_nothing(run):
 def test_the_report_has_all_pictures(run, page):
     """Views of the samples, then the view that is given, what is drawn, and the photographs."""
     pictures = [decoded(image) for image in page.attributes("img")]
-    sides = [2, 4, 8, 4, *[8] * len(VARIANTS), 8]
-    assert [picture.size for picture in pictures] == [(side, side) for side in sides for _ in range(PICTURES)]
+    faces, own, enlarged = [4, 8], [2, 4, 8, 4, *[8] * len(VARIANTS), 8], [4, *[8] * len(VARIANTS), 8]
+    sides = [side for side in [*faces, *own, *enlarged] for _ in range(PICTURES)] + [8] * 5 * COLUMNS
+    assert [picture.size for picture in pictures] == [(side, side) for side in sides]
     assert all(image["alt"] for image in page.attributes("img"))
 
-    found = [torch.stack([pixels(p) for p in pictures[i : i + PICTURES]]) for i in range(0, len(pictures), PICTURES)]
+    starts = range(len(faces) * PICTURES, len([*faces, *own]) * PICTURES, PICTURES)
+    found = [torch.stack([pixels(p) for p in pictures[i : i + PICTURES]]) for i in starts]
     model = load(run)
     for shown, drawn in zip(found, sample(model, PICTURES, SIZE, seed=SEED)[::-1], strict=False):
         assert torch.equal(shown, drawn)
     photographs, view, _ = model.views(load_images("photos", "test", size=SIZE).batch(range(PICTURES)))
     assert torch.equal(found[3], view)
     assert torch.equal(found[-1], photographs)
+
+
+def test_the_faces_are_a_picture_too(run):
+    with Image.open(run / "faces.png") as picture:
+        assert min(picture.size) > SIZE
 
 
 def test_the_report_has_the_figures_of_the_saved_model(run, page):

@@ -1,4 +1,4 @@
-"""What `pixelcnn demo` runs: train a small pyramid on the shipped photographs, score it, sample it, and report.
+"""What `pixelcnn demo` runs: faces from the zoo, then a small pyramid trained on the shipped photographs, and a report.
 
 The run is that of the recipe `photos32-pyramid-small`, so `pixelcnn train` can go on where the demonstration ends.
 """
@@ -20,15 +20,30 @@ from rich.table import Table as Listing
 from pixelcnn.checkpoint import write_atomically
 from pixelcnn.data import Images, load_images
 from pixelcnn.evaluation import Evaluation, codec_bits_per_dim, evaluate
-from pixelcnn.figures import Chart, Code, Drawing, Gallery, Section, Strip, Table, bars, curves, page
+from pixelcnn.figures import (
+    Chart,
+    Code,
+    Drawing,
+    Gallery,
+    Section,
+    Strip,
+    Table,
+    bars,
+    curves,
+    page,
+    save_picture,
+    sheet,
+)  # fmt: skip
 from pixelcnn.history import HISTORY
 from pixelcnn.models import ImageModel, evaluating
 from pixelcnn.progress import progress_bar
 from pixelcnn.recipes import Recipe, find_recipe
-from pixelcnn.sampling import sample, sample_factor
+from pixelcnn.report import find_subject, subject_sections
+from pixelcnn.sampling import sample, sample_factor, sample_views, upscale
 from pixelcnn.training import INITIAL_IMAGES, train
 from pixelcnn.traversal import groups, wavefront_lag
 
+FACES, COLOURS, ENLARGER = "faces128-pyramid", "faces32-grayscale", "photos-pyramid"  # of the zoo
 RECIPE = "photos32-pyramid-small"
 SHARES = (0.7, 0.2, 0.1)  # of the training time: a step on a finer view takes longer, and there is more to learn
 PICTURES = 6
@@ -55,6 +70,10 @@ GIVEN = """Here the finest factor alone draws, given the coarse view of photogra
 same random numbers each time: first as trained, then with less variance."""
 NOTICE = """Photographs from the Cloudinary Image Dataset '22 (CID22), https://cloudinary.com/labs/cid22, by
 Cloudinary, CC BY-SA 4.0 (https://creativecommons.org/licenses/by-sa/4.0/), reduced to {size}x{size}."""
+ZOO = """These come from models that are shipped with the package, trained for an hour or so on a processor core;
+`pixelcnn models` lists them with their data and terms. Each column is a face, drawn from 8x8 pixels on."""
+ENLARGED = """A model of photographs draws what a reduced one may have been; made small again, each is the picture that
+was given, to the last bit."""
 GOING_ON = "Train the model further, score it, sample it, and see what else there is:"
 
 
@@ -84,16 +103,18 @@ def demo(
     photos, held_out = (load_images("photos", split, size=size, progress=progress) for split in ("train", "test"))
     recipe = find_recipe(RECIPE)
     recipe = replace(recipe, size=size, minutes=minutes, training=replace(recipe.training, seed=seed))
+    faces = _faces(folder, seed, progress)
     torch.manual_seed(seed)
     model = recipe.model()
     for factor, link in zip(model.factors, model.links(photos.batch(range(INITIAL_IMAGES))), strict=True):
         factor.initialize(*link)
     scores = {"before training": evaluate(model, held_out, progress=progress)}
-    _train(model, photos, folder, recipe, overwrite, progress)
+    _train(model, photos, folder, recipe, progress)
     scores["after training"] = evaluate(model, held_out, progress=progress)
     codecs = codec_bits_per_dim(held_out)
     totals = {name: score.bits_per_dim for name, score in scores.items()} | codecs
     sections = [
+        faces,
         Section("The idea", [IDEA, Code(FORMULA), PAPER]),
         Section("Bits per dimension", [BITS, _table(model, scores, codecs, size), Chart(bars(totals), "The totals")]),
         Section("Training", [Chart(_curves(model, folder, size), "What each factor adds on training photographs")]),
@@ -105,6 +126,8 @@ def demo(
             GIVEN,
             Gallery(_samples_given_view(model, held_out, seed, progress), NOTICE.format(size=size)),
         ]),
+        _enlarged(seed, progress),
+        *subject_sections(find_subject(COLOURS), parts=["colourings"], seed=seed, progress=progress),
         Section("Going on", [GOING_ON, Code(_commands(folder, recipe))]),
     ]  # fmt: skip
     path = folder / "report.html"
@@ -113,10 +136,37 @@ def demo(
     return path
 
 
-def _train(model: ImageModel, photos: Images, folder: Path, recipe: Recipe, overwrite: bool, progress: bool) -> None:
+def _faces(folder: Path, seed: int, progress: bool) -> Section:
+    """Draw faces; `faces.png` shows every view as soon as it is there."""
+    subject, path = find_subject(FACES), folder / "faces.png"
+    strips: list[Strip] = []
+    for k, view in sample_views(subject.model, PICTURES, subject.size, seed=seed, progress=progress):
+        strips.append((subject.views[k], view, subject.model.levels))
+        save_picture(sheet(strips, height=subject.size), path)
+    print(path)
+    return Section(
+        "Faces", [ZOO, Gallery(strips, f"Exact draws from `{FACES}`, seeds {seed} to {seed + PICTURES - 1}")]
+    )
+
+
+def _enlarged(seed: int, progress: bool) -> Section:
+    """Photographs, reduced, and enlarged again."""
+    subject = find_subject(ENLARGER)
+    x = load_images("photos", "test", size=subject.size).batch(range(PICTURES))
+    given = subject.model.views(x)[-1]
+    factor = x.shape[2] // given.shape[2]
+    strips: list[Strip] = [("given", given, 256)]
+    for variant, options in VARIANTS.items():
+        drawn = upscale(subject.model, given, factor, seed=seed, progress=progress, **options)
+        strips.append((f"drawn {variant}", drawn, 256))
+    strips.append(("the photographs", x, 256))
+    return Section("Photographs enlarged", [ENLARGED, Gallery(strips, NOTICE.format(size=subject.size))])
+
+
+def _train(model: ImageModel, photos: Images, folder: Path, recipe: Recipe, progress: bool) -> None:
     """As `pixelcnn train` would, the coarsest factor first, but not each for the same time."""
     notes = {"recipe": RECIPE, "data": {"source": recipe.source, "size": recipe.size, "crop": None}}
-    options: dict[str, Any] = {"sheet_minutes": 0, "notes": notes, "overwrite": overwrite, "progress": progress}
+    options: dict[str, Any] = {"sheet_minutes": 0, "notes": notes, "overwrite": True, "progress": progress}
     for k in reversed(range(len(SHARES))):
         minutes, resume = recipe.minutes * SHARES[k], k + 1 < len(SHARES)
         train(model, photos, folder, recipe.training, minutes=minutes, factor=k, resume=resume, **options)
