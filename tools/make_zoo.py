@@ -59,7 +59,7 @@ class Shipped:
     terms: str
     plans: Sequence[Plan]
     size: int
-    consistent: bool = False
+    consistent: bool = True
 
 
 FACES_TERMS = "CelebA: non-commercial research; LFW: none stated. For research"
@@ -78,8 +78,8 @@ PLANS = {
             Plan([Source("lfw-128", 128)], 6, replace(FINE, batch_size=8, random_crop=64)),
             Plan([CELEBA], 15, replace(FINE, random_crop=32)),
             Plan(SMALL_FACES, 18, FINE),
-            Plan([replace(source, size=16) for source in SMALL_FACES], 22, COARSE),
-            Plan([replace(source, size=8) for source in SMALL_FACES], 45, replace(COARSE, batch_size=32)),
+            Plan([replace(source, size=16) for source in SMALL_FACES], 34, COARSE),
+            Plan([replace(source, size=8) for source in SMALL_FACES], 55, replace(COARSE, batch_size=32)),
         ),
         size=128,
     ),

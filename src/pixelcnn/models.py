@@ -11,6 +11,9 @@ that of the views of x.
 An empty chain is PixelCNN++. Factor k models the view x_k given x_{k+1}; the last factor has nothing to be given.
 Factors share no parameters, so each can be trained alone.
 
+What a view says of an image, the network need not find out: the means of a pixel are counted from it, so that a fresh
+network that gives zeros already draws the enlarged, or grey, view. The paper does without.
+
 Reference: Kolesnikov & Lampert, PixelCNN models with auxiliary variables (ICML 2017), equations 2 to 5.
 """
 
