@@ -127,7 +127,7 @@ def demo(
             Gallery(_samples_given_view(model, held_out, seed, progress), NOTICE.format(size=size)),
         ]),
         _enlarged(seed, progress),
-        *subject_sections(find_subject(COLOURS), parts=["colourings"], seed=seed, progress=progress),
+        *subject_sections(find_subject(COLOURS), figures=["colourings of real images"], seed=seed, progress=progress),
         Section("Going on", [GOING_ON, Code(_commands(folder, recipe))]),
     ]  # fmt: skip
     path = folder / "report.html"

@@ -253,39 +253,14 @@ def _parts(subjects: Sequence[Subject]) -> Table:
     return Table(header, rows, "Bits for each sub-pixel of the image")
 
 
-def subject_sections(
-    subject: Subject, *, seed: int = 0, parts: Sequence[str] | None = None, progress: bool = False
-) -> list[Section]:
-    """The figures of one model.
-
-    Args:
-        subject: the model.
-        seed: of the samples.
-        parts: names of the figures that are wanted, out of `samples`, `map`, `colourings`, `variance`, `neighbours` and
-            `speed`; None for all that the model has.
-        progress: show progress bars.
-    """
-    makers: dict[str, Callable[[], list[Part]]] = {
-        "samples": lambda: _samples(subject, seed, progress),
-        "map": lambda: _samples(subject, seed + COLUMNS, progress, map=True),
-        "colourings": lambda: _colourings(subject, seed, progress),
-        "variance": lambda: _variance(subject, seed, progress),
-        "neighbours": lambda: _neighbours(subject, seed, progress),
-        "speed": lambda: _speed(subject),
-    }
-    made = [make() for part, make in makers.items() if parts is None or part in parts]
-    return [Section(f"{subject.name}: {found[0]}", found[1:]) for found in made if found and isinstance(found[0], str)]
-
-
 def _samples(subject: Subject, seed: int, progress: bool, **options: Any) -> list[Part]:
     """All views of samples, the coarsest on top: the pyramid growing, or grey images above their colours."""
-    title = "MAP samples" if options.get("map") else "samples"
     drawn = sample(subject.model, COLUMNS, subject.size, seed=seed, progress=progress, **options)
     formats = [levels for _, levels in subject.model.formats]
     strips: list[Strip] = [(view, x, levels) for view, x, levels in zip(subject.views, drawn, formats, strict=True)]
     strips.reverse()  # the coarsest on top
     grown = " Each column is one sample, and the views that it grew from." if len(strips) > 1 else ""
-    return [title, Gallery(strips, f"{len(drawn[0])} draws, seeds {seed} to {seed + COLUMNS - 1}.{grown}")]
+    return [Gallery(strips, f"{len(drawn[0])} draws, seeds {seed} to {seed + COLUMNS - 1}.{grown}")]
 
 
 def _colourings(subject: Subject, seed: int, progress: bool) -> list[Part]:
@@ -302,7 +277,7 @@ def _colourings(subject: Subject, seed: int, progress: bool) -> list[Part]:
     caption = "Colourings of held-out images: the grey view of each is exactly the one it was given."
     if "test" not in subject.images:
         caption += " These are photographs of CID22 by Cloudinary, CC BY-SA 4.0; the model was not trained on them."
-    return ["colourings of real images", Gallery(strips, caption)]
+    return [Gallery(strips, caption)]
 
 
 def _variance(subject: Subject, seed: int, progress: bool) -> list[Part]:
@@ -316,7 +291,7 @@ def _variance(subject: Subject, seed: int, progress: bool) -> list[Part]:
     for row in range(GRID_ROWS):
         title = f"log-scales reduced by {', '.join(names)}" if row == 0 else f"seed {seed + row}"
         strips.append((title, [images[row] for images in drawn], subject.model.levels))
-    return ["less variance", GRID, Gallery(strips, "From left to right: 0.0, 0.1, … 1.0, and MAP")]
+    return [GRID, Gallery(strips, "From left to right: 0.0, 0.1, … 1.0, and MAP")]
 
 
 def _neighbours(subject: Subject, seed: int, progress: bool) -> list[Part]:
@@ -334,7 +309,7 @@ def _neighbours(subject: Subject, seed: int, progress: bool) -> list[Part]:
     strips: list[Strip] = [("samples", drawn, subject.model.levels)]
     strips += [(f"nearest {i + 1}", images.batch(column), 256) for i, column in enumerate(nearest.T.tolist())]
     side = min(COMPARED_SIDE, subject.size)
-    return ["nearest training images", NEIGHBOURS_TEXT.format(side=side), Gallery(strips, "")]
+    return [NEIGHBOURS_TEXT.format(side=side), Gallery(strips, "")]
 
 
 def _shrunk(x: Tensor) -> Tensor:
@@ -343,12 +318,12 @@ def _shrunk(x: Tensor) -> Tensor:
     return torch.nn.functional.adaptive_avg_pool2d(x.float(), side).flatten(1)
 
 
-def _speed(subject: Subject) -> list[Part]:
+def _speed(subject: Subject, seed: int, progress: bool) -> list[Part]:
     """Time to sample, cached and by full forward passes."""
     model, pixels = subject.model, subject.size**2
     values = {}
     for n in (1, COLUMNS):
-        seconds = _median_seconds(lambda n=n: sample(model, n, subject.size))
+        seconds = _median_seconds(lambda n=n: sample(model, n, subject.size, seed=seed, progress=progress))
         values[f"cached, {n} at once" if n > 1 else "cached, one image"] = 1e3 * seconds / (n * pixels)
     x = torch.zeros(1, *([model.formats[0][0]] + [subject.size] * 2), dtype=torch.uint8)
     with evaluating(model):
@@ -360,7 +335,7 @@ def _speed(subject: Subject) -> list[Part]:
     values["full forward passes, one image"] = 1e3 * naive / pixels
     text = SPEED.format(threads=torch.get_num_threads(), repeats=SPEED_REPEATS)
     chart = bars(values, "milliseconds a pixel", digits=3, log=True)
-    return ["sampling speed", text, Chart(chart, "Less is better; the scale is logarithmic.")]
+    return [text, Chart(chart, "Less is better; the scale is logarithmic.")]
 
 
 def _median_seconds(run: Callable[[], object]) -> float:
@@ -370,6 +345,33 @@ def _median_seconds(run: Callable[[], object]) -> float:
         run()
         times.append(time.perf_counter() - start)
     return sorted(times)[len(times) // 2]
+
+
+FIGURES: dict[str, Callable[[Subject, int, bool], list[Part]]] = {
+    "samples": _samples,
+    "MAP samples": lambda subject, seed, progress: _samples(subject, seed + COLUMNS, progress, map=True),
+    "colourings of real images": _colourings,
+    "less variance": _variance,
+    "nearest training images": _neighbours,
+    "sampling speed": _speed,
+}
+"""The figures of one model by their titles; nothing where it, or what is known of its images, has no such figure."""
+
+
+def subject_sections(
+    subject: Subject, *, seed: int = 0, figures: Sequence[str] | None = None, progress: bool = False
+) -> list[Section]:
+    """The figures of one model.
+
+    Args:
+        subject: the model.
+        seed: of the samples.
+        figures: titles of those that are wanted, out of `FIGURES`; None for all that the model has.
+        progress: show progress bars.
+    """
+    wanted = FIGURES if figures is None else {title: FIGURES[title] for title in figures}
+    made = {title: make(subject, seed, progress) for title, make in wanted.items()}
+    return [Section(f"{subject.name}: {title}", parts) for title, parts in made.items() if parts]
 
 
 def _save_pictures(sections: Sequence[Section], folder: Path) -> None:
