@@ -111,26 +111,32 @@ PLANS = {
 }
 
 
+def colour_view(model: ImageModel, k: int) -> int:
+    """The view whose images train factor k: that view, or the one before a grey one, since images are in colour."""
+    return max(view for view in range(k + 1) if model.formats[view] == model.formats[0])
+
+
 def train_factor(name: str, k: int, data: Path, runs: Path) -> None:
-    """Train the factor of view k as the finest of a model of that view, in a run of its own."""
+    """Train the factor of view k as part of a model of that view, in a run of its own."""
     shipped = PLANS[name]
     plan = shipped.plans[k]
     torch.manual_seed(k)
-    model = find_recipe(shipped.recipe).model().of_view(k)
+    model = find_recipe(shipped.recipe).model()
+    view = colour_view(model, k)
     folder = runs / name / f"view-{k}"
     images, held_out = (JoinedImages([s.load(data, split) for s in plan.sources]) for split in ("train", "test"))
     train(
-        model,
+        model.of_view(view),
         images,
         folder,
         plan.training,
         minutes=plan.minutes,
-        factor=0,
-        resume=(folder / "factor-0" / STATE).exists(),
+        factor=k - view,
+        resume=(folder / f"factor-{k - view}" / STATE).exists(),
         overwrite=True,
         held_out=held_out,
         sheet_minutes=5,
-        notes={"recipe": shipped.recipe, "view": k, "sources": [s.name for s in plan.sources]},
+        notes={"recipe": shipped.recipe, "view": view, "sources": [s.name for s in plan.sources]},
         progress=True,
     )
 
@@ -140,7 +146,8 @@ def pack(name: str, data: Path, runs: Path) -> None:
     shipped, folder = PLANS[name], ZOO / name
     model = find_recipe(shipped.recipe).model()
     for k, factor in enumerate(model.factors):
-        factor.load_state_dict(load(runs / name / f"view-{k}").factors[0].state_dict())
+        trained = load(runs / name / f"view-{k}").factors[k - colour_view(model, k)]
+        factor.load_state_dict(trained.state_dict())
     model.consistent = shipped.consistent
     save(model, folder, torch.bfloat16)
     model = load(folder)
@@ -159,7 +166,7 @@ def pack(name: str, data: Path, runs: Path) -> None:
         "views": {},
         "recipe": shipped.recipe,
         "command": f"python tools/make_zoo.py train {name} --data DATA --runs RUNS",
-        **budget(runs / name, len(model.factors)),
+        **budget(runs / name, model),
         "machine": "one core of an AMD EPYC (AVX-512, bf16), shared, no GPU",
         "sha256": {file: hashlib.sha256((folder / file).read_bytes()).hexdigest() for file in (CONFIG, WEIGHTS)},
     }
@@ -196,10 +203,12 @@ def score(model: ImageModel, shipped: Shipped, data: Path, split: str, limit: in
     }
 
 
-def budget(runs: Path, factors: int) -> dict[str, list[float]]:
+def budget(runs: Path, model: ImageModel) -> dict[str, list[float]]:
     """Steps and minutes of the factors, the finest first."""
-    lines = [(runs / f"view-{k}" / "factor-0" / HISTORY).read_text().splitlines()[-1] for k in range(factors)]
-    ends = [json.loads(line) for line in lines]
+    ends = []
+    for k in range(len(model.factors)):
+        history = runs / f"view-{k}" / f"factor-{k - colour_view(model, k)}" / HISTORY
+        ends.append(json.loads(history.read_text().splitlines()[-1]))
     return {"steps": [end["step"] for end in ends], "minutes": [round(end["seconds"] / 60, 1) for end in ends]}
 
 

@@ -6,12 +6,12 @@ how it scores is measured on its images where these are at hand, and else read f
 Reference: Kolesnikov & Lampert, PixelCNN models with auxiliary variables (ICML 2017), tables 1 and 2, figures 3 to 7.
 """
 
-__all__ = ["Subject", "find_subject", "report", "subject_sections"]
+__all__ = ["FIGURES", "Score", "Subject", "find_subject", "report", "subject_sections"]
 
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -98,12 +98,12 @@ class Subject:
     model: ImageModel
     size: int
     source: str
-    images: dict[str, Images] = field(default_factory=dict)
-    scores: dict[str, Score] = field(default_factory=dict)
+    images: dict[str, Images]
+    scores: dict[str, Score]
 
     @property
     def bound(self) -> str:
-        """What stands before a total: it is a bound if views are free."""
+        """What stands before a total; it says that this is a bound, since the views are free."""
         return "" if self.model.consistent or not self.model.auxiliaries else "≤ "
 
     @property
@@ -184,7 +184,7 @@ def find_subject(
     if data is None:
         scores = {split: Score(**score) for split, score in card.get("scores", {}).items()}
         source = ", ".join(dict.fromkeys(part["source"] for part in card.get("data", [])))
-        return Subject(name, model, size, source, scores=scores)
+        return Subject(name, model, size, source, {}, scores)
     channels = model.formats[0][0]
     images = {
         split: load_images(data, split, size=size, crop=crop, channels=channels, progress=progress)
