@@ -126,7 +126,7 @@ def test_it_is_near_what_a_run_takes(pictures: Path, bf16: bool, tmp_path: Path)
     command = [sys.executable, "-c", MEASURE, str(pictures), str(tmp_path), str(bf16)]
     measured = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     model = PixelCNN(filters=16, blocks=1, scales=2)
-    assert 0.8 < measured / training_memory(model, 0, (32, 32), 64, 32, bf16=bf16) < 1.9
+    assert 0.8 < measured / training_memory(model, 0, (32, 32), 64, 32, bf16=bf16, margin=1) < 1.9
 
 
 def test_too_little_memory_is_said_before_the_first_step(
@@ -136,7 +136,7 @@ def test_too_little_memory_is_said_before_the_first_step(
     model, run = PyramidPixelCNN(1, **TINY), tmp_path / "run"
     train(model, images, run, Training(batch_size=4), steps=1, sheet_minutes=0)
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
-    needed = {n: memory.CPU_MARGIN * training_memory(model, 0, (32, 32), 64 // n, 32, bf16=False) for n in (1, 2)}
+    needed = {n: training_memory(model, 0, (32, 32), 64 // n, 32, bf16=False) for n in (1, 2)}
     assert needed[2] < needed[1]
     monkeypatch.setattr(memory, "free_memory", lambda device: int(needed[2]) + 1)
     with pytest.raises(MemoryError, match=r"factor 0 on 64 images of 32x32 .* free: use --accumulate 2,"):
@@ -144,7 +144,7 @@ def test_too_little_memory_is_said_before_the_first_step(
     train(model, images, tmp_path / "parts", Training(batch_size=64, accumulate=2), steps=1, sheet_minutes=0)
     train(model, images, tmp_path / "crops", Training(batch_size=64, random_crop=16), steps=1, sheet_minutes=0)
     monkeypatch.setattr(memory, "free_memory", lambda device: 1000)
-    with pytest.raises(MemoryError, match="not even one image"):
+    with pytest.raises(MemoryError, match="no parts fit"):
         train(model, images, run, Training(batch_size=4), steps=2, resume=True)
     assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
 

@@ -52,7 +52,7 @@ def test_every_chain_has_its_figures(made, folders):
     for name, folder in folders.items():
         parts = ["samples", "MAP samples", "less variance", "nearest training images", "sampling speed"]
         parts += ["colourings of real images"] if name == "grey" else []
-        expected += [f"{folder}: {part}" for part in parts]
+        expected += [f"{folder.name}: {part}" for part in parts]
     assert sorted(titles) == sorted(expected)
 
 
@@ -132,3 +132,24 @@ def test_a_shipped_model_has_the_figures_of_its_card(tmp_path, folders, monkeypa
     assert "tiny: nearest training images" not in page.text("h2")
     assert "1.25" in page.text("td")
     assert "1.00" in page.text("td")  # 0.25 bits of the larger view, of which it has a quarter
+
+
+def test_other_images_are_scored_but_not_called_training_images(tmp_path, folders):
+    result = inside("report", folders["grey"], "--data", "photos", "--out", tmp_path / "out", "--limit", 2)
+    assert result.returncode == 0, result.stderr
+    page = Page((tmp_path / "out" / "report.html").read_text())
+    assert "grey: nearest training images" not in page.text("h2")
+    assert len(page.text("td")) == 3 + 2  # the paper's, and ours of test: nothing is said of training images
+
+
+def test_models_of_one_name_keep_their_pictures_apart(tmp_path, folders):
+    out = tmp_path / "out"
+    assert inside("report", folders["plain"], folders["plain"], "--out", out, "--limit", 2).returncode == 0
+    assert {"plain-samples.png", "plain-2-samples.png"} <= {path.name for path in out.iterdir()}
+
+
+@pytest.mark.parametrize("options", [{"classes": 2}, {"levels": 4}])
+def test_models_of_other_images_are_refused_before_anything_is_drawn(tmp_path, options):
+    checkpoint.save(ImageModel(**(TINY | options)), tmp_path / "model")
+    with pytest.raises(ValueError, match="reports are of models of 8-bit images"):
+        report([str(tmp_path / "model")], tmp_path / "out")

@@ -12,6 +12,7 @@ the SHA-256 of its files.
 __all__ = [
     "TrainingState",
     "claim_folder",
+    "is_shipped",
     "load",
     "publish",
     "read_json",
@@ -111,7 +112,7 @@ def load(name: str | Path, **hub_options: Any) -> ImageModel:
         ValueError: where there is no such model, or its files are damaged or do not fit each other.
     """
     folder = _find(str(name), hub_options)
-    if folder.parent == ZOO:
+    if is_shipped(str(name)):
         _check_shipped(folder)
     model = _build(folder / CONFIG)
     _load_weights(model, folder / WEIGHTS)
@@ -121,6 +122,11 @@ def load(name: str | Path, **hub_options: Any) -> ImageModel:
 def zoo_names() -> list[str]:
     """The names of the models inside the package."""
     return sorted(path.parent.name for path in ZOO.glob(f"*/{CONFIG}"))
+
+
+def is_shipped(name: str) -> bool:
+    """Whether this is the name of a model inside the package, and not of a model in a folder of that name."""
+    return name in zoo_names() and not (Path(name) / CONFIG).is_file()
 
 
 def zoo_card(name: str) -> dict[str, Any]:
@@ -147,12 +153,12 @@ def _check_shipped(folder: Path) -> None:
 
 def _find(name: str, hub_options: dict[str, Any]) -> Path:
     folder = Path(name)
+    if is_shipped(name):
+        return ZOO / name
     if folder.exists():
         if not (folder / CONFIG).is_file():
             raise ValueError(f"{name!r} holds no model: there is no {CONFIG} in it; name a folder that training made")
         return folder
-    if name in zoo_names():
-        return ZOO / name
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError

@@ -279,7 +279,9 @@ def report(
     models: Annotated[list[str], typer.Argument(metavar="MODELS", help="As for the other verbs; one or several.")],
     out: Annotated[Path, typer.Option(help="Folder for report.html and the pictures.")] = Path("report"),
     data: Source = None,
+    size: Size = None,
     crop: Crop = None,
+    skip_broken: SkipBroken = False,
     limit: Annotated[int, typer.Option(help="Images of each part that are scored.")] = 200,
     seed: Seed = 0,
     overwrite: Overwrite = False,
@@ -287,7 +289,8 @@ def report(
     """The paper's tables and figures from trained models, as one page and PNG files."""
     from pixelcnn.report import report
 
-    print(report(models, out, data=data, crop=crop, limit=limit, seed=seed, overwrite=overwrite, progress=True))
+    images: dict[str, Any] = {"data": data, "size": size, "crop": crop, "skip_broken": skip_broken, "limit": limit}
+    print(report(models, out, **images, seed=seed, overwrite=overwrite, progress=True))
 
 
 @app.command()
@@ -365,9 +368,9 @@ def _load_images(source: dict[str, Any], split: str, skip_broken: bool, channels
 
 def _data_of(model: str) -> dict[str, Any]:
     """What a run was trained on; of a shipped model the size; nothing for a model from elsewhere."""
-    from pixelcnn.checkpoint import RUN, read_json, zoo_card, zoo_names
+    from pixelcnn.checkpoint import RUN, is_shipped, read_json, zoo_card
 
-    if not Path(model).exists() and model in zoo_names():
+    if is_shipped(model):
         return {"size": zoo_card(model)["size"]}
     run = Path(model) / RUN
     return read_json(run).get("data", {}) if run.is_file() else {}

@@ -184,9 +184,12 @@ class JoinedImages(Images):
     """
 
     def __init__(self, parts: Sequence[Images]) -> None:
-        formats = {part.name: (part.channels, *part.size) for part in parts}
-        if len(set(formats.values())) != 1:
-            raise ValueError(f"sets of images that are not alike (channels, height, width): {formats}")
+        formats = [(part.name, part.channels, *part.size) for part in parts]
+        if len({each[1:] for each in formats}) != 1:
+            raise ValueError(
+                f"sets of images (name, channels, height, width) {formats}: use at least one, and load all with the "
+                "same size and channels"
+            )
         self.name, self.parts, self.labels = " + ".join(part.name for part in parts), parts, None
         self.size, self.channels = parts[0].size, parts[0].channels
         self.skipped = sum(part.skipped for part in parts)
@@ -199,6 +202,8 @@ class JoinedImages(Images):
         """The images at these indices: uint8 (B, C, H, W)."""
         found = []
         for index in indices:
+            if not 0 <= index < len(self):
+                raise IndexError(f"index {index} of {len(self)} images")
             part = int(np.searchsorted(self._starts, index, "right")) - 1
             found.append(self.parts[part][int(index - self._starts[part])])
         return torch.stack(found)

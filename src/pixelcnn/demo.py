@@ -96,6 +96,8 @@ def demo(
     Raises:
         ValueError: for a folder that is not empty, or an argument out of range.
     """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{str(folder)!r} is a file: name a folder")
     if folder.exists() and any(folder.iterdir()) and not overwrite:
         raise ValueError(f"{str(folder)!r} is not empty: use --overwrite to replace what is in it, or another folder")
     if not 0 < minutes < math.inf:

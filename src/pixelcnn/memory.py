@@ -4,12 +4,12 @@ The rehearsal runs on the device "meta", whose tensors have a shape, a type and 
 the bytes of those that are alive: most at the end of the forward pass, when all that the backward pass reads is there.
 Beside them lie, for every weight, itself, its average, its gradient and Adam's two moments:
 
-    bytes = margin * (5 * weights + max(forward pass of a step, data-dependent initialisation, writing the state))
+    bytes = 5 * weights + max(margin * max(forward pass of a step, data-dependent initialisation), writing the state)
 
-Real runs on a CPU grew by 1.2 to 1.5 times the sum without its margin where the step is the most (a Grayscale model
-and Pyramids of 24 to 100 filters, batches of 16 and 32, float32 and bf16), by 1.7 times where the initialisation is,
-and by 0.7 times where the state is (PixelCNN++ with 160 filters, a batch of 4). The rest is what convolutions work in,
-and what the allocator cannot use again.
+Real runs on a CPU grew by 1.2 to 1.5 times the sum without a margin where the step is the most (a Grayscale model and
+Pyramids of 24 to 100 filters, batches of 16 and 32, float32 and bf16), by 1.7 times where the initialisation is, and by
+0.7 times where the state is (PixelCNN++ with 160 filters, a batch of 4), which has none. The rest is what convolutions
+work in, and what the allocator cannot use again.
 """
 
 __all__ = ["check_training_memory", "free_memory", "training_memory"]
@@ -34,7 +34,16 @@ CPU_MARGIN = 1.5
 GPU_MARGIN = 1.1  # not measured: torch's own allocator there leaves few gaps
 
 
-def training_memory(model: ImageModel, k: int, size: tuple[int, int], images: int, initial: int, *, bf16: bool) -> int:
+def training_memory(
+    model: ImageModel,
+    k: int,
+    size: tuple[int, int],
+    images: int,
+    initial: int,
+    *,
+    bf16: bool,
+    margin: float = CPU_MARGIN,
+) -> int:
     """Bytes of all that training factor k keeps at once; nothing is allocated, and no random number is drawn.
 
     Args:
@@ -44,12 +53,13 @@ def training_memory(model: ImageModel, k: int, size: tuple[int, int], images: in
         images: that are computed at once.
         initial: images that the data-dependent initialisation looks at; 0 for none.
         bf16: whether the networks compute in bfloat16.
+        margin: what activations are multiplied by, for what convolutions work in.
     """
     weights = sum(parameter.numel() * parameter.element_size() for parameter in model.factors[k].parameters())
     # As autograd keeps what it will read and `initialize` does not, a larger step has the initialisation's memory too.
     initialization = _rehearse(model, k, size, initial, learning=False, bf16=False) if initial > images else 0
     step = _rehearse(model, k, size, images, learning=True, bf16=bf16)
-    return LASTING * weights + max(step, initialization, WRITING * weights)
+    return LASTING * weights + max(int(margin * max(step, initialization)), WRITING * weights)
 
 
 def check_training_memory(
@@ -75,8 +85,9 @@ def check_training_memory(
     free = free_memory(device)
     margin = CPU_MARGIN if device.type == "cpu" else GPU_MARGIN
 
-    def needed(k: int, parts: int) -> float:
-        return margin * training_memory(model, k, size, batch_size // (parts * processes), initial, bf16=bf16)
+    def needed(k: int, parts: int) -> int:
+        images = batch_size // (parts * processes)
+        return training_memory(model, k, size, images, initial, bf16=bf16, margin=margin)
 
     for k in factors:
         if (now := needed(k, accumulate)) <= free:
@@ -87,7 +98,7 @@ def check_training_memory(
         remedy = (
             f"use --accumulate {enough}, a smaller --batch-size or --random-crop"
             if enough
-            else "not even one image at a time fits; use a smaller --random-crop or a smaller model"
+            else f"no parts fit, with the {initial} images that it begins with; use a smaller --random-crop or model"
         )
         raise MemoryError(
             f"to train factor {k} on {batch_size // (accumulate * processes)} images of {W}x{H} at once needs about "

@@ -319,6 +319,7 @@ class ImageModel(
 
         So the views of an image can be scored, sampled and trained on images that exist at their size only. Training
         puts averaged factors into the model that it is given: `model.factors[k] = trained.factors[0]` brings one back.
+        As factors are shared, so is whether they are consistent: set it on one of the two, and make the other anew.
         """
         if not 0 <= k < len(self.factors):
             raise ValueError(f"k={k!r}: this model has the views 0 to {len(self.factors) - 1}")
@@ -326,7 +327,8 @@ class ImageModel(
         sizes = {name: value[k:] for name, value in self.config.items() if isinstance(value, list)}
         own = {"channels": channels, "levels": levels, "auxiliaries": self.auxiliaries[k:]}
         arguments: dict[str, Any] = self.config | sizes | own
-        model = ImageModel(**arguments)
+        with torch.device("meta"):  # its own factors are neither made nor drawn
+            model = ImageModel(**arguments)
         model.factors = cast("list[Factor]", cast(nn.ModuleList, self.factors)[k:])
         return model.train(self.training)
 

@@ -11,7 +11,8 @@ __all__ = ["FIGURES", "Score", "Subject", "find_subject", "report", "subject_sec
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor
 
 from pixelcnn.auxiliary import Downsample, QuantizedGrayscale
-from pixelcnn.checkpoint import RUN, load, read_json, write_atomically, zoo_card, zoo_names
+from pixelcnn.checkpoint import RUN, is_shipped, load, read_json, write_atomically, zoo_card
 from pixelcnn.data import Crop, Images, load_images
 from pixelcnn.evaluation import evaluate
 from pixelcnn.figures import Chart, Gallery, Part, Section, Strip, Table, bars, page, save_picture, sheet
@@ -81,16 +82,16 @@ class Score:
     source: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Subject:
     """A trained model, and what is known of its data.
 
     Attributes:
-        name: as it was asked for.
+        name: what it is called: the last part of what was asked for.
         model: the model.
         size: side of its images.
         source: what it was trained on, in words.
-        images: of the splits `train` and `test`, where they are at hand.
+        images: of the splits `train` and `test`, where they are at hand; of `train` only what it was trained on.
         scores: of these splits.
     """
 
@@ -112,7 +113,8 @@ class Subject:
 
     @property
     def grey(self) -> bool:
-        return bool(self.model.auxiliaries) and isinstance(self.model.auxiliaries[0], QuantizedGrayscale)
+        first = self.model.auxiliaries[:1]
+        return self.model.formats[0][0] == 3 and any(isinstance(each, QuantizedGrayscale) for each in first)
 
     @property
     def pyramid(self) -> bool:
@@ -124,7 +126,9 @@ def report(
     folder: Path,
     *,
     data: str | None = None,
+    size: int | None = None,
     crop: Crop | None = None,
+    skip_broken: bool = False,
     limit: int = 200,
     seed: int = 0,
     overwrite: bool = False,
@@ -135,9 +139,8 @@ def report(
     Args:
         names: of models: folders, shipped models, hub ids.
         folder: for the page and the pictures.
-        data: images to score all models on, prepared as training prepares them; by default those that each was trained
-            on, and for shipped models, whose images are elsewhere, the figures of their cards.
-        crop: pixels to cut off these images first.
+        data, size, crop, skip_broken: images to score all models on, as in `load_images`; by default those that each
+            was trained on, and for shipped models, whose images are elsewhere, the figures of their cards.
         limit: images of each split that are scored.
         seed: of the samples.
         overwrite: replace what an earlier report left in the folder.
@@ -153,9 +156,19 @@ def report(
     check_whole(at_least=0, seed=seed)
     if not names:
         raise ValueError("name the models to report on: folders that training made, or shipped models")
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{str(folder)!r} is a file: name a folder")
     if folder.exists() and any(folder.iterdir()) and not overwrite:
         raise ValueError(f"{str(folder)!r} is not empty: use --overwrite to replace a report in it, or another folder")
-    subjects = [find_subject(name, data=data, crop=crop, limit=limit, progress=progress) for name in names]
+    options: dict[str, Any] = {"data": data, "size": size, "crop": crop, "skip_broken": skip_broken, "limit": limit}
+    subjects = [find_subject(name, **options, progress=progress) for name in names]
+    called = [subject.name for subject in subjects]
+    subjects = [
+        replace(subject, name=f"{subject.name}-{called[:i].count(subject.name) + 1}")
+        if subject.name in called[:i]
+        else subject
+        for i, subject in enumerate(subjects)
+    ]
     sections = [*_tables(subjects)]
     for subject in subjects:
         sections += subject_sections(subject, seed=seed, progress=progress)
@@ -166,35 +179,49 @@ def report(
 
 
 def find_subject(
-    name: str, *, data: str | None = None, crop: Crop | None = None, limit: int = 200, progress: bool = False
+    name: str,
+    *,
+    data: str | None = None,
+    size: int | None = None,
+    crop: Crop | None = None,
+    skip_broken: bool = False,
+    limit: int = 200,
+    progress: bool = False,
 ) -> Subject:
     """Load a model, and score it on its images; of a shipped one the card has the figures.
 
+    The arguments are those of `report`.
+
     Raises:
-        ValueError: where there is no such model, or its images cannot be had.
+        ValueError: where there is no such model, it has classes or other than 256 levels, or its images cannot be had.
     """
     model = load(name)
-    shipped = not Path(name).exists() and name in zoo_names()
-    card = zoo_card(name) if shipped else {}
+    if model.classes or model.levels != 256:
+        raise ValueError(
+            f"{name!r} has {model.classes} classes and {model.levels} levels: reports are of models of 8-bit images "
+            "without classes"
+        )
+    card = zoo_card(name) if is_shipped(name) else {}
     run = Path(name) / RUN
     trained = read_json(run).get("data", {}) if run.is_file() else {}
-    size = card.get("size") or trained.get("size") or 32
-    if data is None and trained:
-        data, crop = trained["source"], trained["crop"]
-    if data is None:
+    short = Path(name).resolve().name
+    side: int = size or card.get("size") or trained.get("size") or 32
+    if data is None and not trained:
         scores = {split: Score(**score) for split, score in card.get("scores", {}).items()}
         source = ", ".join(dict.fromkeys(part["source"] for part in card.get("data", [])))
-        return Subject(name, model, size, source, {}, scores)
-    channels = model.formats[0][0]
-    images = {
-        split: load_images(data, split, size=size, crop=crop, channels=channels, progress=progress)
-        for split in ("train", "test")
+        return Subject(short, model, side, source, {}, scores)
+    options = {
+        "size": side,
+        "crop": crop or (trained.get("crop") if data is None else None),
+        "skip_broken": skip_broken,
     }
-    scores = {}
-    for split, part in images.items():
-        result = evaluate(model, part, limit=limit, progress=progress)
-        scores[split] = Score(result.bits_per_dim, result.factors, result.images, part.name)
-    return Subject(name, model, size, data, images, scores)
+    images, scores = {}, {}
+    for split in ("test",) if data else ("train", "test"):  # of other images none was trained on
+        channels = model.formats[0][0]
+        images[split] = load_images(data or trained["source"], split, channels=channels, progress=progress, **options)
+        result = evaluate(model, images[split], limit=limit, progress=progress)
+        scores[split] = Score(result.bits_per_dim, result.factors, result.images, images[split].name)
+    return Subject(short, model, side, images["test"].name, images, scores)
 
 
 def _tables(subjects: Sequence[Subject]) -> Iterator[Section]:
@@ -226,7 +253,10 @@ def _resolutions(subjects: Sequence[Subject]) -> Table:
     rows = [["the paper", *(f"{PUBLISHED_RESOLUTIONS[s]:.2f}" if s in PUBLISHED_RESOLUTIONS else "" for s in sides)]]
     for subject in subjects:
         bits = by_resolution(subject)
-        rows.append([subject.name, *(f"{subject.bound}{bits[s]:.2f}" if s in bits else "" for s in sides)])
+        bound = dict.fromkeys(bits, subject.bound)
+        if subject.model.formats[-1] == subject.model.formats[0]:
+            bound[min(bits)] = ""  # the last view is given nothing
+        rows.append([subject.name, *(f"{bound[s]}{bits[s]:.2f}" if s in bits else "" for s in sides)])
     return Table(["", *(f"{side}x{side}" for side in sides)], rows, "Bits per dimension of held-out images")
 
 
@@ -237,8 +267,8 @@ def by_resolution(subject: Subject) -> dict[int, float]:
     pixels = [channels * H * W for (channels, _), (H, W) in zip(formats, sizes, strict=True)]
     return {
         H: sum(factors[k:]) * pixels[0] / pixels[k]
-        for k, ((channels, _), (H, _)) in enumerate(zip(formats, sizes, strict=True))
-        if channels == formats[0][0]
+        for k, ((channels, levels), (H, _)) in enumerate(zip(formats, sizes, strict=True))
+        if (channels, levels) == formats[0]
     }
 
 
@@ -253,9 +283,15 @@ def _parts(subjects: Sequence[Subject]) -> Table:
     return Table(header, rows, "Bits for each sub-pixel of the image")
 
 
+@lru_cache(maxsize=2)
+def _draw(subject: Subject, seed: int, progress: bool, **options: Any) -> list[Tensor]:
+    """A row of samples with their views."""
+    return sample(subject.model, COLUMNS, subject.size, seed=seed, progress=progress, **options)
+
+
 def _samples(subject: Subject, seed: int, progress: bool, **options: Any) -> list[Part]:
     """All views of samples, the coarsest on top: the pyramid growing, or grey images above their colours."""
-    drawn = sample(subject.model, COLUMNS, subject.size, seed=seed, progress=progress, **options)
+    drawn = _draw(subject, seed, progress, **options)
     formats = [levels for _, levels in subject.model.formats]
     strips: list[Strip] = [(view, x, levels) for view, x, levels in zip(subject.views, drawn, formats, strict=True)]
     strips.reverse()  # the coarsest on top
@@ -299,7 +335,7 @@ def _neighbours(subject: Subject, seed: int, progress: bool) -> list[Part]:
     if "train" not in subject.images:
         return []
     images = subject.images["train"]
-    drawn = sample(subject.model, COLUMNS, subject.size, seed=seed, progress=progress)[0]
+    drawn = _draw(subject, seed, progress)[0]
     wanted = _shrunk(drawn)
     distances = []
     for start in range(0, len(images), 512):
@@ -323,15 +359,15 @@ def _speed(subject: Subject, seed: int, progress: bool) -> list[Part]:
     model, pixels = subject.model, subject.size**2
     values = {}
     for n in (1, COLUMNS):
-        seconds = _median_seconds(lambda n=n: sample(model, n, subject.size, seed=seed, progress=progress))
+        seconds = _median_seconds(lambda n=n: sample(model, n, subject.size, seed=seed))
         values[f"cached, {n} at once" if n > 1 else "cached, one image"] = 1e3 * seconds / (n * pixels)
     x = torch.zeros(1, *([model.formats[0][0]] + [subject.size] * 2), dtype=torch.uint8)
     with evaluating(model):
-        links = list(zip(model.factors, model.links(x), strict=True))
-        naive = sum(
-            _median_seconds(lambda factor=factor, link=link: factor.params(*link)) * link[0][0, 0].numel()
-            for factor, link in links
-        )
+        naive = 0.0
+        for factor, (view, given) in zip(model.factors, model.links(x), strict=True):
+            context = factor.context((view.shape[2], view.shape[3]), given, None)
+            seconds = _median_seconds(lambda f=factor, view=view, context=context: f.network(view, context))
+            naive += seconds * view[0, 0].numel()
     values["full forward passes, one image"] = 1e3 * naive / pixels
     text = SPEED.format(threads=torch.get_num_threads(), repeats=SPEED_REPEATS)
     chart = bars(values, "milliseconds a pixel", digits=3, log=True)

@@ -204,7 +204,7 @@ def train(
         batch_size=training.batch_size,
         accumulate=training.accumulate,
         processes=accelerator.num_processes,
-        initial=0 if resume else INITIAL_IMAGES,
+        initial=INITIAL_IMAGES,
         bf16=training.bf16,
         device=accelerator.device,
     )
