@@ -548,5 +548,5 @@ def test_joined_sets_are_one_after_the_other(tmp_path):
 def test_sets_that_are_not_alike_are_not_joined(tmp_path):
     fill(tmp_path / "a", 2, side=8)
     fill(tmp_path / "b", 2, side=9)
-    with pytest.raises(ValueError, match="not alike"):
+    with pytest.raises(ValueError, match="same size and channels"):
         JoinedImages([load_images(tmp_path / name, "all") for name in "ab"])

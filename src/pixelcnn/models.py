@@ -186,9 +186,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         model.train(training)
 
 
-class ImageModel(
-    nn.Module, PyTorchModelHubMixin, library_name="pixelcnn", license="mit", tags=["image-generation", "pixelcnn"]
-):
+class ImageModel(nn.Module, PyTorchModelHubMixin, library_name="pixelcnn", tags=["image-generation", "pixelcnn"]):
     """A model of integer images (B, channels, H, W) of any size, with values in [0, levels).
 
     Where an argument is given for each factor, a single number stands for all of them, and a sequence begins with the
