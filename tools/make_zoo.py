@@ -21,7 +21,7 @@ import torch
 from pixelcnn.checkpoint import CARD, CONFIG, STATE, WEIGHTS, ZOO, load, save, write_atomically, write_json
 from pixelcnn.data import Crop, Images, JoinedImages, load_images
 from pixelcnn.evaluation import evaluate
-from pixelcnn.figures import Strip, save_picture, sheet
+from pixelcnn.figures import Strip, sheet
 from pixelcnn.history import HISTORY
 from pixelcnn.models import ImageModel
 from pixelcnn.recipes import find_recipe
@@ -180,12 +180,11 @@ def pack(name: str, data: Path, runs: Path) -> None:
         if plan.sources[0].name != shipped.plans[k - 1].sources[0].name:
             card["views"][str(k)] = score(model.of_view(k), replace(shipped, plans=shipped.plans[k:]), data, "test")
     write_json(folder / CARD, card)
-    for path in folder.glob("*.png"):
-        path.unlink()
     for picture, strips in pictures(name, model, shipped).items():
-        save_picture(sheet(strips, height=shipped.size), folder / f"{picture}.png")
+        # As JPEG, since those of draws are noisy, and all models together may have 25 MB.
+        sheet(strips, height=shipped.size).save(folder / f"{picture}.jpg", quality=88)
     write_atomically(
-        folder / "README.md", readme(name, card, sorted(path.name for path in folder.glob("*.png"))).encode()
+        folder / "README.md", readme(name, card, sorted(path.name for path in folder.glob("*.jpg"))).encode()
     )
     shutil.copytree(folder, ZOO / name, dirs_exist_ok=True)
 
@@ -247,8 +246,8 @@ def readme(name: str, card: dict[str, Any], images: list[str]) -> str:
         f"- view {k} alone: {found['total']:.3f} ({found['images']} images of {found['source']})\n"
         for k, found in card["views"].items()
     )
-    shown = "\n\n".join(f"![{image.removesuffix('.png')}]({image})" for image in images)
-    photographs = any(image in ("colourings.png", "upscaled.png") for image in images)
+    shown = "\n\n".join(f"![{image.removesuffix('.jpg')}]({image})" for image in images)
+    photographs = any(image in ("colourings.jpg", "upscaled.jpg") for image in images)
     notice = "\n\nThe photographs are from CID22 by Cloudinary, CC BY-SA 4.0, reduced." if photographs else ""
     return f"""# {name}
 
