@@ -77,8 +77,8 @@ PLANS = {
         (
             Plan([Source("lfw-128", 128)], 6, replace(FINE, batch_size=8, random_crop=64)),
             Plan([CELEBA], 15, replace(FINE, random_crop=32)),
-            Plan(SMALL_FACES, 25, FINE),
-            Plan([replace(source, size=16) for source in SMALL_FACES], 32, COARSE),
+            Plan(SMALL_FACES, 39, FINE),
+            Plan([replace(source, size=16) for source in SMALL_FACES], 44, COARSE),
             Plan([replace(source, size=8) for source in SMALL_FACES], 45, replace(COARSE, batch_size=32)),
         ),
         size=128,

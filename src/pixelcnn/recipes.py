@@ -16,6 +16,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from functools import partial
 from typing import Any
 
 import torch
@@ -165,7 +166,7 @@ def cifar10_pixelcnn_plus_plus_small() -> Recipe:
 
 def cifar10_grayscale_small() -> Recipe:
     """Grayscale PixelCNN for 32x32 images: three scales for the 4-bit grey view, one for the colours."""
-    expected = Expected(3.87, "docs/results.md, on JPEG copies, 5.5 minutes a factor")
+    expected = Expected(3.98, "docs/results.md, on JPEG copies, 4 and 8 minutes on one core")
     sizes = SMALL_GRAYSCALE | {"filters": 32}
     return Recipe(lambda: GrayscalePixelCNN(**sizes), "cifar10", 32, SHORT, minutes=6, expected=expected)
 
@@ -173,15 +174,13 @@ def cifar10_grayscale_small() -> Recipe:
 def cifar10_pyramid_small() -> Recipe:
     """Pyramid PixelCNN for 32x32 images, from 8x8: the coarse views have more blocks, the finest stays light."""
     sizes = {"filters": (32, 32, 48), "blocks": (2, 3, 4), "embedding_blocks": (1, 2)}
-    expected = Expected(5.00, "docs/results.md, on JPEG copies, 3.5 minutes a factor, freely")
-    return Recipe(lambda: PyramidPixelCNN(2, **sizes, dropout=0.0), "cifar10", 32, SHORT, 4, expected=expected)
+    return Recipe(lambda: PyramidPixelCNN(2, **sizes, dropout=0.0), "cifar10", 32, SHORT, minutes=4)
 
 
 def faces64_pyramid_small() -> Recipe:
     """Pyramid PixelCNN for 64x64 faces, from 8x8: the coarse views have more blocks, the finest stays light."""
     sizes = {"filters": (24, 32, 32, 48), "blocks": (2, 3, 3, 4), "embedding_blocks": (1, 1, 2)}
-    expected = Expected(5.42, "docs/results.md, 2.75 minutes a factor, freely")
-    return Recipe(lambda: PyramidPixelCNN(3, **sizes, dropout=0.0), "celeba", 64, SHORT, 3, expected=expected)
+    return Recipe(lambda: PyramidPixelCNN(3, **sizes, dropout=0.0), "celeba", 64, SHORT, minutes=3)
 
 
 def faces64_pyramid_grayscale() -> Recipe:
@@ -203,20 +202,25 @@ def faces64_pyramid_grayscale() -> Recipe:
 
 def faces32_grayscale_small() -> Recipe:
     """Grayscale PixelCNN for 32x32 faces: three scales for the 4-bit grey view, one for the colours."""
-    return Recipe(lambda: GrayscalePixelCNN(**SMALL_GRAYSCALE), "celeba", 32, SHORT, minutes=6)
+    expected = Expected(4.22, "docs/results.md, on faces32-grayscale's data, 4 and 9 minutes on one core")
+    return Recipe(lambda: GrayscalePixelCNN(**SMALL_GRAYSCALE), "celeba", 32, SHORT, minutes=6, expected=expected)
 
 
 def celeba128_pyramid_small() -> Recipe:
     """Pyramid PixelCNN for 128x128 faces, from 8x8: most parameters are in the coarse views, the finest is light."""
     sizes = {"filters": (24, 40, 48, 64, 80), "blocks": (2, 3, 3, 4, 6), "embedding_blocks": 1}
-    return Recipe(lambda: PyramidPixelCNN(4, **sizes, dropout=0.0, consistent=False), "celeba", 128, SHORT, minutes=20)
+    expected = Expected(2.87, "docs/results.md, on faces128-pyramid's data, 6 to 45 minutes a factor on one core")
+    model = partial(PyramidPixelCNN, 4, **sizes, dropout=0.0, consistent=False)
+    return Recipe(model, "celeba", 128, SHORT, minutes=20, expected=expected)
 
 
 def photos128_pyramid_small() -> Recipe:
     """Pyramid PixelCNN for the shipped photographs at 128x128, from 32x32: upscales any photograph."""
     sizes = {"filters": (32, 40, 40), "blocks": (2, 3, 3), "embedding_blocks": 1}
     training = replace(SHORT, random_crop=64)
-    return Recipe(lambda: PyramidPixelCNN(2, **sizes, dropout=0.0, consistent=False), "photos", 128, training, 10)
+    expected = Expected(3.89, "docs/results.md, 3 to 13 minutes a factor on one core")
+    model = partial(PyramidPixelCNN, 2, **sizes, dropout=0.0, consistent=False)
+    return Recipe(model, "photos", 128, training, minutes=10, expected=expected)
 
 
 def photos32_pyramid_small() -> Recipe:
@@ -224,7 +228,7 @@ def photos32_pyramid_small() -> Recipe:
     sizes = {"filters": (24, 32, 32), "blocks": (2, 3, 3), "embedding_blocks": 1}
     # Photographs are few, and `pixelcnn demo` has a minute: many small steps.
     training = replace(SHORT, batch_size=8, learning_rate=3e-3)
-    expected = Expected(5.76, "docs/results.md, a minute for all factors")
+    expected = Expected(5.30, "docs/results.md, a minute for all factors")
     return Recipe(lambda: PyramidPixelCNN(2, **sizes, dropout=0.1), "photos", 32, training, 2, expected=expected)
 
 
