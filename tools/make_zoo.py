@@ -149,6 +149,7 @@ def pack(name: str, data: Path, runs: Path) -> None:
         trained = load(runs / name / f"view-{k}").factors[k - colour_view(model, k)]
         factor.load_state_dict(trained.state_dict())
     model.consistent = True  # exact, though trained freely, which is faster
+    shutil.rmtree(folder, ignore_errors=True)  # or pictures of earlier weights would stay
     save(model, folder, torch.bfloat16)
     model = load(folder)
     card: dict[str, Any] = {
@@ -189,7 +190,8 @@ def pack(name: str, data: Path, runs: Path) -> None:
     write_atomically(
         folder / "README.md", readme(name, card, sorted(path.name for path in folder.glob("*.jpg"))).encode()
     )
-    shutil.copytree(folder, ZOO / name, dirs_exist_ok=True)
+    shutil.rmtree(ZOO / name, ignore_errors=True)
+    shutil.copytree(folder, ZOO / name)
 
 
 def score(model: ImageModel, shipped: Shipped, data: Path, split: str, limit: int = 100) -> dict[str, Any]:
