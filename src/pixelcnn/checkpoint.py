@@ -11,6 +11,7 @@ the SHA-256 of its files.
 
 __all__ = [
     "TrainingState",
+    "check_empty",
     "claim_folder",
     "is_shipped",
     "load",
@@ -67,6 +68,14 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise OSError(error.errno, reason, str(path)) from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_empty(folder: Path, overwrite: bool) -> None:
+    """A ValueError where something is in the way of a new folder, unless it may be replaced."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{str(folder)!r} is a file: name a folder")
+    if folder.exists() and any(folder.iterdir()) and not overwrite:
+        raise ValueError(f"{str(folder)!r} is not empty: use --overwrite to replace what is in it, or another folder")
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

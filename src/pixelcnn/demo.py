@@ -17,7 +17,7 @@ import torch
 from rich.console import Console
 from rich.table import Table as Listing
 
-from pixelcnn.checkpoint import write_atomically
+from pixelcnn.checkpoint import check_empty, write_atomically
 from pixelcnn.data import Images, load_images
 from pixelcnn.evaluation import Evaluation, codec_bits_per_dim, evaluate
 from pixelcnn.figures import (
@@ -98,10 +98,7 @@ def demo(
     Raises:
         ValueError: for a folder that is not empty, or an argument out of range.
     """
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{str(folder)!r} is a file: name a folder")
-    if folder.exists() and any(folder.iterdir()) and not overwrite:
-        raise ValueError(f"{str(folder)!r} is not empty: use --overwrite to replace what is in it, or another folder")
+    check_empty(folder, overwrite)
     if not 0 < minutes < math.inf:
         raise ValueError(f"minutes={minutes!r}: use a number above 0")
     photos, held_out = (load_images("photos", split, size=size, progress=progress) for split in ("train", "test"))

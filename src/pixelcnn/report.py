@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from pixelcnn.auxiliary import Downsample, QuantizedGrayscale
-from pixelcnn.checkpoint import RUN, is_shipped, load, read_json, write_atomically, zoo_card
+from pixelcnn.checkpoint import RUN, check_empty, is_shipped, load, read_json, write_atomically, zoo_card
 from pixelcnn.data import Crop, Images, load_images
 from pixelcnn.evaluation import evaluate
 from pixelcnn.figures import Chart, Gallery, Part, Section, Strip, Table, bars, page, save_picture, sheet
@@ -156,10 +156,7 @@ def report(
     check_whole(at_least=0, seed=seed)
     if not names:
         raise ValueError("name the models to report on: folders that training made, or shipped models")
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{str(folder)!r} is a file: name a folder")
-    if folder.exists() and any(folder.iterdir()) and not overwrite:
-        raise ValueError(f"{str(folder)!r} is not empty: use --overwrite to replace a report in it, or another folder")
+    check_empty(folder, overwrite)
     options: dict[str, Any] = {"data": data, "size": size, "crop": crop, "skip_broken": skip_broken, "limit": limit}
     subjects = [find_subject(name, **options, progress=progress) for name in names]
     called = [subject.name for subject in subjects]
