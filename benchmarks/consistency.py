@@ -26,11 +26,11 @@ from pixelcnn.data import Images, load_images
 from pixelcnn.evaluation import evaluate
 from pixelcnn.history import HISTORY
 from pixelcnn.models import ImageModel, PyramidPixelCNN, evaluating
-from pixelcnn.recipes import SHORT
-from pixelcnn.training import train
+from pixelcnn.training import Training, train
 
 SHARES = (0.6, 0.25, 0.15)  # of the minutes, the finest factor first
 WAYS = {"free": False, "consistent": True}
+TRAINING = Training(batch_size=16, learning_rate=2e-3, decay=0.9998, average=0.998, bf16=True)
 CALIBRATION_STEPS = 60
 SCORED = 500  # images of each kind that the face models tell apart
 
@@ -59,9 +59,9 @@ def seconds_a_step(images: Images, *, consistent: bool) -> list[float]:
     with tempfile.TemporaryDirectory() as folder:
         for k in range(3):
             options: dict[str, Any] = {"steps": CALIBRATION_STEPS, "factor": k, "resume": k > 0, "sheet_minutes": 0}
-            train(model, images, folder, replace(SHORT, bf16=True), **options)
+            train(model, images, folder, TRAINING, **options)
             lines = (Path(folder) / f"factor-{k}" / HISTORY).read_text().splitlines()
-            seconds.append(SHORT.batch_size / statistics.median(json.loads(x)["images_per_second"] for x in lines))
+            seconds.append(TRAINING.batch_size / statistics.median(json.loads(x)["images_per_second"] for x in lines))
     return seconds
 
 
@@ -71,7 +71,7 @@ def measure(folder: Path, images: dict[str, Images], steps: list[int], seed: int
     if results.exists():
         return json.loads(results.read_text())
     model = make_model(seed, consistent=WAYS[way])
-    training = replace(SHORT, bf16=True, seed=seed)
+    training = replace(TRAINING, seed=seed)
     for k in reversed(range(3)):
         options: dict[str, Any] = {"steps": steps[k], "factor": k, "sheet_minutes": 0, "progress": True}
         train(model, images["train"], folder, training, resume=k < 2, overwrite=k == 2, **options)

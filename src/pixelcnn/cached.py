@@ -10,19 +10,19 @@ as many columns as the lag. The rest is evaluated group by group, in raster orde
 and the column. In a wavefront a value whose reader looks c columns to the right runs c columns ahead.
 """
 
-__all__ = ["CachedNetwork", "Group", "check_memory", "group_at"]
+__all__ = ["CachedNetwork", "Group", "group_at"]
 
 import operator
 from collections.abc import Callable
 from typing import NamedTuple, cast
 
-import psutil
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from pixelcnn.layers import Conv, TransposedConv, concat_elu, gate
 from pixelcnn.likelihoods import scale_levels
+from pixelcnn.memory import check_sampling_memory
 from pixelcnn.network import HALF, CausalNetwork
 from pixelcnn.values import ROWS_ABOVE, Canvas, Elementwise, Enlarged, Phase, Place, Product, Source, Term, Value
 
@@ -237,7 +237,7 @@ class CachedNetwork:
         for value in stored:
             value.canvas = Canvas(value.features, sizes[value.scale], self.batch, self.lag or 0)
         self.canvases = [(value.scale, cast("Canvas", value.canvas)) for value in stored]
-        check_memory(sum(canvas.numel for _, canvas in self.canvases) * like.element_size(), like.device)
+        check_sampling_memory(sum(canvas.numel for _, canvas in self.canvases) * like.element_size(), like.device)
         for _, canvas in self.canvases:
             canvas.allocate(like)
         for value in values:
@@ -359,13 +359,3 @@ def _run_ahead(values: list[Value], x: Value, lag: int) -> None:
                     raise ValueError(f"lag={lag}: the network looks {needed + 1} columns too far")
             elif not isinstance(read.value, Source):
                 read.value.ahead = max(read.value.ahead, needed)
-
-
-def check_memory(needed: int, device: torch.device) -> None:
-    """Raise a MemoryError, before anything is allocated, for more bytes than are free."""
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
-    if needed > free:
-        raise MemoryError(
-            f"sampling needs at least {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free: draw fewer images at "
-            "once, or smaller ones"
-        )

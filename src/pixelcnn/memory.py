@@ -10,9 +10,11 @@ Real runs on a CPU grew by 1.2 to 1.5 times the sum without a margin where the s
 Pyramids of 24 to 100 filters, batches of 16 and 32, float32 and bf16), by 1.7 times where the initialisation is, and by
 0.7 times where the state is (PixelCNN++ with 160 filters, a batch of 4), which has none. The rest is what convolutions
 work in, and what the allocator cannot use again.
+
+Sampling counts its own buffers (`pixelcnn.cached`); here it asks whether they fit.
 """
 
-__all__ = ["check_training_memory", "free_memory", "training_memory"]
+__all__ = ["check_sampling_memory", "check_training_memory", "free_memory", "training_memory"]
 
 import os
 import weakref
@@ -103,6 +105,16 @@ def check_training_memory(
         raise MemoryError(
             f"to train factor {k} on {batch_size // (accumulate * processes)} images of {W}x{H} at once needs about "
             f"{now / 1e9:.2g} GB, and {free / 1e9:.2g} GB are free: {remedy}"
+        )
+
+
+def check_sampling_memory(needed: int, device: torch.device) -> None:
+    """Raise a MemoryError, before anything is allocated, where sampling needs more bytes than are free."""
+    free = free_memory(device)
+    if needed > free:
+        raise MemoryError(
+            f"sampling needs at least {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free: draw fewer images at "
+            "once, or smaller ones"
         )
 
 

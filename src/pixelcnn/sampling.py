@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from pixelcnn.auxiliary import Downsample, Filling, QuantizedGrayscale, whole_box
-from pixelcnn.cached import check_memory
 from pixelcnn.likelihoods import Bounds, Likelihood, check_whole
+from pixelcnn.memory import check_sampling_memory
 from pixelcnn.models import Factor, ImageModel, check_images, evaluating
 from pixelcnn.progress import progress_bar
 from pixelcnn.traversal import Schedule, groups, traverse, wavefront_lag
@@ -70,7 +70,7 @@ def sample_factor(
     """
     likelihood, device = factor.likelihood, next(factor.parameters()).device
     # The noise, and the embedding with what its last block is computed from.
-    check_memory(4 * n * math.prod(size) * (likelihood.num_noise + 6 * factor.network.context), device)
+    check_sampling_memory(4 * n * math.prod(size) * (likelihood.num_noise + 6 * factor.network.context), device)
     noise = position_noise(likelihood, size, range(seed, seed + n), index).to(device)
 
     levels_dtype = torch.uint8 if likelihood.levels <= 256 else torch.int64
