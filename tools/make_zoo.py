@@ -80,7 +80,7 @@ PLANS = {
             Plan([CELEBA], 45, replace(LONG, decay=0.9999, random_crop=32)),
             Plan(SMALL_FACES, 47, replace(LONG, decay=0.99983)),
             Plan([replace(source, size=16) for source in SMALL_FACES], 35, replace(LONG, batch_size=8, decay=0.99972)),
-            Plan([replace(source, size=8) for source in SMALL_FACES], 26, replace(SHORT, batch_size=16, decay=0.9993)),
+            Plan([replace(source, size=8) for source in SMALL_FACES], 32, replace(SHORT, batch_size=16, decay=0.9997)),
         ),
         size=128,
     ),
