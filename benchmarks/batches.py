@@ -1,6 +1,6 @@
 """What the size of a batch is worth on a CPU: one factor, the same minutes, batches of 1 to 16 images.
 
-    python benchmarks/batches.py --data FOLDER [--minutes 3] [--json FILE]
+    python benchmarks/batches.py --data FOLDER [--minutes 1] [--json FILE]
 
 FOLDER is that of the real data of the project. The factor is that of 64x64 faces given their 32x32 view, with the
 sizes of `celeba128-pyramid-small`, trained on crops of 32x32 in bf16, with a learning rate that does not fall. Scored
@@ -53,7 +53,7 @@ def measure(data: Path, batch_size: int, learning_rate: float, minutes: float) -
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=3.0)
+    parser.add_argument("--minutes", type=float, default=1.0)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(1)

@@ -69,6 +69,7 @@ SMALL_FACES = (Source("celeba-32x32", 32), replace(CELEBA, size=32))
 # Many steps of few pixels learn faster than few steps of many (docs/results.md): a coarse view takes more images.
 SHORT = Training(batch_size=4, learning_rate=4e-3, decay=0.999, average=0.999, bf16=True)
 LONG = replace(SHORT, average=0.9995)
+PHOTOS = Training(batch_size=16, learning_rate=2e-3, decay=0.9995, average=0.999, bf16=True)
 
 PLANS = {
     "faces128-pyramid": Shipped(
@@ -103,8 +104,8 @@ PLANS = {
         "photos128-pyramid-small",
         "CID22 by Cloudinary: CC BY-SA 4.0",
         (
-            Plan([Source("photos", 128)], 9, replace(SHORT, random_crop=32)),
-            Plan([Source("photos", 64)], 9, replace(SHORT, random_crop=32)),
+            Plan([Source("photos", 128)], 13, replace(PHOTOS, batch_size=8, random_crop=64)),
+            Plan([Source("photos", 64)], 10, replace(PHOTOS, random_crop=32)),
             Plan([Source("photos", 32)], 3, SHORT),
         ),
         size=128,

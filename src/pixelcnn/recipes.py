@@ -167,7 +167,7 @@ def cifar10_pixelcnn_plus_plus_small() -> Recipe:
 
 def cifar10_grayscale_small() -> Recipe:
     """Grayscale PixelCNN for 32x32 images: three scales for the 4-bit grey view, one for the colours."""
-    expected = Expected(3.98, "docs/results.md, on JPEG copies, 4 and 8 minutes on one core")
+    expected = Expected(3.48, "docs/results.md, on JPEG copies, 7 and 8 minutes on one core")
     sizes = SMALL_GRAYSCALE | {"filters": 32}
     return Recipe(lambda: GrayscalePixelCNN(**sizes), "cifar10", 32, SHORT, minutes=6, expected=expected)
 
@@ -203,14 +203,14 @@ def faces64_pyramid_grayscale() -> Recipe:
 
 def faces32_grayscale_small() -> Recipe:
     """Grayscale PixelCNN for 32x32 faces: three scales for the 4-bit grey view, one for the colours."""
-    expected = Expected(4.22, "docs/results.md, on faces32-grayscale's data, 4 and 9 minutes on one core")
+    expected = Expected(3.64, "docs/results.md, on faces32-grayscale's data, 7 and 8 minutes on one core")
     return Recipe(lambda: GrayscalePixelCNN(**SMALL_GRAYSCALE), "celeba", 32, SHORT, minutes=6, expected=expected)
 
 
 def celeba128_pyramid_small() -> Recipe:
     """Pyramid PixelCNN for 128x128 faces, from 8x8: most parameters are in the coarse views, the finest is light."""
     sizes = {"filters": (24, 40, 48, 64, 80), "blocks": (2, 3, 3, 4, 6), "embedding_blocks": 1}
-    expected = Expected(2.87, "docs/results.md, on faces128-pyramid's data, 6 to 45 minutes a factor on one core")
+    expected = Expected(2.61, "docs/results.md, on faces128-pyramid's data, 11 to 47 minutes a factor on one core")
     model = partial(PyramidPixelCNN, 4, **sizes, dropout=0.0, consistent=False)
     return Recipe(model, "celeba", 128, SHORT, minutes=20, expected=expected)
 
@@ -219,7 +219,7 @@ def photos128_pyramid_small() -> Recipe:
     """Pyramid PixelCNN for the shipped photographs at 128x128, from 32x32: upscales any photograph."""
     sizes = {"filters": (32, 40, 40), "blocks": (2, 3, 3), "embedding_blocks": 1}
     training = replace(SHORT, random_crop=64)
-    expected = Expected(3.89, "docs/results.md, 3 to 13 minutes a factor on one core")
+    expected = Expected(3.87, "docs/results.md, 3 to 13 minutes a factor on one core")
     model = partial(PyramidPixelCNN, 2, **sizes, dropout=0.0, consistent=False)
     return Recipe(model, "photos", 128, training, minutes=10, expected=expected)
 
