@@ -25,7 +25,7 @@ from pixelcnn.training import Training, train
 
 VIEW, SIDE = 1, 64
 FRAME = (12, 13, 25, 20)  # the paper's crop of CelebA, at half size
-SETTINGS = [(16, 2e-3), (16, 4e-3), (4, 2e-3), (4, 4e-3), (2, 2e-3), (1, 2e-3)]  # batch, learning rate
+SETTINGS = [(16, 2e-3), (16, 4e-3), (4, 2e-3), (4, 4e-3), (1, 2e-3)]  # batch, learning rate
 SCORED = 64
 
 
