@@ -12,12 +12,11 @@ import argparse
 import json
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from pixelcnn.checkpoint import write_json
-from pixelcnn.data import load_images
+from pixelcnn.data import Images, load_images
 from pixelcnn.evaluation import evaluate
 from pixelcnn.history import HISTORY
 from pixelcnn.recipes import find_recipe
@@ -29,16 +28,14 @@ SETTINGS = [(16, 2e-3), (16, 4e-3), (4, 2e-3), (4, 4e-3), (1, 2e-3)]  # batch, l
 SCORED = 64
 
 
-def measure(data: Path, batch_size: int, learning_rate: float, minutes: float) -> dict[str, Any]:
-    images, held_out = (
-        load_images(data / "celeba-89x109", split, size=SIDE, crop=FRAME, progress=True) for split in ("train", "test")
-    )
+def measure(
+    images: Images, held_out: Images, batch_size: int, learning_rate: float, minutes: float
+) -> dict[str, float]:
     torch.manual_seed(0)
     model = find_recipe("celeba128-pyramid-small").model().of_view(VIEW)
     how = Training(batch_size, learning_rate, decay=1.0, average=0.999, random_crop=32, bf16=True)
     with tempfile.TemporaryDirectory() as folder:
-        options: dict[str, Any] = {"factor": 0, "minutes": minutes, "sheet_minutes": 0, "progress": True}
-        train(model, images, folder, how, **options)
+        train(model, images, folder, how, factor=0, minutes=minutes, sheet_minutes=0, progress=True)
         end = json.loads((Path(folder) / "factor-0" / HISTORY).read_text().splitlines()[-1])
     bits = evaluate(model, held_out, batch_size=8, limit=SCORED).factors[0]
     return {
@@ -57,9 +54,13 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    images, held_out = (
+        load_images(arguments.data / "celeba-89x109", split, size=SIDE, crop=FRAME, progress=True)
+        for split in ("train", "test")
+    )
     results = []
     for batch_size, learning_rate in SETTINGS:
-        results.append(measure(arguments.data, batch_size, learning_rate, arguments.minutes))
+        results.append(measure(images, held_out, batch_size, learning_rate, arguments.minutes))
         print("| {batch_size} | {learning_rate} | {steps:,} | {bits_per_dim:.3f} |".format(**results[-1]), flush=True)
     if arguments.json:
         write_json(arguments.json, {"results": results})

@@ -16,7 +16,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from functools import partial
 from typing import Any
 
 import torch
@@ -211,8 +210,14 @@ def celeba128_pyramid_small() -> Recipe:
     """Pyramid PixelCNN for 128x128 faces, from 8x8: most parameters are in the coarse views, the finest is light."""
     sizes = {"filters": (24, 40, 48, 64, 80), "blocks": (2, 3, 3, 4, 6), "embedding_blocks": 1}
     expected = Expected(2.61, "docs/results.md, on faces128-pyramid's data, 11 to 47 minutes a factor on one core")
-    model = partial(PyramidPixelCNN, 4, **sizes, dropout=0.0, consistent=False)
-    return Recipe(model, "celeba", 128, SHORT, minutes=20, expected=expected)
+    return Recipe(
+        lambda: PyramidPixelCNN(4, **sizes, dropout=0.0, consistent=False),
+        "celeba",
+        128,
+        SHORT,
+        minutes=20,
+        expected=expected,
+    )
 
 
 def photos128_pyramid_small() -> Recipe:
@@ -220,8 +225,14 @@ def photos128_pyramid_small() -> Recipe:
     sizes = {"filters": (32, 40, 40), "blocks": (2, 3, 3), "embedding_blocks": 1}
     training = replace(SHORT, random_crop=64)
     expected = Expected(3.87, "docs/results.md, 3 to 13 minutes a factor on one core")
-    model = partial(PyramidPixelCNN, 2, **sizes, dropout=0.0, consistent=False)
-    return Recipe(model, "photos", 128, training, minutes=10, expected=expected)
+    return Recipe(
+        lambda: PyramidPixelCNN(2, **sizes, dropout=0.0, consistent=False),
+        "photos",
+        128,
+        training,
+        minutes=10,
+        expected=expected,
+    )
 
 
 def photos32_pyramid_small() -> Recipe:
