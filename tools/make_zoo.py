@@ -43,12 +43,19 @@ class Source:
 
 
 @dataclass(frozen=True)
+class Stage:
+    """A run of training, from the weights that the stage before it ended with."""
+
+    minutes: float
+    training: Training
+
+
+@dataclass(frozen=True)
 class Plan:
     """How the factor of one view is trained."""
 
     sources: Sequence[Source]
-    minutes: float
-    training: Training
+    stages: Sequence[Stage]
 
 
 @dataclass(frozen=True)
@@ -69,6 +76,8 @@ SMALL_FACES = (Source("celeba-32x32", 32), replace(CELEBA, size=32))
 # Many steps of few pixels learn faster than few steps of many (docs/results.md): a coarse view takes more images.
 SHORT = Training(batch_size=4, learning_rate=4e-3, decay=0.999, average=0.999, bf16=True)
 LONG = replace(SHORT, average=0.9995)
+# Larger batches and lower rates from there on, for what the noise of small steps hides.
+FINE = replace(LONG, batch_size=16, learning_rate=2e-3, decay=0.9998)
 PHOTOS = Training(batch_size=16, learning_rate=2e-3, decay=0.9995, average=0.999, bf16=True)
 
 PLANS = {
@@ -77,11 +86,20 @@ PLANS = {
         "celeba128-pyramid-small",
         FACES_TERMS,
         (
-            Plan([Source("lfw-128", 128)], 11, replace(SHORT, decay=0.9995, random_crop=32)),
-            Plan([CELEBA], 45, replace(LONG, decay=0.9999, random_crop=32)),
-            Plan(SMALL_FACES, 47, replace(LONG, decay=0.99983)),
-            Plan([replace(source, size=16) for source in SMALL_FACES], 35, replace(LONG, batch_size=8, decay=0.99972)),
-            Plan([replace(source, size=8) for source in SMALL_FACES], 32, replace(SHORT, batch_size=16, decay=0.9997)),
+            Plan([Source("lfw-128", 128)], [Stage(11, replace(SHORT, decay=0.9995, random_crop=32))]),
+            Plan([CELEBA], [Stage(45, replace(LONG, decay=0.9999, random_crop=32))]),
+            Plan(SMALL_FACES, [Stage(47, replace(LONG, decay=0.99983)), Stage(100, replace(FINE, batch_size=8))]),
+            Plan(
+                [replace(source, size=16) for source in SMALL_FACES],
+                [Stage(35, replace(LONG, batch_size=8, decay=0.99972)), Stage(60, replace(FINE, decay=0.9997))],
+            ),
+            Plan(
+                [replace(source, size=8) for source in SMALL_FACES],
+                [
+                    Stage(32, replace(SHORT, batch_size=16, decay=0.9997)),
+                    Stage(40, replace(FINE, batch_size=32, decay=0.9996)),
+                ],
+            ),
         ),
         size=128,
     ),
@@ -89,14 +107,14 @@ PLANS = {
         "Faces at 32x32, grey first",
         "faces32-grayscale-small",
         FACES_TERMS,
-        (Plan(SMALL_FACES, 7, SHORT), Plan(SMALL_FACES, 8, SHORT)),
+        (Plan(SMALL_FACES, [Stage(7, SHORT)]), Plan(SMALL_FACES, [Stage(8, SHORT)])),
         size=32,
     ),
     "cifar10-grayscale": Shipped(
         "Objects and animals at 32x32, grey first",
         "cifar10-grayscale-small",
         "CIFAR-10: none stated. For research",
-        (Plan([Source("cifar10-jpeg", 32)], 7, SHORT), Plan([Source("cifar10-jpeg", 32)], 8, SHORT)),
+        tuple(Plan([Source("cifar10-jpeg", 32)], [Stage(minutes, SHORT)]) for minutes in (7, 8)),
         size=32,
     ),
     "photos-pyramid": Shipped(
@@ -104,9 +122,9 @@ PLANS = {
         "photos128-pyramid-small",
         "CID22 by Cloudinary: CC BY-SA 4.0",
         (
-            Plan([Source("photos", 128)], 13, replace(PHOTOS, batch_size=8, random_crop=64)),
-            Plan([Source("photos", 64)], 10, replace(PHOTOS, random_crop=32)),
-            Plan([Source("photos", 32)], 3, SHORT),
+            Plan([Source("photos", 128)], [Stage(13, replace(PHOTOS, batch_size=8, random_crop=64))]),
+            Plan([Source("photos", 64)], [Stage(10, replace(PHOTOS, random_crop=32))]),
+            Plan([Source("photos", 32)], [Stage(3, SHORT)]),
         ),
         size=128,
     ),
@@ -118,29 +136,38 @@ def colour_view(model: ImageModel, k: int) -> int:
     return max(view for view in range(k + 1) if model.formats[view] == model.formats[0])
 
 
+def stage_folder(runs: Path, name: str, k: int, stage: int) -> Path:
+    return runs / name / f"view-{k}" / f"stage-{stage}"
+
+
 def train_factor(name: str, k: int, data: Path, runs: Path) -> None:
-    """Train the factor of view k as part of a model of that view, in a run of its own."""
+    """Train the factor of view k as part of a model of that view, in runs of its own."""
     shipped = PLANS[name]
     plan = shipped.plans[k]
-    torch.manual_seed(k)
-    model = find_recipe(shipped.recipe).model()
-    view = colour_view(model, k)
-    folder = runs / name / f"view-{k}"
+    view = colour_view(find_recipe(shipped.recipe).model(), k)
     images, held_out = (JoinedImages([s.load(data, split) for s in plan.sources]) for split in ("train", "test"))
-    train(
-        model.of_view(view),
-        images,
-        folder,
-        plan.training,
-        minutes=plan.minutes,
-        factor=k - view,
-        resume=(folder / f"factor-{k - view}" / STATE).exists(),
-        overwrite=True,
-        held_out=held_out,
-        sheet_minutes=5,
-        notes={"recipe": shipped.recipe, "view": view, "sources": [s.name for s in plan.sources]},
-        progress=True,
-    )
+    for number, stage in enumerate(plan.stages):
+        folder = stage_folder(runs, name, k, number)
+        if number == 0:
+            torch.manual_seed(k)
+            model = find_recipe(shipped.recipe).model().of_view(view)
+        else:
+            model = load(stage_folder(runs, name, k, number - 1))
+        train(
+            model,
+            images,
+            folder,
+            stage.training,
+            minutes=stage.minutes,
+            factor=k - view,
+            initialize=number == 0,
+            resume=(folder / f"factor-{k - view}" / STATE).exists(),
+            overwrite=True,
+            held_out=held_out,
+            sheet_minutes=5,
+            notes={"recipe": shipped.recipe, "view": view, "sources": [s.name for s in plan.sources]},
+            progress=True,
+        )
 
 
 def pack(name: str, data: Path, runs: Path) -> None:
@@ -148,7 +175,8 @@ def pack(name: str, data: Path, runs: Path) -> None:
     shipped, folder = PLANS[name], runs / name / "packed"
     model = find_recipe(shipped.recipe).model()
     for k, factor in enumerate(model.factors):
-        trained = load(runs / name / f"view-{k}").factors[k - colour_view(model, k)]
+        last = stage_folder(runs, name, k, len(shipped.plans[k].stages) - 1)
+        trained = load(last).factors[k - colour_view(model, k)]
         factor.load_state_dict(trained.state_dict())
     model.consistent = True  # exact, though trained freely, which is faster
     shutil.rmtree(folder, ignore_errors=True)  # or pictures of earlier weights would stay
@@ -171,7 +199,7 @@ def pack(name: str, data: Path, runs: Path) -> None:
         "views": {},
         "recipe": shipped.recipe,
         "command": f"python tools/make_zoo.py train {name} --data DATA --runs RUNS",
-        **budget(runs / name, model),
+        **budget(name, model, runs),
         "machine": "one core of an AMD EPYC (AVX-512, bf16), shared, no GPU",
         "sha256": {file: hashlib.sha256((folder / file).read_bytes()).hexdigest() for file in (CONFIG, WEIGHTS)},
     }
@@ -209,13 +237,16 @@ def score(model: ImageModel, shipped: Shipped, data: Path, split: str, limit: in
     }
 
 
-def budget(runs: Path, model: ImageModel) -> dict[str, list[float]]:
-    """Steps and minutes of the factors, the finest first."""
-    ends = []
-    for k in range(len(model.factors)):
-        history = runs / f"view-{k}" / f"factor-{k - colour_view(model, k)}" / HISTORY
-        ends.append(json.loads(history.read_text().splitlines()[-1]))
-    return {"steps": [end["step"] for end in ends], "minutes": [round(end["seconds"] / 60, 1) for end in ends]}
+def budget(name: str, model: ImageModel, runs: Path) -> dict[str, list[float]]:
+    """Steps and minutes of the factors, the finest first, all stages together."""
+    steps, minutes = [], []
+    for k, plan in enumerate(PLANS[name].plans):
+        factor = f"factor-{k - colour_view(model, k)}"
+        histories = [stage_folder(runs, name, k, stage) / factor / HISTORY for stage in range(len(plan.stages))]
+        ends = [json.loads(history.read_text().splitlines()[-1]) for history in histories]
+        steps.append(sum(end["step"] for end in ends))
+        minutes.append(round(sum(end["seconds"] for end in ends) / 60, 1))
+    return {"steps": steps, "minutes": minutes}
 
 
 def pictures(name: str, model: ImageModel, shipped: Shipped) -> dict[str, list[Strip]]:

@@ -135,6 +135,7 @@ def train(
     steps: int | Sequence[int] | None = None,
     minutes: float | None = None,
     factor: int | None = None,
+    initialize: bool = True,
     resume: bool = False,
     overwrite: bool = False,
     held_out: Images | None = None,
@@ -148,13 +149,16 @@ def train(
     Under `accelerate launch` or `torchrun` all processes of all machines call this and share each batch.
 
     Args:
-        model: with fresh weights. Making it after `torch.manual_seed` makes the whole run reproducible.
+        model: with fresh weights, or see `initialize`. Making it after `torch.manual_seed` makes the whole run
+            reproducible.
         images: to train on.
         folder: of the run.
         training: how to train.
         steps, minutes: the budget of each factor, counted from its first step, resumed or not; give one of the two.
             A sequence of steps has one number for each factor, the first being that of the image itself.
         factor: the factor to train, 0 being that of the image itself; None for all, the coarsest first.
+        initialize: begin with the data-dependent initialisation of fresh weights; False goes on from the weights of a
+            model that is trained already.
         resume: go on with the run in the folder; a factor that has no state there begins.
         overwrite: replace the run in the folder.
         held_out: images whose views the sample sheets begin with; by default those to train on.
@@ -220,6 +224,7 @@ def train(
             training,
             budgets[k],
             accelerator,
+            initialize=initialize,
             held_out=held_out or images,
             save_minutes=save_minutes,
             sheet_minutes=sheet_minutes,
@@ -237,6 +242,7 @@ def _train_factor(
     budget: Budget,
     accelerator: Accelerator,
     *,
+    initialize: bool,
     held_out: Images,
     save_minutes: float,
     sheet_minutes: float,
@@ -247,7 +253,7 @@ def _train_factor(
     history = History(folder / f"factor-{k}", accelerator)
     state_path = history.folder / STATE
     factor = model.to(device).factors[k]
-    if not state_path.exists():
+    if initialize and not state_path.exists():
         x, labels = _collate([shuffled[position] for position in range(INITIAL_IMAGES)])
         factor.initialize(*model.links(x.to(device))[k], labels.to(device))
     averaged = AveragedModel(factor, multi_avg_fn=_warming_average(training.average))
