@@ -83,6 +83,17 @@ def test_train_evaluate_sample(pictures: Path, tmp_path: Path) -> None:
         assert picture.size == (9, 9)
 
 
+def test_training_from_a_model(model: Path, pictures: Path, tmp_path: Path) -> None:
+    """With a rate of next to nothing the new run scores what the model did, and its size is the model's, too."""
+    begun = inside("train", "photos32-pyramid-small", "--from", model, "--data", pictures, "--size", 8, "--steps", 1,
+                   "--batch-size", 2, "--learning-rate", 1e-30, "--out", tmp_path / "run")  # fmt: skip
+    assert begun.returncode == 0, begun.stderr
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["from"] == str(model)
+    scores = [inside("evaluate", folder, "--data", pictures, "--json") for folder in (model, tmp_path / "run")]
+    assert len({json.loads(score.stdout)["bits_per_dim"] for score in scores}) == 1
+    assert (tmp_path / "run" / "config.json").read_text() == (model / "config.json").read_text()
+
+
 def test_stages_and_precision(model: Path, tmp_path: Path) -> None:
     """A folder holds the images, with --stages a folder for each view; batches and bf16 change no names."""
     drawn = inside(

@@ -255,12 +255,12 @@ def test_consistent_draws_follow_log_prob(
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("scales", [1, 2])
 def test_the_draws_are_typical(scramble: Scramble, channels: int, scales: int) -> None:
-    """Law: the mean log-probability of draws is minus the mean entropy of their pixels, to three standard errors.
+    """Law: the mean log-probability of draws is minus the mean entropy of their pixels, to four standard errors.
 
     The entropy is collected on the way, from the distributions that the pixels are drawn from.
     """
     model = tiny(scramble, channels, 64, scales=scales)
-    factor, n, size = model.factors[0], 300, (3, 6)
+    factor, n, size = model.factors[0], 3000, (3, 6)
     noise = position_noise(factor.likelihood, size, range(7, 7 + n), 0)
     entropy = torch.zeros(n, dtype=torch.float64)
 
@@ -276,7 +276,7 @@ def test_the_draws_are_typical(scramble: Scramble, channels: int, scales: int) -
     with torch.no_grad():
         surplus = model.log_prob(x) + entropy
     assert float(entropy.mean()) > 10
-    assert abs(float(surplus.mean())) < 3 * float(surplus.std()) / math.sqrt(n)
+    assert abs(float(surplus.mean())) < 4 * float(surplus.std()) / math.sqrt(n)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -553,16 +553,22 @@ def test_the_last_pixel_follows_the_conditional(scramble: Scramble, channels: in
 def test_the_last_pixel_is_completed_view_by_view(
     scramble: Scramble, chain: list[Auxiliary], channels: int, levels: int
 ) -> None:
-    """Law: each view is drawn from its factor, renormalised over what the known pixels and the next view allow."""
+    """Law: each view is drawn from its factor, channel by channel, within what known pixels and the next view allow.
+
+    For three channels this is not the conditional of a pixel: red is drawn as if green and blue could be anything.
+    """
     model = tiny(scramble, channels, levels, chain)
     x, unknown = last_pixels(channels, levels)
-    probabilities, same_next = torch.ones(len(x), dtype=torch.float64), torch.ones(len(x), len(x), dtype=torch.float64)
+    probabilities, possible = torch.ones(len(x), dtype=torch.float64), torch.ones(len(x), len(x), dtype=torch.bool)
     for factor, (view, auxiliary) in reversed(list(zip(model.factors, model.links(x), strict=True))):
+        lowest, highest = view.clone(), view.clone()  # in every view only the last pixel is unknown
+        for channel, values in enumerate(view[:, :, -1, -1].T):
+            lowest[:, channel, -1, -1] = torch.where(possible, values, levels).amin(1)
+            highest[:, channel, -1, -1] = torch.where(possible, values, -1).amax(1)
+            possible &= values[:, None] == values
         with torch.no_grad():
-            mass = factor.pixel_log_prob(view, auxiliary)[:, -1, -1].exp()  # in every view only the last is unknown
-        same = (view[:, None] == view).flatten(2).all(2).double()
-        probabilities *= mass / (same_next @ (mass / same.sum(1)))  # every different view counted once
-        same_next = same
+            bounds = Bounds(lowest, highest)
+            probabilities *= factor.likelihood.log_prob(factor.params(view, auxiliary), view, bounds)[:, -1, -1].exp()
     assert abs(float(probabilities.sum()) - 1) < 1e-9
     assert (probabilities > 0.002).sum() > 4
     drawn = complete(model, x[:1].expand(3000, -1, -1, -1), unknown)[:, :, -1, -1]

@@ -85,6 +85,17 @@ def test_a_model_lost_between_two_writes_is_written_again(images: Images, tmp_pa
     assert_same(done, load(tmp_path / "run"))
 
 
+def test_training_goes_on_from_trained_weights(images: Images, tmp_path: Path) -> None:
+    """Without initialisation a run with a rate of next to nothing ends where it began; with it, it does not."""
+    begun = train(tiny_model(), images, tmp_path / "run", Training(batch_size=4), steps=3, sheet_minutes=0)
+    still = Training(batch_size=4, learning_rate=1e-30)
+    for initialize in (False, True):
+        folder = tmp_path / str(initialize)
+        ended = train(load(tmp_path / "run"), images, folder, still, steps=2, initialize=initialize, sheet_minutes=0)
+        pairs = zip(begun.state_dict().values(), ended.state_dict().values(), strict=True)
+        assert all(torch.equal(a, b) for a, b in pairs) != initialize
+
+
 def test_dropout_and_order_matter(images: Images, tmp_path: Path) -> None:
     """What exact resume restores does something: another seed gives other weights."""
     a, b = (

@@ -91,14 +91,11 @@ PLANS = {
             Plan(SMALL_FACES, [Stage(47, replace(LONG, decay=0.99983)), Stage(100, replace(FINE, batch_size=8))]),
             Plan(
                 [replace(source, size=16) for source in SMALL_FACES],
-                [Stage(35, replace(LONG, batch_size=8, decay=0.99972)), Stage(60, replace(FINE, decay=0.9997))],
+                [Stage(35, replace(LONG, batch_size=8, decay=0.99972)), Stage(100, FINE)],
             ),
             Plan(
                 [replace(source, size=8) for source in SMALL_FACES],
-                [
-                    Stage(32, replace(SHORT, batch_size=16, decay=0.9997)),
-                    Stage(40, replace(FINE, batch_size=32, decay=0.9996)),
-                ],
+                [Stage(32, replace(SHORT, batch_size=16, decay=0.9997))],
             ),
         ),
         size=128,

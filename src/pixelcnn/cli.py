@@ -105,6 +105,9 @@ def train(
     minutes: Annotated[float | None, typer.Option(help="Training time of each factor.")] = None,
     steps: Annotated[int | None, typer.Option(help="Training steps of each factor, instead of a time.")] = None,
     factor: Annotated[int | None, typer.Option(help="Train this factor alone; 0 is that of the image itself.")] = None,
+    start: Annotated[
+        str | None, typer.Option("--from", metavar="MODEL", help="Go on from this model instead of a fresh one.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
     overwrite: Overwrite = False,
     batch_size: Annotated[int | None, typer.Option(help="Images in a step, over all processes.")] = None,
@@ -144,7 +147,7 @@ def train(
         "crop": crop,
     }
     torch.manual_seed(training.seed)
-    model = chosen.model()
+    model = chosen.model() if start is None else load_model(start, None)
     if consistent is not None:
         model.consistent = consistent
     try:
@@ -159,12 +162,13 @@ def train(
         training,
         **chosen.budget if steps is None and minutes is None else {"steps": steps, "minutes": minutes},
         factor=factor,
+        initialize=start is None,
         resume=resume,
         overwrite=overwrite,
         held_out=held_out,
         save_minutes=save_minutes,
         sheet_minutes=sheet_minutes,
-        notes={"recipe": recipe, "data": source},
+        notes={"recipe": recipe, "from": start, "data": source},
         progress=True,
     )
 
