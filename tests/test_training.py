@@ -239,8 +239,10 @@ def test_a_run_is_not_overwritten_by_accident(images: Images, tmp_path: Path) ->
     run = tmp_path / "run"
     train(tiny_model(), images, run, Training(batch_size=4), steps=1, sheet_minutes=0)
     (run / "mine.txt").write_text("keep")
-    with pytest.raises(ValueError, match="not empty"):
+    with pytest.raises(ValueError, match="not empty: use --resume to go on"):
         train(tiny_model(), images, run, Training(batch_size=4), steps=1)
+    with pytest.raises(ValueError, match="is a file: name a folder"):
+        train(tiny_model(), images, run / "mine.txt", Training(batch_size=4), steps=1, overwrite=True)
     with pytest.raises(ValueError, match="batch_size is 4 there and 2 here"):
         train(tiny_model(), images, run, Training(batch_size=2), steps=2, resume=True)
     other = PyramidPixelCNN(1, filters=6, blocks=1, embedding_blocks=1)

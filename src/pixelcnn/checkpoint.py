@@ -70,12 +70,13 @@ def write_atomically(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def check_empty(folder: Path, overwrite: bool) -> None:
-    """A ValueError where something is in the way of a new folder, unless it may be replaced."""
+def check_empty(folder: Path, overwrite: bool, otherwise: str = "") -> None:
+    """A ValueError where something is in the way of a new folder, unless it may be replaced; with other remedies."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{str(folder)!r} is a file: name a folder")
     if folder.exists() and any(folder.iterdir()) and not overwrite:
-        raise ValueError(f"{str(folder)!r} is not empty: use --overwrite to replace what is in it, or another folder")
+        remedy = f"use {otherwise}--overwrite to replace what is in it, or another folder"
+        raise ValueError(f"{str(folder)!r} is not empty: {remedy}")
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -258,16 +259,11 @@ def claim_folder(folder: Path, model: ImageModel, run: dict[str, Any], *, resume
                     "it, or use another folder"
                 )
         return
-    if folder.exists() and any(folder.iterdir()):
-        if not overwrite:
-            raise ValueError(
-                f"{str(folder)!r} is not empty: use --resume to go on with the run in it, --overwrite to "
-                "replace it, or another folder"
-            )
-        for name in (CONFIG, WEIGHTS, RUN):
-            (folder / name).unlink(missing_ok=True)
-        for path in folder.glob("factor-*"):
-            shutil.rmtree(path)
+    check_empty(folder, overwrite, "--resume to go on with the run in it, ")
+    for name in (CONFIG, WEIGHTS, RUN):
+        (folder / name).unlink(missing_ok=True)
+    for path in folder.glob("factor-*"):
+        shutil.rmtree(path)
     save(model, folder)
     write_json(folder / RUN, run)
 

@@ -171,6 +171,8 @@ def train(
         notes={"recipe": recipe, "from": start, "data": source},
         progress=True,
     )
+    if torch.distributed.is_initialized():  # or its threads may abort the process while it ends
+        torch.distributed.destroy_process_group()
 
 
 @app.command()
