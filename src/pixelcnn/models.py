@@ -263,36 +263,37 @@ class ImageModel(nn.Module, PyTorchModelHubMixin, library_name="pixelcnn", tags=
         self.formats = [(channels, levels)]
         for auxiliary in self.auxiliaries:
             self.formats.append(auxiliary.view_format(*self.formats[-1]))
-        self.factors = cast("list[Factor]", nn.ModuleList())  # which is not generic, so a type checker needs the cast
-        for k in range(K + 1):
-            likelihood = _likelihood(*self.formats[k], components)
-            embedding = (
-                None
-                if k == K
-                else EmbeddingNetwork(
-                    *self.formats[k + 1],
-                    filters=embedding_filters[k],
-                    blocks=embedding_blocks[k],
-                    scales=embedding_scales[k],
-                    upsample=self.auxiliaries[k].shrinkage,
-                    dropout=dropout,
-                )
-            )
-            context = embedding_filters[k] if k < K else filters[k] if classes else 0
-            network = CausalNetwork(
-                *self.formats[k],
-                likelihood.num_params,
-                filters=filters[k],
-                blocks=blocks[k],
-                scales=scales[k],
-                context=context,
-                dropout=dropout,
-            )
-            variable = self.auxiliaries[k] if k < K else None
-            self.factors.append(
-                Factor(likelihood, network, embedding, variable=variable, classes=classes, context=context)
-            )
+        made = nn.ModuleList(self._make_factor(k) for k in range(K + 1))
+        self.factors = cast("list[Factor]", made)  # a module list is not generic, so a type checker needs the cast
         self.consistent = consistent
+
+    def _make_factor(self, k: int) -> Factor:
+        """Factor k, with fresh weights."""
+        config, (channels, levels) = self.config, self.formats[k]
+        likelihood = _likelihood(channels, levels, config["components"])
+        embedding = variable = None
+        context = config["filters"][k] if self.classes else 0
+        if k < len(self.auxiliaries):
+            variable, context = self.auxiliaries[k], config["embedding_filters"][k]
+            embedding = EmbeddingNetwork(
+                *self.formats[k + 1],
+                filters=context,
+                blocks=config["embedding_blocks"][k],
+                scales=config["embedding_scales"][k],
+                upsample=variable.shrinkage,
+                dropout=self.dropout,
+            )
+        network = CausalNetwork(
+            channels,
+            levels,
+            likelihood.num_params,
+            filters=config["filters"][k],
+            blocks=config["blocks"][k],
+            scales=config["scales"][k],
+            context=context,
+            dropout=self.dropout,
+        )
+        return Factor(likelihood, network, embedding, variable=variable, classes=self.classes, context=context)
 
     @property
     def consistent(self) -> bool:
