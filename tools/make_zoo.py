@@ -79,6 +79,7 @@ LONG = replace(SHORT, average=0.9995)
 # Larger batches and lower rates from there on, for what the noise of small steps hides.
 FINE = replace(LONG, batch_size=16, learning_rate=2e-3, decay=0.9998)
 PHOTOS = Training(batch_size=16, learning_rate=2e-3, decay=0.9995, average=0.999, bf16=True)
+FINE_PHOTOS = replace(PHOTOS, batch_size=8, learning_rate=1e-3, decay=0.999)
 
 PLANS = {
     "faces128-pyramid": Shipped(
@@ -119,8 +120,17 @@ PLANS = {
         "photos128-pyramid-small",
         "CID22 by Cloudinary: CC BY-SA 4.0",
         (
-            Plan([Source("photos", 128)], [Stage(13, replace(PHOTOS, batch_size=8, random_crop=64))]),
-            Plan([Source("photos", 64)], [Stage(10, replace(PHOTOS, random_crop=32))]),
+            Plan(
+                [Source("photos", 128)],
+                [
+                    Stage(13, replace(PHOTOS, batch_size=8, random_crop=64)),
+                    Stage(13, replace(FINE_PHOTOS, batch_size=4, random_crop=64)),
+                ],
+            ),
+            Plan(
+                [Source("photos", 64)],
+                [Stage(10, replace(PHOTOS, random_crop=32)), Stage(13, replace(FINE_PHOTOS, random_crop=32))],
+            ),
             Plan([Source("photos", 32)], [Stage(3, SHORT)]),
         ),
         size=128,
