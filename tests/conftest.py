@@ -5,10 +5,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import settings
+from PIL import Image
 from scipy.stats import chisquare
 from torch import Tensor, nn
 
@@ -45,6 +48,14 @@ def scramble() -> Scramble:
         return module
 
     return scrambled
+
+
+def save_noise(folder: Path, number: int, size: tuple[int, int]) -> Path:
+    """Pictures (H, W) of noise in a folder."""
+    random = np.random.default_rng(0)
+    for i in range(number):
+        Image.fromarray(random.integers(0, 256, (*size, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+    return folder
 
 
 def pixelcnn(*arguments: object) -> subprocess.CompletedProcess[str]:

@@ -10,10 +10,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from conftest import inside, pixelcnn
+from conftest import inside, pixelcnn, save_noise
 from PIL import Image
 
 from pixelcnn.checkpoint import save, write_json
@@ -23,11 +22,7 @@ from pixelcnn.recipes import RECIPES
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("pictures")
-    random = np.random.default_rng(0)
-    for i in range(6):
-        Image.fromarray(random.integers(0, 256, (9, 8, 3), dtype=np.uint8)).save(folder / f"{i}.png")
-    return folder
+    return save_noise(tmp_path_factory.mktemp("pictures"), 6, (9, 8))
 
 
 @pytest.fixture(scope="module")

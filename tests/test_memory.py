@@ -5,11 +5,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from conftest import inside
-from PIL import Image
+from conftest import inside, save_noise
 from torch import Tensor
 
 from pixelcnn import memory
@@ -53,11 +51,7 @@ print(peak[0] - before)
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("pictures")
-    random = np.random.default_rng(0)
-    for i in range(40):
-        Image.fromarray(random.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(folder / f"{i}.png")
-    return folder
+    return save_noise(tmp_path_factory.mktemp("pictures"), 40, (32, 32))
 
 
 @pytest.fixture(scope="module")
