@@ -14,7 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pixelcnn.likelihoods import Bounds, Categorical, Likelihood, LogisticMixture, check_whole, scale_levels
+from pixelcnn.likelihoods import (
+    GREATEST_LOG_SCALE,
+    Bounds,
+    Categorical,
+    Likelihood,
+    LogisticMixture,
+    check_whole,
+    scale_levels,
+)
 
 DRAWS = 20_000
 
@@ -151,7 +159,7 @@ def mass(level: int, levels: int, mean: Decimal, log_scale: float) -> Decimal:
 
     def tail(position: int, side: int) -> Decimal:
         edge = Decimal(position) / (levels - 1) - mean
-        return 1 / (1 + (-side * edge / Decimal(log_scale).exp()).exp())
+        return 1 / (1 + (-side * edge / Decimal(min(log_scale, GREATEST_LOG_SCALE)).exp()).exp())
 
     side = 1 if Decimal(2 * level - levels + 1) / (levels - 1) < mean else -1  # the side that does not cancel
     below = Decimal(side < 0) if level == 0 else tail(2 * level - levels, side)
@@ -202,8 +210,9 @@ def test_layout_and_value_are_those_of_pixelcnn_plus_plus() -> None:
     """Law: RGB with ten components takes 100 values a pixel and gives what PixelCNN++ gives, edge levels included."""
     family = LogisticMixture(3, 256)
     assert family.num_params == 100
-    x = torch.cat([random_pixels(family, 20, 4), torch.tensor([[0, 255, 0], [255, 0, 255], [0, 0, 255]]).T[None]], 2)
-    params = random_params(family, x.shape[2], 4, log_scales=(-2, 0))
+    params = random_params(family, 23, 4, spread=0.3, log_scales=(-2.5, GREATEST_LOG_SCALE))
+    x = family.sample(params, uniform(family, 23))  # far away from all means PixelCNN++ takes an approximation
+    x[0, :, -3:] = torch.tensor([[0, 255, 0], [255, 0, 255], [0, 0, 255]]).T
     log_prob = family.log_prob(params, x)
     for n in range(x.shape[2]):
         expected = pixelcnn_plus_plus(params[0, :, n].tolist(), x[0, :, n].tolist())
@@ -300,12 +309,27 @@ def test_map_of_rgb_shifts_the_modes_by_the_modes_before() -> None:
 @given(families, st.floats(-3, 3), st.integers(0, 2**31))
 def test_scale_shift_is_added_to_the_log_scales(family: Likelihood, shift: float, seed: int) -> None:
     """Law: a shift gives the draws of parameters with shifted log-scales; a softmax, which has none, stays."""
-    params, noise = random_params(family, 50, seed), uniform(family, 50, seed)
-    shifted = params.clone()
+    params = random_params(family, 50, seed, log_scales=(GREATEST_LOG_SCALE - 6, GREATEST_LOG_SCALE - 3))
+    noise, shifted = uniform(family, 50, seed), params.clone()
     if isinstance(family, LogisticMixture):
         K = family.components
         shifted[:, K:].view(1, family.channels, -1, 50)[:, :, K : 2 * K] += shift
     assert torch.equal(family.sample(params, noise, scale_shift=shift), family.sample(shifted, noise))
+
+
+@given(families, st.floats(0, 30), st.integers(0, 2**31))
+def test_no_logistic_is_wider_than_the_limit(family: Likelihood, excess: float, seed: int) -> None:
+    """Law: log-scales above the limit are the limit, in likelihoods and in draws, with bounds and without."""
+    widest = random_params(family, 50, seed, log_scales=(GREATEST_LOG_SCALE, GREATEST_LOG_SCALE))
+    wider = random_params(family, 50, seed, log_scales=(GREATEST_LOG_SCALE + excess, GREATEST_LOG_SCALE + excess))
+    noise, every = uniform(family, 50, seed), torch.tensor(family.levels - 1)
+    x = family.sample(widest, noise)
+    bounds = Bounds(torch.zeros_like(x), every.expand_as(x))
+    assert torch.equal(family.sample(wider, noise), x)
+    assert torch.equal(family.log_prob(wider, x), family.log_prob(widest, x))
+    assert torch.equal(family.log_prob(wider, x, bounds), family.log_prob(widest, x, bounds))
+    between = {"bounds": lambda drawn: Bounds(torch.zeros_like(x[:, 0]), every.expand_as(x[:, 0]))}
+    assert torch.equal(family.sample(wider, noise, **between), family.sample(widest, noise, **between))
 
 
 def test_less_scale_is_less_variance() -> None:
@@ -574,7 +598,8 @@ def test_bounded_draws_stay_within_the_bounds(family: Likelihood, spread: float,
 @given(families, st.floats(-3, 3), st.integers(0, 2**31))
 def test_scale_shift_is_added_between_bounds_too(family: Likelihood, shift: float, seed: int) -> None:
     """Law: a shift gives the draws of parameters with shifted log-scales, and minus thirty those of MAP."""
-    params, noise = random_params(family, 50, seed), uniform(family, 50, seed)
+    params = random_params(family, 50, seed, log_scales=(GREATEST_LOG_SCALE - 6, GREATEST_LOG_SCALE - 3))
+    noise = uniform(family, 50, seed)
     bounds, _ = random_bounds(family, 50, seed)
 
     def draw(params: Tensor, **options: Any) -> Tensor:

@@ -35,6 +35,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 LEAST_LOG_SCALE = -60.0  # far below the width of a level; at -88 the precision would be infinite in float32
+# A standard deviation of an eighth of all levels; what is wider takes several components. Without a limit a draw that
+# is unlike all images can make a network say "anything" of the next pixels, whose draws are worse still, and so on.
+GREATEST_LOG_SCALE = -2.0
 
 
 def scale_levels(x: Tensor, levels: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -219,7 +222,7 @@ class LogisticMixture(Likelihood):
 
     The layout of `params` is that of PixelCNN++: K logits, then for each channel K means, K log-scales and, for three
     channels, K coefficients: 100 values for RGB and ten components. Log-scales may be far below -7, where PixelCNN++
-    stops: the masses are stable without that.
+    stops: the masses are stable without that. Those above -2 count as -2, for the sake of draws.
     """
 
     channels: int
@@ -256,7 +259,7 @@ class LogisticMixture(Likelihood):
         logits, rest = params.split([self.components, P - self.components], dim=1)
         rest = rest.reshape(B, self.channels, -1, self.components, *positions)
         coefficients = torch.tanh(rest[:, :, 2]) if self.channels == 3 else rest[:, :0, 0]
-        return _Components(logits, rest[:, :, 0], rest[:, :, 1], coefficients)
+        return _Components(logits, rest[:, :, 0], rest[:, :, 1].clamp_max(GREATEST_LOG_SCALE), coefficients)
 
     def _levels(self, mixture: _Components, lowest: Tensor, highest: Tensor, values: Tensor, channel: int) -> _Levels:
         """Levels (B, ...) of a channel under every component, (B, K, ...), given the scaled `values` before it."""
@@ -318,7 +321,8 @@ class LogisticMixture(Likelihood):
         coefficients = torch.tanh(drawn[:, :, 2]) if self.channels == 3 else values
         if not map:
             logistic = torch.logit(noise[:, 1 : 1 + self.channels].to(values.dtype), eps=2**-25)
-            values.addcmul_((drawn[:, :, 1] + (scale_shift + math.log(half))).exp_(), logistic)
+            log_scales = drawn[:, :, 1].clamp_max(GREATEST_LOG_SCALE)
+            values.addcmul_(log_scales.add_(scale_shift + math.log(half)).exp_(), logistic)
         levels: list[Tensor] = []
         for channel, value in enumerate(values.unbind(1)):
             for earlier in range(channel):
