@@ -4,7 +4,8 @@ A recipe is a model with fresh weights, a source of images, how to train the one
 without `-small` are the published ones, in full size: they want a GPU for days, and where a number is only recalled or
 not known, their text says so (`faces64-pyramid-grayscale` is nobody's yet, and small). Two things are not as there: the
 means of a pixel are counted from what the given view says (`pixelcnn.models.Factor`), and logistics begin narrow and
-stay below a width (`pixelcnn.likelihoods.LogisticMixture`). Those that end in `-small` finish in minutes on two CPU cores, `celeba128-pyramid-small` in an hour or two.
+stay below a width (`pixelcnn.likelihoods.LogisticMixture`). Those that end in `-small` finish in minutes on two CPU
+cores, `celeba128-pyramid-small` in an hour or two.
 
 Reference: Salimans et al., PixelCNN++ (ICLR 2017) and its code, https://github.com/openai/pixel-cnn; Kolesnikov &
 Lampert, PixelCNN models with auxiliary variables (ICML 2017), section 4: "the paper" below.
