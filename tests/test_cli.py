@@ -15,8 +15,8 @@ import torch
 from conftest import inside, pixelcnn, save_noise
 from PIL import Image
 
-from pixelcnn.checkpoint import save, write_json
-from pixelcnn.models import PyramidPixelCNN
+from pixelcnn.checkpoint import load, save, write_json
+from pixelcnn.models import PixelCNN, PyramidPixelCNN
 from pixelcnn.recipes import RECIPES
 
 
@@ -79,14 +79,18 @@ def test_train_evaluate_sample(pictures: Path, tmp_path: Path) -> None:
 
 
 def test_training_from_a_model(model: Path, pictures: Path, tmp_path: Path) -> None:
-    """With a rate of next to nothing the new run scores what the model did, and its size is the model's, too."""
-    begun = inside("train", "photos32-pyramid-small", "--from", model, "--data", pictures, "--size", 8, "--steps", 1,
-                   "--batch-size", 2, "--learning-rate", 1e-30, "--out", tmp_path / "run")  # fmt: skip
+    """With a rate of next to nothing the new run scores what the model did, and has its chain and networks."""
+    begin = ("train", "photos32-pyramid-small", "--data", pictures, "--size", 8, "--steps", 1, "--batch-size", 2,
+             "--learning-rate", 1e-30, "--out", tmp_path / "run")  # fmt: skip
+    begun = inside(*begin, "--from", model)
     assert begun.returncode == 0, begun.stderr
     assert json.loads((tmp_path / "run" / "run.json").read_text())["from"] == str(model)
     scores = [inside("evaluate", folder, "--data", pictures, "--json") for folder in (model, tmp_path / "run")]
     assert len({json.loads(score.stdout)["bits_per_dim"] for score in scores}) == 1
     assert (tmp_path / "run" / "config.json").read_text() == (model / "config.json").read_text()
+    again = inside(*begin, "--from", tmp_path / "run", "--overwrite")
+    assert again.returncode == 0, again.stderr
+    assert load(tmp_path / "run").config == load(model).config
 
 
 def test_stages_and_precision(model: Path, tmp_path: Path) -> None:
@@ -166,6 +170,8 @@ def test_errors_are_one_line_and_code_2(model: Path, pictures: Path, tmp_path: P
     broken.mkdir()
     (broken / "a.png").write_bytes((pictures / "0.png").read_bytes()[:90])
     (broken / "b.txt").write_text("no image")
+    save(PixelCNN(levels=16, filters=4, blocks=1), tmp_path / "dark")
+    save(PixelCNN(classes=2, filters=4, blocks=1), tmp_path / "classes")
     out = tmp_path / "out"
     train = ("train", "photos32-pyramid-small", "--out", out, "--steps", 1, "--data")
     cases: list[tuple[tuple[object, ...], str]] = [
@@ -179,6 +185,9 @@ def test_errors_are_one_line_and_code_2(model: Path, pictures: Path, tmp_path: P
         ((*train, pictures, "--size", 8, "--crop", 5, 5, 0, 0), "--crop"),
         ((*train, pictures, "--size", 64), "--size"),
         ((*train, pictures, "--size", 8, "--steps", 0), "steps=0"),
+        ((*train, pictures, "--size", 8, "--from", "faces128-pyramis"), "did you mean 'faces128-pyramid'"),
+        ((*train, pictures, "--size", 8, "--from", tmp_path / "dark"), "levels=16"),
+        ((*train, pictures, "--size", 8, "--from", tmp_path / "classes"), "has no labels"),
         (
             ("train", "photos32-pyramid-small", "--out", out, "--data", pictures, "--size", 8, "--minutes", -1),
             "minutes",

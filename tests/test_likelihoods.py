@@ -328,8 +328,12 @@ def test_no_logistic_is_wider_than_the_limit(family: Likelihood, excess: float, 
     assert torch.equal(family.sample(wider, noise), x)
     assert torch.equal(family.log_prob(wider, x), family.log_prob(widest, x))
     assert torch.equal(family.log_prob(wider, x, bounds), family.log_prob(widest, x, bounds))
-    between = {"bounds": lambda drawn: Bounds(torch.zeros_like(x[:, 0]), every.expand_as(x[:, 0]))}
-    assert torch.equal(family.sample(wider, noise, **between), family.sample(widest, noise, **between))
+
+    def bounds_of_next(drawn: list[Tensor]) -> Bounds:
+        return Bounds(*(bound[:, len(drawn)] for bound in bounds))
+
+    drawn = [family.sample(params, noise, bounds=bounds_of_next) for params in (wider, widest)]
+    assert torch.equal(*drawn)
 
 
 def test_less_scale_is_less_variance() -> None:

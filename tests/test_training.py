@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from safetensors.torch import load_file
 
 from pixelcnn.checkpoint import load, save
 from pixelcnn.data import Images, load_images
-from pixelcnn.models import Factor, ImageModel, PyramidPixelCNN
+from pixelcnn.models import Factor, ImageModel, PixelCNN, PyramidPixelCNN
 from pixelcnn.training import Budget, Training, train
 
 ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -214,6 +215,15 @@ def test_bad_arguments_leave_no_trace(images: Images, change: dict[str, object],
     arguments: dict[str, object] = {"steps": 1, **change}
     with pytest.raises(ValueError, match=message):
         train(tiny_model(), images, tmp_path / "run", **arguments)  # pyright: ignore[reportArgumentType]
+    assert not (tmp_path / "run").exists()
+
+
+def test_labels_must_fit(images: Images, tmp_path: Path) -> None:
+    labelled = copy(images)
+    labelled.labels = [i % 5 for i in range(len(images))]
+    model = PixelCNN(classes=4, filters=4, blocks=1)
+    with pytest.raises(ValueError, match="has labels from 0 to 4; use a model with more classes"):
+        train(model, labelled, tmp_path / "run", Training(batch_size=4), steps=1)
     assert not (tmp_path / "run").exists()
 
 

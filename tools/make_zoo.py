@@ -4,7 +4,8 @@
     python tools/make_zoo.py pack faces128-pyramid --data DATA --runs RUNS
 
 `DATA` is the folder with the sets of images that are named below. Training goes on where it was interrupted. Factors
-share no parameters, so each has a run of its own, on images of its view's size; several can run at once.
+share no parameters, so each has a run of its own, on images of its view's size; several can run at once. A stage begins
+with what the one before it left: whoever changes a stage deletes the folders of those after it.
 """
 
 import argparse
@@ -76,7 +77,7 @@ SMALL_FACES = (Source("celeba-32x32", 32), replace(CELEBA, size=32))
 # Many steps of few pixels learn faster than few steps of many (docs/results.md): a coarse view takes more images.
 SHORT = Training(batch_size=4, learning_rate=4e-3, decay=0.999, average=0.999, bf16=True)
 LONG = replace(SHORT, average=0.9995)
-# Larger batches and lower rates from there on, for what the noise of small steps hides.
+# A second time, from trained weights: the rate is high again, and falls for longer.
 FINE = replace(LONG, batch_size=16, learning_rate=2e-3, decay=0.9998)
 PHOTOS = Training(batch_size=16, learning_rate=2e-3, decay=0.9995, average=0.999, bf16=True)
 FINE_PHOTOS = replace(PHOTOS, batch_size=8, learning_rate=1e-3, decay=0.999)
@@ -251,6 +252,9 @@ def budget(name: str, model: ImageModel, runs: Path) -> dict[str, list[float]]:
         factor = f"factor-{k - colour_view(model, k)}"
         histories = [stage_folder(runs, name, k, stage) / factor / HISTORY for stage in range(len(plan.stages))]
         ends = [json.loads(history.read_text().splitlines()[-1]) for history in histories]
+        for history, end, stage in zip(histories, ends, plan.stages, strict=True):
+            if end["seconds"] < 60 * stage.minutes:
+                raise ValueError(f"{history}: this stage is not done; train it first")
         steps.append(sum(end["step"] for end in ends))
         minutes.append(round(sum(end["seconds"] for end in ends) / 60, 1))
     return {"steps": steps, "minutes": minutes}

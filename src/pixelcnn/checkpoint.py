@@ -70,13 +70,14 @@ def write_atomically(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def check_empty(folder: Path, overwrite: bool, otherwise: str = "") -> None:
-    """A ValueError where something is in the way of a new folder, unless it may be replaced; with other remedies."""
+def check_empty(
+    folder: Path, overwrite: bool, remedies: str = "--overwrite to replace what is in it, or another folder"
+) -> None:
+    """A ValueError where something is in the way of a new folder, unless it may be replaced."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{str(folder)!r} is a file: name a folder")
     if folder.exists() and any(folder.iterdir()) and not overwrite:
-        remedy = f"use {otherwise}--overwrite to replace what is in it, or another folder"
-        raise ValueError(f"{str(folder)!r} is not empty: {remedy}")
+        raise ValueError(f"{str(folder)!r} is not empty: use {remedies}")
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -259,9 +260,8 @@ def claim_folder(folder: Path, model: ImageModel, run: dict[str, Any], *, resume
                     "it, or use another folder"
                 )
         return
-    check_empty(folder, overwrite, "--resume to go on with the run in it, ")
-    for name in (CONFIG, WEIGHTS, RUN):
-        (folder / name).unlink(missing_ok=True)
+    check_empty(folder, overwrite, "--resume to go on with the run in it, --overwrite to replace it, or another folder")
+    (folder / RUN).unlink(missing_ok=True)
     for path in folder.glob("factor-*"):
         shutil.rmtree(path)
     save(model, folder)

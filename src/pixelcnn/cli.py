@@ -124,7 +124,7 @@ def train(
     ] = None,
     consistent: Consistent = None,
     workers: Annotated[int | None, typer.Option(help="Processes that decode images.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of weights, order, augmentation and dropout.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of fresh weights, order, augmentation and dropout.")] = None,
     save_minutes: Annotated[float, typer.Option(help="Time between saved states; 0 for every step.")] = 5.0,
     sheet_minutes: Annotated[float, typer.Option(help="Time between sheets of samples; 0 for none.")] = 10.0,
 ) -> None:
@@ -133,6 +133,7 @@ def train(
 
     import torch
 
+    from pixelcnn.checkpoint import RUN
     from pixelcnn.data import UnfetchedError
     from pixelcnn.recipes import find_recipe
     from pixelcnn.training import Training, train
@@ -147,7 +148,10 @@ def train(
         "crop": crop,
     }
     torch.manual_seed(training.seed)
-    model = chosen.model() if start is None else load_model(start, None)
+    if start is None:
+        model = chosen.model()
+    else:  # a run that is resumed holds the weights that it began with
+        model = load_model(str(out) if resume and (out / RUN).is_file() else start, None)
     if consistent is not None:
         model.consistent = consistent
     try:
@@ -155,24 +159,26 @@ def train(
     except UnfetchedError as error:
         raise ValueError(f"{error}, as in 'pixelcnn train {recipe} {error.options} --out {out}'") from error
     held_out = _load_images(source, "test", skip_broken, model.formats[0][0])
-    train(
-        model,
-        images,
-        out,
-        training,
-        **chosen.budget if steps is None and minutes is None else {"steps": steps, "minutes": minutes},
-        factor=factor,
-        initialize=start is None,
-        resume=resume,
-        overwrite=overwrite,
-        held_out=held_out,
-        save_minutes=save_minutes,
-        sheet_minutes=sheet_minutes,
-        notes={"recipe": recipe, "from": start, "data": source},
-        progress=True,
-    )
-    if torch.distributed.is_initialized():  # or its threads may abort the process while it ends
-        torch.distributed.destroy_process_group()
+    try:
+        train(
+            model,
+            images,
+            out,
+            training,
+            **chosen.budget if steps is None and minutes is None else {"steps": steps, "minutes": minutes},
+            factor=factor,
+            initialize=start is None,
+            resume=resume,
+            overwrite=overwrite,
+            held_out=held_out,
+            save_minutes=save_minutes,
+            sheet_minutes=sheet_minutes,
+            notes={"recipe": recipe, "from": start, "data": source},
+            progress=True,
+        )
+    finally:
+        if torch.distributed.is_initialized():  # or its threads may abort the process while it ends
+            torch.distributed.destroy_process_group()
 
 
 @app.command()

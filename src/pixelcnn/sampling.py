@@ -275,7 +275,8 @@ def complete(model: ImageModel, x: Tensor, unknown: Tensor, **options: Any) -> T
     """Draw the unknown pixels of images; the known ones stay.
 
     Views are completed first, the simplest first. A pixel of a view that is made of known pixels is known; one that is
-    made of known and unknown ones is drawn between the least and the greatest value that the known ones allow. Within
+    made of known and unknown ones is drawn between the least and the greatest value that the known ones allow, channel
+    by channel, red as if green and blue could be anything. Within
     a view pixels are drawn in raster order, each given what is known or drawn above and to the left of it: known pixels
     below and to the right speak through the simpler views alone.
 

@@ -42,6 +42,7 @@ from pixelcnn.progress import progress_bar
 from pixelcnn.sampling import sample_factor
 
 LOG_MINUTES = 2 / 60
+IMAGE_LEVELS = 256
 INITIAL_IMAGES = 32  # that the data-dependent initialisation looks at
 SHEET_IMAGES = 8
 
@@ -122,7 +123,7 @@ def _budgets(steps: int | Sequence[int] | None, minutes: float | None, number: i
     if not isinstance(steps, Sequence):
         return [Budget(steps, minutes)] * number
     if len(steps) != number:
-        raise ValueError(f"steps={steps!r}: use one number, or one for each of the {number} factors")
+        raise ValueError(f"steps={steps!r}: this model has {number} factors; use one number, or one for each")
     return [Budget(each, minutes) for each in steps]
 
 
@@ -182,8 +183,7 @@ def train(
         raise ValueError(f"factor={factor!r}: this model has the factors 0 to {len(model.factors) - 1}")
     if not (save_minutes >= 0 and sheet_minutes >= 0):
         raise ValueError(f"save_minutes={save_minutes!r}, sheet_minutes={sheet_minutes!r}: use numbers of at least 0")
-    if model.classes and images.labels is None:
-        raise ValueError(f"classes={model.classes!r}: {images.name} has no labels; use classes=0")
+    _check_fit(model, images)
     AcceleratorState._reset_state()  # or a second training in one process could not change the precision
     accelerator = Accelerator(
         cpu=not torch.accelerator.is_available(),  # asked for, it also shares work between processes
@@ -208,7 +208,7 @@ def train(
         batch_size=training.batch_size,
         accumulate=training.accumulate,
         processes=accelerator.num_processes,
-        initial=INITIAL_IMAGES,
+        initial=INITIAL_IMAGES if initialize else 0,
         bf16=training.bf16,
         device=accelerator.device,
     )
@@ -231,6 +231,21 @@ def train(
             progress=progress,
         )
     return model.eval()
+
+
+def _check_fit(model: ImageModel, images: Images) -> None:
+    """Raise a ValueError for images that the model is not made for."""
+    if model.levels != IMAGE_LEVELS:
+        raise ValueError(f"levels={model.levels!r}: images have {IMAGE_LEVELS}; use a model with as many")
+    if not model.classes:
+        return
+    if images.labels is None:
+        raise ValueError(f"classes={model.classes!r}: {images.name} has no labels; use a model without classes")
+    least, most = min(images.labels), max(images.labels)
+    if least < 0 or most >= model.classes:
+        raise ValueError(
+            f"classes={model.classes!r}: {images.name} has labels from {least} to {most}; use a model with more classes"
+        )
 
 
 def _train_factor(
