@@ -80,7 +80,7 @@ LONG = replace(SHORT, average=0.9995)
 # A second time, from trained weights: the rate is high again, and falls for longer.
 FINE = replace(LONG, batch_size=16, learning_rate=2e-3, decay=0.9998)
 PHOTOS = Training(batch_size=16, learning_rate=2e-3, decay=0.9995, average=0.999, bf16=True)
-FINE_PHOTOS = replace(PHOTOS, batch_size=8, learning_rate=1e-3, decay=0.999)
+FINE_PHOTOS = replace(PHOTOS, batch_size=8, learning_rate=1e-3, decay=0.9985)
 
 PLANS = {
     "faces128-pyramid": Shipped(
@@ -97,7 +97,10 @@ PLANS = {
             ),
             Plan(
                 [replace(source, size=8) for source in SMALL_FACES],
-                [Stage(32, replace(SHORT, batch_size=16, decay=0.9997))],
+                [
+                    Stage(32, replace(SHORT, batch_size=16, decay=0.9997)),
+                    Stage(13, replace(FINE, batch_size=32, decay=0.9988)),
+                ],
             ),
         ),
         size=128,
@@ -125,12 +128,12 @@ PLANS = {
                 [Source("photos", 128)],
                 [
                     Stage(13, replace(PHOTOS, batch_size=8, random_crop=64)),
-                    Stage(13, replace(FINE_PHOTOS, batch_size=4, random_crop=64)),
+                    Stage(10, replace(FINE_PHOTOS, batch_size=4, random_crop=64)),
                 ],
             ),
             Plan(
                 [Source("photos", 64)],
-                [Stage(10, replace(PHOTOS, random_crop=32)), Stage(13, replace(FINE_PHOTOS, random_crop=32))],
+                [Stage(10, replace(PHOTOS, random_crop=32)), Stage(10, replace(FINE_PHOTOS, random_crop=32))],
             ),
             Plan([Source("photos", 32)], [Stage(3, SHORT)]),
         ),
