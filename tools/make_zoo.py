@@ -211,6 +211,7 @@ def pack(name: str, data: Path, runs: Path) -> None:
         "recipe": shipped.recipe,
         "command": f"python tools/make_zoo.py train {name} --data DATA --runs RUNS",
         **budget(name, model, runs),
+        "stages": [len(plan.stages) for plan in shipped.plans],
         "machine": "one core of an AMD EPYC (AVX-512, bf16), shared, no GPU",
         "sha256": {file: hashlib.sha256((folder / file).read_bytes()).hexdigest() for file in (CONFIG, WEIGHTS)},
     }
@@ -292,8 +293,11 @@ def readme(name: str, card: dict[str, Any], images: list[str]) -> str:
     """The card for people."""
     data = "\n".join(f"| {part['view']} | {part['source']} | {part['images']:,} |" for part in card["data"])
     factors = " + ".join(f"{bits:.3f}" for bits in card["bits_per_dim"]["factors"])
-    budgets = zip(card["minutes"], card["steps"], strict=True)
-    trained = ", ".join(f"{minutes:g} minutes ({steps:,} steps)" for minutes, steps in budgets)
+    budgets = zip(card["minutes"], card["steps"], card["stages"], strict=True)
+    trained = ", ".join(
+        f"{minutes:g} minutes ({steps:,} steps{f' in {stages} stages' if stages > 1 else ''})"
+        for minutes, steps, stages in budgets
+    )
     views = "".join(
         f"- view {k} alone: {found['total']:.3f} ({found['images']} images of {found['source']})\n"
         for k, found in card["views"].items()
