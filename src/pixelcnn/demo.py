@@ -70,7 +70,7 @@ GIVEN = """Here the finest factor alone draws, given the coarse view of photogra
 same random numbers each time: first as trained, then with less variance."""
 NOTICE = """Photographs from the Cloudinary Image Dataset '22 (CID22), https://cloudinary.com/labs/cid22, by
 Cloudinary, CC BY-SA 4.0 (https://creativecommons.org/licenses/by-sa/4.0/), reduced to {size}x{size}."""
-ZOO = """These come from a model that is shipped with the package, trained for three hours on a processor core;
+ZOO = """These come from a model that is shipped with the package, trained for six hours on a processor core;
 `pixelcnn models` lists it and others with their data and terms. Each column is a face, drawn from 8x8 pixels on by MAP
 sampling, the mode of a component for each pixel, as the paper shows its faces. Plain draws have a grain of noise, and
 some go wrong: `pixelcnn sample faces128-pyramid`."""

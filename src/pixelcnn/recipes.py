@@ -210,7 +210,7 @@ def faces32_grayscale_small() -> Recipe:
 def celeba128_pyramid_small() -> Recipe:
     """Pyramid PixelCNN for 128x128 faces, from 8x8: most parameters are in the coarse views, the finest is light."""
     sizes = {"filters": (24, 40, 48, 64, 80), "blocks": (2, 3, 3, 4, 6), "embedding_blocks": 1}
-    expected = Expected(2.61, "docs/results.md, on faces128-pyramid's data, 11 to 47 minutes a factor on one core")
+    expected = Expected(2.61, "docs/results.md, on faces128-pyramid's data, 11 to 147 minutes a factor on one core")
     return Recipe(
         lambda: PyramidPixelCNN(4, **sizes, dropout=0.0, consistent=False),
         "celeba",
@@ -225,7 +225,7 @@ def photos128_pyramid_small() -> Recipe:
     """Pyramid PixelCNN for the shipped photographs at 128x128, from 32x32: upscales any photograph."""
     sizes = {"filters": (32, 40, 40), "blocks": (2, 3, 3), "embedding_blocks": 1}
     training = replace(SHORT, random_crop=64)
-    expected = Expected(3.87, "docs/results.md, 3 to 13 minutes a factor on one core")
+    expected = Expected(3.87, "docs/results.md, 3 to 23 minutes a factor on one core")
     return Recipe(
         lambda: PyramidPixelCNN(2, **sizes, dropout=0.0, consistent=False),
         "photos",
