@@ -72,8 +72,8 @@ NOTICE = """Photographs from the Cloudinary Image Dataset '22 (CID22), https://c
 Cloudinary, CC BY-SA 4.0 (https://creativecommons.org/licenses/by-sa/4.0/), reduced to {size}x{size}."""
 ZOO = """These come from a model that is shipped with the package, trained for six hours on a processor core;
 `pixelcnn models` lists it and others with their data and terms. Each column is a face, drawn from 8x8 pixels on by MAP
-sampling, the mode of a component for each pixel, as the paper shows its faces. Plain draws have a grain of noise, and
-some go wrong: `pixelcnn sample faces128-pyramid`."""
+sampling, the mode of a component for each pixel, as the paper shows its faces. Plain draws are more varied, and
+many are smudged: `pixelcnn sample faces128-pyramid`."""
 ENLARGED = """A model of photographs draws what a reduced one may have been; made small again, each is the picture that
 was given, to the last bit."""
 GOING_ON = "Train the model further, score it, sample it, and see what else there is:"

@@ -225,7 +225,7 @@ def photos128_pyramid_small() -> Recipe:
     """Pyramid PixelCNN for the shipped photographs at 128x128, from 32x32: upscales any photograph."""
     sizes = {"filters": (32, 40, 40), "blocks": (2, 3, 3), "embedding_blocks": 1}
     training = replace(SHORT, random_crop=64)
-    expected = Expected(3.87, "docs/results.md, 3 to 23 minutes a factor on one core")
+    expected = Expected(3.72, "docs/results.md, 3 to 23 minutes a factor on one core")
     return Recipe(
         lambda: PyramidPixelCNN(2, **sizes, dropout=0.0, consistent=False),
         "photos",
