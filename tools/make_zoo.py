@@ -155,16 +155,14 @@ def train_factor(name: str, k: int, data: Path, runs: Path) -> None:
     """Train the factor of view k as part of a model of that view, in runs of its own."""
     shipped = PLANS[name]
     plan = shipped.plans[k]
-    view = colour_view(find_recipe(shipped.recipe).model(), k)
+    torch.manual_seed(k)
+    model = find_recipe(shipped.recipe).model()
+    view = colour_view(model, k)
+    model = model.of_view(view)
     images, held_out = (JoinedImages([s.load(data, split) for s in plan.sources]) for split in ("train", "test"))
     for number, stage in enumerate(plan.stages):
         folder = stage_folder(runs, name, k, number)
-        if number == 0:
-            torch.manual_seed(k)
-            model = find_recipe(shipped.recipe).model().of_view(view)
-        else:
-            model = load(stage_folder(runs, name, k, number - 1))
-        train(
+        model = train(
             model,
             images,
             folder,
