@@ -4,20 +4,22 @@
     python tools/make_zoo.py pack faces128-pyramid --data DATA --runs RUNS
 
 `DATA` is the folder with the sets of images that are named below. Training goes on where it was interrupted. Factors
-share no parameters, so each has a run of its own, on images of its view's size; several can run at once. A stage begins
-with what the one before it left: whoever changes a stage deletes the folders of those after it.
+share no parameters, so each has a run of its own, on images of its view's size; several can run at once. The weights in
+the package are those that training begins with: each version of the zoo goes on from the one before it, whose own plans
+are in the history of this file.
 """
 
 import argparse
 import hashlib
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from pixelcnn.checkpoint import CARD, CONFIG, STATE, WEIGHTS, ZOO, load, save, write_atomically, write_json
 from pixelcnn.data import Crop, Images, JoinedImages, load_images
@@ -30,33 +32,61 @@ from pixelcnn.sampling import colorize, sample, upscale
 from pixelcnn.training import Training, train
 
 
+class Tiles(Images):
+    """The squares of a side that larger images consist of, so that images of several sizes can be joined."""
+
+    def __init__(self, images: Images, side: int) -> None:
+        self.name, self.size, self.channels, self.labels = images.name, (side, side), images.channels, None
+        self.images, self.skipped = images, images.skipped
+        self.rows, self.columns = (size // side for size in images.size)
+
+    def __len__(self) -> int:
+        return len(self.images) * self.rows * self.columns
+
+    def batch(self, indices: Iterable[int]) -> Tensor:
+        """The squares at these indices: uint8 (B, C, side, side)."""
+        side, found = self.size[0], []
+        for index in indices:
+            image, place = divmod(int(index), self.rows * self.columns)
+            row, column = divmod(place, self.columns)
+            found.append(self.images[image][:, side * row :, side * column :][:, :side, :side])
+        return torch.stack(found)
+
+
 @dataclass(frozen=True)
 class Source:
-    """A set of images in the folder of data, prepared as `load_images` does; "photos" are the package's own."""
+    """A set of images in the folder of data, prepared as `load_images` does; "photos" are the package's own.
+
+    Args:
+        name: of the folder.
+        size, crop: see `load_images`.
+        tiles: side of the squares that each image is cut into; None for whole images.
+        times: how often each image counts.
+    """
 
     name: str
     size: int
     crop: Crop | None = None
+    tiles: int | None = None
+    times: int = 1
 
     def load(self, data: Path, split: str) -> Images:
         source = self.name if self.name == "photos" else str(data / self.name)
-        return load_images(source, split, size=self.size, crop=self.crop, progress=True)
+        images = load_images(source, split, size=self.size, crop=self.crop, progress=True)
+        return images if self.tiles is None else Tiles(images, self.tiles)
 
 
-@dataclass(frozen=True)
-class Stage:
-    """A run of training, from the weights that the stage before it ended with."""
-
-    minutes: float
-    training: Training
+def load_all(sources: Sequence[Source], data: Path, split: str) -> Images:
+    return JoinedImages([images for s in sources for images in [s.load(data, split)] * s.times])
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How the factor of one view is trained."""
+    """How the factor of one view is trained further, from the weights in the package."""
 
     sources: Sequence[Source]
-    stages: Sequence[Stage]
+    steps: int
+    training: Training
 
 
 @dataclass(frozen=True)
@@ -73,14 +103,29 @@ class Shipped:
 FACES_TERMS = "CelebA: non-commercial research; LFW: none stated. For research"
 FRAME = (12, 13, 25, 20)  # the paper's crop of CelebA, at half size
 CELEBA = Source("celeba-89x109", 64, FRAME)
-SMALL_FACES = (Source("celeba-32x32", 32), replace(CELEBA, size=32))
-# Many steps of few pixels learn faster than few steps of many (docs/results.md): a coarse view takes more images.
-SHORT = Training(batch_size=4, learning_rate=4e-3, decay=0.999, average=0.999, bf16=True)
-LONG = replace(SHORT, average=0.9995)
-# A second time, from trained weights: the rate is high again, and falls for longer.
-FINE = replace(LONG, batch_size=16, learning_rate=2e-3, decay=0.9998)
-PHOTOS = Training(batch_size=16, learning_rate=2e-3, decay=0.9995, average=0.999, bf16=True)
-FINE_PHOTOS = replace(PHOTOS, batch_size=8, learning_rate=1e-3, decay=0.9985)
+LFW = Source("lfw-128", 128)
+# From trained weights: the rate is not that of fresh ones, and most of the budget it falls.
+MUON = Training(4, "muon", 0.012, warmup=100, decay=1.0, cooldown=0.7, average=0.999, bf16=True)
+# Factors that have had hours already want a lower rate, and larger batches.
+LONG = replace(MUON, batch_size=16, learning_rate=0.004, cooldown=0.9)
+CROPS = replace(MUON, batch_size=8, random_crop=32)
+
+
+def faces(size: int) -> list[Source]:
+    """All faces that are at least this large."""
+    sources = [replace(LFW, size=size), replace(CELEBA, size=size), Source("celeba-32x32", size)]
+    return sources[: 1 if size > 64 else 2 if size > 32 else 3]
+
+
+def photos(side: int, largest: int) -> list[Source]:
+    """Photographs at native pixels and reduced, as squares of a side; views of them, if the largest have fewer pixels.
+
+    About as many squares of each: photographs are used as they come from a camera, and made smaller.
+    """
+    native = Source("cid22-512" if largest == 512 else "cid22-256", largest, tiles=side)
+    half = Source("cid22-256", largest // 2, tiles=side)
+    return [native, replace(half, times=2), Source("photos", largest // 4, tiles=side, times=8)]
+
 
 PLANS = {
     "faces128-pyramid": Shipped(
@@ -88,35 +133,26 @@ PLANS = {
         "celeba128-pyramid-small",
         FACES_TERMS,
         (
-            Plan([Source("lfw-128", 128)], [Stage(11, replace(SHORT, decay=0.9995, random_crop=32))]),
-            Plan([CELEBA], [Stage(45, replace(LONG, decay=0.9999, random_crop=32))]),
-            Plan(SMALL_FACES, [Stage(47, replace(LONG, decay=0.99983)), Stage(100, replace(FINE, batch_size=8))]),
-            Plan(
-                [replace(source, size=16) for source in SMALL_FACES],
-                [Stage(35, replace(LONG, batch_size=8, decay=0.99972)), Stage(100, FINE)],
-            ),
-            Plan(
-                [replace(source, size=8) for source in SMALL_FACES],
-                [
-                    Stage(32, replace(SHORT, batch_size=16, decay=0.9997)),
-                    Stage(13, replace(FINE, batch_size=32, decay=0.9988)),
-                ],
-            ),
+            Plan(faces(128), 12_000, replace(MUON, random_crop=64)),
+            Plan(faces(64), 6_000, CROPS),
+            Plan(faces(32), 3_000, replace(LONG, batch_size=8)),
+            Plan(faces(16), 3_000, LONG),
+            Plan(faces(8), 3_000, replace(LONG, batch_size=32)),
         ),
         size=128,
     ),
     "faces32-grayscale": Shipped(
-        "Faces at 32x32, grey first",
+        "Faces at 32x32, gray first",
         "faces32-grayscale-small",
         FACES_TERMS,
-        (Plan(SMALL_FACES, [Stage(7, SHORT)]), Plan(SMALL_FACES, [Stage(8, SHORT)])),
+        tuple(Plan(faces(32)[1:], 9_000, MUON) for _ in range(2)),
         size=32,
     ),
     "cifar10-grayscale": Shipped(
-        "Objects and animals at 32x32, grey first",
+        "Objects and animals at 32x32, gray first",
         "cifar10-grayscale-small",
         "CIFAR-10: none stated. For research",
-        tuple(Plan([Source("cifar10-jpeg", 32)], [Stage(minutes, SHORT)]) for minutes in (7, 8)),
+        tuple(Plan([Source("cifar10-jpeg", 32)], 9_000, MUON) for _ in range(2)),
         size=32,
     ),
     "photos-pyramid": Shipped(
@@ -124,18 +160,9 @@ PLANS = {
         "photos128-pyramid-small",
         "CID22 by Cloudinary: CC BY-SA 4.0",
         (
-            Plan(
-                [Source("photos", 128)],
-                [
-                    Stage(13, replace(PHOTOS, batch_size=8, random_crop=64)),
-                    Stage(10, replace(FINE_PHOTOS, batch_size=4, random_crop=64)),
-                ],
-            ),
-            Plan(
-                [Source("photos", 64)],
-                [Stage(10, replace(PHOTOS, random_crop=32)), Stage(10, replace(FINE_PHOTOS, random_crop=32))],
-            ),
-            Plan([Source("photos", 32)], [Stage(3, SHORT)]),
+            Plan(photos(128, 512), 12_000, replace(MUON, random_crop=64)),
+            Plan(photos(64, 256), 6_000, CROPS),
+            Plan(photos(32, 128), 6_000, replace(MUON, batch_size=8)),
         ),
         size=128,
     ),
@@ -147,36 +174,33 @@ def colour_view(model: ImageModel, k: int) -> int:
     return max(view for view in range(k + 1) if model.formats[view] == model.formats[0])
 
 
-def stage_folder(runs: Path, name: str, k: int, stage: int) -> Path:
-    return runs / name / f"view-{k}" / f"stage-{stage}"
+def run_folder(runs: Path, name: str, k: int) -> Path:
+    return runs / name / f"view-{k}"
 
 
 def train_factor(name: str, k: int, data: Path, runs: Path) -> None:
-    """Train the factor of view k as part of a model of that view, in runs of its own."""
+    """Train the factor of view k further, as part of a model of that view, in a run of its own."""
     shipped = PLANS[name]
     plan = shipped.plans[k]
-    torch.manual_seed(k)
-    model = find_recipe(shipped.recipe).model()
+    model = load(name)
+    model.consistent = False  # faster to train, and scored consistently as good in the same time
     view = colour_view(model, k)
-    model = model.of_view(view)
-    images, held_out = (JoinedImages([s.load(data, split) for s in plan.sources]) for split in ("train", "test"))
-    for number, stage in enumerate(plan.stages):
-        folder = stage_folder(runs, name, k, number)
-        model = train(
-            model,
-            images,
-            folder,
-            stage.training,
-            minutes=stage.minutes,
-            factor=k - view,
-            initialize=number == 0,
-            resume=(folder / f"factor-{k - view}" / STATE).exists(),
-            overwrite=True,
-            held_out=held_out,
-            sheet_minutes=5,
-            notes={"recipe": shipped.recipe, "view": view, "sources": [s.name for s in plan.sources]},
-            progress=True,
-        )
+    folder = run_folder(runs, name, k)
+    train(
+        model.of_view(view),
+        load_all(plan.sources, data, "train"),
+        folder,
+        plan.training,
+        steps=plan.steps,
+        factor=k - view,
+        initialize=False,
+        resume=(folder / f"factor-{k - view}" / STATE).exists(),
+        overwrite=True,
+        held_out=load_all(plan.sources, data, "test"),
+        sheet_minutes=0,
+        notes={"recipe": shipped.recipe, "view": view, "sources": [s.name for s in plan.sources]},
+        progress=True,
+    )
 
 
 def pack(name: str, data: Path, runs: Path) -> None:

@@ -30,7 +30,7 @@ import inspect
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -284,7 +284,7 @@ class TrainingState:
 
     factor: Factor
     averaged: AveragedModel
-    optimizer: torch.optim.Optimizer
+    optimizers: Sequence[torch.optim.Optimizer]
     random: Tensor  # (processes, bytes): the generators that draw dropout, as of the last save
     step: int = 0
     seconds: float = 0.0
@@ -292,8 +292,9 @@ class TrainingState:
     def to_bytes(self) -> bytes:
         tensors = {f"factor.{name}": tensor for name, tensor in self.factor.state_dict().items()}
         tensors |= {f"averaged.{name}": tensor for name, tensor in self.averaged.state_dict().items()}
-        for i, moments in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"adam.{i}.{name}": tensor for name, tensor in moments.items()}
+        for o, optimizer in enumerate(self.optimizers):
+            for i, moments in optimizer.state_dict()["state"].items():
+                tensors |= {f"optimizer.{o}.{i}.{name}": tensor for name, tensor in moments.items()}
         tensors["random"] = self.random
         numbers = {"step": str(self.step), "seconds": repr(self.seconds)}
         return safetensors.torch.save({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, numbers)
@@ -306,13 +307,15 @@ class TrainingState:
 
         self.factor.load_state_dict(part("factor."))
         self.averaged.load_state_dict(part("averaged."))
-        moments = {i: part(f"adam.{i}.") for i, _ in enumerate(self.factor.parameters())}
-        for i, parameter in enumerate(self.factor.parameters()):
-            for name, moment in moments[i].items():
-                # Fused Adam walks through memory: its moments must lie there in the order of their parameter.
-                if moment.shape == parameter.shape:
-                    moments[i][name] = torch.empty_like(parameter, requires_grad=False).copy_(moment)
-        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": moments})
+        for o, optimizer in enumerate(self.optimizers):
+            parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+            moments = {i: part(f"optimizer.{o}.{i}.") for i, _ in enumerate(parameters)}
+            for i, parameter in enumerate(parameters):
+                for name, moment in moments[i].items():
+                    # Fused Adam walks through memory: its moments must lie there in the order of their parameter.
+                    if moment.shape == parameter.shape:
+                        moments[i][name] = torch.empty_like(parameter, requires_grad=False).copy_(moment)
+            optimizer.load_state_dict(optimizer.state_dict() | {"state": moments})
         self.random, self.step, self.seconds = tensors["random"], int(numbers["step"]), float(numbers["seconds"])
 
 

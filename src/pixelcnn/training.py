@@ -9,8 +9,8 @@ A run is a folder. Beside the trained model (`config.json`, `model.safetensors`:
     factor-K/events.*             the history for TensorBoard
 
 Resume is exact. What a step sees depends on the seed and the step alone (`Shuffled`); the state holds the rest:
-weights, their average, Adam's moments, and the random state that draws dropout. (Accelerate can save states too, but
-reads parts of them as unrestricted pickles.)
+weights, their average, the optimizer's moments, and the random state that draws dropout. (Accelerate can save states
+too, but reads parts of them as unrestricted pickles.)
 """
 
 __all__ = ["Training", "train"]
@@ -18,7 +18,7 @@ __all__ = ["Training", "train"]
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -38,6 +38,7 @@ from pixelcnn.history import Due, History
 from pixelcnn.likelihoods import check_whole
 from pixelcnn.memory import check_training_memory
 from pixelcnn.models import Factor, ImageModel
+from pixelcnn.optimizers import OPTIMIZERS, make_optimizers, set_rate
 from pixelcnn.progress import progress_bar
 from pixelcnn.sampling import sample_factor
 
@@ -45,6 +46,7 @@ LOG_MINUTES = 2 / 60
 IMAGE_LEVELS = 256
 INITIAL_IMAGES = 32  # that the data-dependent initialisation looks at
 SHEET_IMAGES = 8
+LAST_RATE = 0.03  # of the rate, at the end of a cooldown
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,13 @@ class Training:
 
     Args:
         batch_size: images in an optimiser step, over all processes and accumulated parts together.
-        learning_rate: Adam's at the first step.
+        optimizer: "adam" or "muon" (see `pixelcnn.optimizers`).
+        learning_rate: the highest. Of Adam, about how far a step moves a weight; of Muon, the share of a direction
+            that a step replaces.
+        moments: Adam's decay of the mean gradient and of its square.
+        warmup: steps in which the rate rises to its highest.
         decay: what each step multiplies the learning rate by.
+        cooldown: the last share of the budget, in which the rate falls in a straight line to 3 % of what it would be.
         average: decay of the Polyak average of the weights, approached from below over the first steps.
         clip: largest norm of the gradient of the bits per dimension; 0 for no limit.
         flip: mirror half of the images.
@@ -67,8 +74,12 @@ class Training:
     """
 
     batch_size: int = 16
+    optimizer: str = "adam"
     learning_rate: float = 1e-3
+    moments: tuple[float, float] = (0.9, 0.999)
+    warmup: int = 0
     decay: float = 0.99999
+    cooldown: float = 0.0
     average: float = 0.9995
     clip: float = 1.0
     flip: bool = True
@@ -81,16 +92,35 @@ class Training:
 
     def __post_init__(self) -> None:
         check_whole(batch_size=self.batch_size, accumulate=self.accumulate)
-        check_whole(at_least=0, workers=self.workers, seed=self.seed)
+        check_whole(at_least=0, workers=self.workers, seed=self.seed, warmup=self.warmup)
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"optimizer={self.optimizer!r}: use {' or '.join(map(repr, OPTIMIZERS))}")
+        if len(self.moments) != 2 or not all(0 <= moment < 1 for moment in self.moments):
+            raise ValueError(f"moments={self.moments!r}: use two numbers of at least 0 and below 1")
         if self.batch_size % self.accumulate:
             raise ValueError(f"accumulate={self.accumulate!r}: use a divisor of batch_size={self.batch_size}")
-        if not 0 < self.learning_rate < math.inf:
-            raise ValueError(f"learning_rate={self.learning_rate!r}: use a number above 0")
+        most = OPTIMIZERS[self.optimizer]
+        if not 0 < self.learning_rate <= most:
+            raise ValueError(
+                f"learning_rate={self.learning_rate!r}: use a number above 0, at most {most} with {self.optimizer!r}"
+            )
+        if not 0 <= self.cooldown <= 1:
+            raise ValueError(f"cooldown={self.cooldown!r}: use a share of the budget, from 0 to 1")
         for name in ("decay", "average"):
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)!r}: use a number above 0 and at most 1")
         if not self.clip >= 0:
             raise ValueError(f"clip={self.clip!r}: use a number of at least 0")
+
+    def rate(self, step: int, used: float) -> float:
+        """The learning rate of a step, counted from 0, when a share of the budget from 0 to 1 is used up."""
+        rising = min(1.0, (step + 1) / (self.warmup + 1))
+        left = min(1.0, (1 - used) / self.cooldown) if self.cooldown else 1.0
+        return self.learning_rate * rising * self.decay**step * (LAST_RATE + (1 - LAST_RATE) * max(0.0, left))
+
+    def continued(self) -> "Training":
+        """How to go on from trained weights: at a fifth of the rate, reached slowly, so that nothing is unlearned."""
+        return replace(self, learning_rate=self.learning_rate / 5, warmup=max(self.warmup, 200))
 
 
 @dataclass(frozen=True)
@@ -273,10 +303,10 @@ def _train_factor(
         factor.initialize(*model.links(x.to(device))[k], labels.to(device))
     averaged = AveragedModel(factor, multi_avg_fn=_warming_average(training.average))
     model.factors[k] = cast(Factor, averaged.module)  # the model that is sampled and saved has the averaged weights
-    optimizer = torch.optim.Adam(factor.parameters(), training.learning_rate, fused=True)
+    optimizers = make_optimizers(factor, training.optimizer, training.moments)
     stream = np.random.SeedSequence((training.seed, k, accelerator.process_index)).generate_state(1)
     torch.manual_seed(int(stream[0]))
-    state = TrainingState(factor, averaged, optimizer, _random_states(accelerator))
+    state = TrainingState(factor, averaged, optimizers, _random_states(accelerator))
 
     # Restore.
     if state_path.exists():
@@ -289,7 +319,7 @@ def _train_factor(
     batches = _batches(shuffled, training, state.step, accelerator)
     if training.compile:
         factor.compile()
-    network, optimizer = accelerator.prepare(factor.train(), optimizer)
+    network, *prepared = accelerator.prepare(factor.train(), *optimizers)
     _set_random_state(state.random[accelerator.process_index], device)
 
     # Loop, and save.
@@ -299,8 +329,8 @@ def _train_factor(
         task = bar.add_task(f"factor {k}", total=budget.total, note="")
         while used < budget.total:
             started = time.perf_counter()
-            optimizer.param_groups[0]["lr"] = training.learning_rate * training.decay**state.step
-            bits = _optimize(model, k, network, optimizer, batches, training, accelerator)
+            set_rate(prepared, training.rate(state.step, used / budget.total))
+            bits = _optimize(model, k, network, prepared, batches, training, accelerator)
             averaged.update_parameters(factor)
             # A mean, so that all processes agree when to save and when to stop.
             seconds = _mean(time.perf_counter() - started, accelerator)
@@ -324,12 +354,12 @@ def _optimize(
     model: ImageModel,
     k: int,
     network: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizers: Sequence[torch.optim.Optimizer],
     batches: Iterator[tuple[Tensor, Tensor]],
     training: Training,
     accelerator: Accelerator,
 ) -> float:
-    """One step of Adam; returns the bits per dimension that the factor adds on the batch, over all processes."""
+    """One step; returns the bits per dimension that the factor adds on the batch, over all processes."""
     bits = 0.0
     for _ in range(training.accumulate):
         x, labels = next(batches)
@@ -346,8 +376,9 @@ def _optimize(
                         f"factor {k} diverged: {bits} bits per dimension, a gradient of {norm}. What "
                         "was saved last is in place; begin again with a lower learning rate or clip"
                     )
-            optimizer.step()
-            optimizer.zero_grad()
+            for optimizer in optimizers:
+                optimizer.step()
+                optimizer.zero_grad()
     return bits
 
 
