@@ -8,18 +8,22 @@ import subprocess
 import sys
 import time
 from copy import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from conftest import inside
 from PIL import Image
 from safetensors.torch import load_file
 
+import pixelcnn.training
 from pixelcnn.checkpoint import load, save
 from pixelcnn.data import Images, load_images
 from pixelcnn.models import Factor, ImageModel, PixelCNN, PyramidPixelCNN
+from pixelcnn.recipes import find_recipe
 from pixelcnn.training import Budget, Training, train
 
 ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -56,19 +60,67 @@ def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "pixelcnn.cli", *map(str, arguments)]
 
 
-def test_resumed_is_uninterrupted(images: Images, tmp_path: Path) -> None:
+@pytest.mark.parametrize("optimizer", ["adam", "muon"])
+def test_resumed_is_uninterrupted(images: Images, optimizer: str, tmp_path: Path) -> None:
     """Weights, averages, moments, dropout, order and learning rate all go on where they stopped."""
-    whole = train(tiny_model(), images, tmp_path / "a", Training(batch_size=4), steps=9, sheet_minutes=0)
+    how = Training(batch_size=4, optimizer=optimizer, warmup=3)
+    whole = train(tiny_model(), images, tmp_path / "a", how, steps=9, sheet_minutes=0)
     for steps in (1, 4, 9):
-        resumed = train(
-            tiny_model(), images, tmp_path / "b", Training(batch_size=4), steps=steps, sheet_minutes=0, resume=steps > 1
-        )
+        resumed = train(tiny_model(), images, tmp_path / "b", how, steps=steps, sheet_minutes=0, resume=steps > 1)
     assert_same(whole, resumed)
     assert_same(whole, load(tmp_path / "b"))
     for k in (0, 1):
         a, b = (load_file(tmp_path / run / f"factor-{k}" / "state.safetensors") for run in "ab")
         assert a.keys() == b.keys()
         assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_the_rate_rises_stays_and_falls() -> None:
+    """It is at its highest after the warm-up, falls from where the cooldown begins, and ends at 3 %."""
+    how = Training(learning_rate=1.0, warmup=4, decay=1.0, cooldown=0.5)
+    assert [how.rate(step, 0.0) for step in range(5)] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    assert [how.rate(9, used) for used in (0.1, 0.5, 0.75, 1.0, 1.5)] == pytest.approx([1, 1, 0.515, 0.03, 0.03])
+    assert Training(learning_rate=1.0, decay=0.5).rate(3, 0.9) == 0.125
+
+
+def test_a_larger_budget_moves_the_cooldown(images: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A finished run that is resumed with more steps follows the schedule of all of them from where it is."""
+    rates: list[float] = []
+    set_rate = pixelcnn.training.set_rate
+    monkeypatch.setattr(pixelcnn.training, "set_rate", lambda o, rate: (rates.append(rate), set_rate(o, rate)))
+    how = Training(batch_size=4, decay=1.0, cooldown=0.5)
+    for steps in (4, 8):
+        train(tiny_model(), images, tmp_path, how, steps=steps, factor=1, sheet_minutes=0, resume=steps > 4)
+    assert rates == [how.rate(step, step / 4) for step in range(4)] + [how.rate(step, step / 8) for step in range(4, 8)]
+    assert rates[4] > rates[3]
+
+
+def test_the_average_keeps_up_in_a_short_run(images: Images, tmp_path: Path) -> None:
+    """After 250 steps of a small recipe's schedule the averaged weights score as well as the trained ones."""
+    torch.manual_seed(0)
+    how = replace(find_recipe("photos32-pyramid-small").training, batch_size=4)
+    model = train(tiny_model(dropout=0.0), images, tmp_path, how, steps=250, factor=1, sheet_minutes=0)
+    state = load_file(tmp_path / "factor-1" / "state.safetensors")
+    trained = tiny_model(dropout=0.0).eval()
+    trained.load_state_dict(model.state_dict())
+    named = {name.removeprefix("factor."): x for name, x in state.items() if name.startswith("factor.")}
+    trained.factors[1].load_state_dict(named)
+    x = images.batch(range(len(images)))
+    bits, bits_trained = (float(each.bits_per_dim(x).factors[:, 1].mean()) for each in (model, trained))
+    assert bits < bits_trained + 0.02
+
+
+def test_going_on_from_a_model_does_not_make_it_worse(tmp_path: Path) -> None:
+    """Ten seconds of `--from` leave the finest factor of a shipped model as good as it was."""
+    model, folder = load("photos-pyramid"), tmp_path / "run"
+    model.consistent = False  # as it is trained, so that both are scored alike
+    options = ("--from", "photos-pyramid", "--free", "--factor", 0, "--minutes", 10 / 60, "--sheet-minutes", 0)
+    done = inside("train", "photos128-pyramid-small", *options, "--out", folder)
+    assert done.returncode == 0, done.stderr
+    x = load_images("photos", "test", size=64).batch(range(8))
+    before, after = (each.bits_per_dim(x).factors[:, 0].mean() for each in (model, load(folder)))
+    assert not torch.equal(before, after)
+    assert after < before + 0.01
 
 
 def test_saving_changes_nothing(images: Images, tmp_path: Path) -> None:
@@ -115,14 +167,15 @@ def test_training_learns(images: Images, tmp_path: Path) -> None:
     assert load(tmp_path / "run").bits_per_dim(x).total.mean() < before - 1.0
 
 
-def test_accumulation_is_one_batch(images: Images, tmp_path: Path) -> None:
+@pytest.mark.parametrize("optimizer", ["adam", "muon"])
+def test_accumulation_is_one_batch(images: Images, optimizer: str, tmp_path: Path) -> None:
     """Four parts of a batch give the gradient of the batch."""
     a, b = (
         train(
             tiny_model(dropout=0.0).double(),
             images,
             tmp_path / str(parts),
-            Training(batch_size=8, accumulate=parts),
+            Training(batch_size=8, optimizer=optimizer, accumulate=parts),
             steps=3,
             sheet_minutes=0,
         )
@@ -233,13 +286,19 @@ def test_labels_must_fit(images: Images, tmp_path: Path) -> None:
         {"batch_size": 0},
         {"batch_size": 4, "accumulate": 3},
         {"learning_rate": 0.0},
+        {"learning_rate": float("nan")},
+        {"optimizer": "muon", "learning_rate": 1.0},
+        {"optimizer": "lion"},
+        {"moments": (0.9, 1.0)},
+        {"warmup": -1},
+        {"cooldown": 1.5},
         {"decay": 2.0},
         {"clip": -1.0},
         {"seed": -1},
         {"average": 0.0},
     ],
 )
-def test_bad_training_arguments_are_quoted(arguments: dict[str, float]) -> None:
+def test_bad_training_arguments_are_quoted(arguments: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=list(arguments)[-1]):
         Training(**arguments)  # pyright: ignore[reportArgumentType]
 

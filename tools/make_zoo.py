@@ -12,6 +12,7 @@ are in the history of this file.
 import argparse
 import hashlib
 import json
+import math
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pixelcnn.checkpoint import CARD, CONFIG, STATE, WEIGHTS, ZOO, load, save, write_atomically, write_json
+from pixelcnn.checkpoint import CARD, CONFIG, STATE, WEIGHTS, ZOO, load, save, write_atomically, write_json, zoo_card
 from pixelcnn.data import Crop, Images, JoinedImages, load_images
 from pixelcnn.evaluation import evaluate
 from pixelcnn.figures import Strip, sheet
@@ -90,13 +91,23 @@ class Plan:
 
 
 @dataclass(frozen=True)
+class Test:
+    """Held-out images that a view is scored on."""
+
+    source: Source
+    view: int = 0
+    limit: int = 300
+
+
+@dataclass(frozen=True)
 class Shipped:
-    """A model of the zoo: a recipe, and a plan for each of its factors, the finest first."""
+    """A model of the zoo: a recipe, a plan for each of its factors, the finest first, and what it is measured on."""
 
     title: str
     recipe: str
     terms: str
     plans: Sequence[Plan]
+    tests: Sequence[Test]
     size: int
 
 
@@ -139,6 +150,7 @@ PLANS = {
             Plan(faces(16), 3_000, LONG),
             Plan(faces(8), 3_000, replace(LONG, batch_size=32)),
         ),
+        [Test(LFW), Test(CELEBA, 1, 100)],
         size=128,
     ),
     "faces32-grayscale": Shipped(
@@ -146,6 +158,7 @@ PLANS = {
         "faces32-grayscale-small",
         FACES_TERMS,
         tuple(Plan(faces(32)[1:], 9_000, MUON) for _ in range(2)),
+        [Test(Source("celeba-32x32", 32)), Test(replace(CELEBA, size=32))],
         size=32,
     ),
     "cifar10-grayscale": Shipped(
@@ -153,6 +166,7 @@ PLANS = {
         "cifar10-grayscale-small",
         "CIFAR-10: none stated. For research",
         tuple(Plan([Source("cifar10-jpeg", 32)], 9_000, MUON) for _ in range(2)),
+        [Test(Source("cifar10-jpeg", 32))],
         size=32,
     ),
     "photos-pyramid": Shipped(
@@ -164,6 +178,7 @@ PLANS = {
             Plan(photos(64, 256), 6_000, CROPS),
             Plan(photos(32, 128), 6_000, replace(MUON, batch_size=8)),
         ),
+        [Test(Source("photos", 128)), Test(Source("cid22-512", 512))],
         size=128,
     ),
 }
@@ -208,8 +223,7 @@ def pack(name: str, data: Path, runs: Path) -> None:
     shipped, folder = PLANS[name], runs / name / "packed"
     model = find_recipe(shipped.recipe).model()
     for k, factor in enumerate(model.factors):
-        last = stage_folder(runs, name, k, len(shipped.plans[k].stages) - 1)
-        trained = load(last).factors[k - colour_view(model, k)]
+        trained = load(run_folder(runs, name, k)).factors[k - colour_view(model, k)]
         factor.load_state_dict(trained.state_dict())
     model.consistent = True  # exact, though trained freely, which is faster
     shutil.rmtree(folder, ignore_errors=True)  # or pictures of earlier weights would stay
@@ -226,14 +240,13 @@ def pack(name: str, data: Path, runs: Path) -> None:
         ],
         "terms": shipped.terms,
         "scores": {
-            "train": score(model, shipped, data, "train"),
-            "test": score(model, shipped, data, "test", limit=300),
+            "train": score(model, replace(shipped.tests[0], limit=100), data, "train"),
+            "test": score(model, shipped.tests[0], data, "test"),
         },
-        "views": {},
+        "other_scores": [score(model, test, data, "test") | {"view": test.view} for test in shipped.tests[1:]],
         "recipe": shipped.recipe,
         "command": f"python tools/make_zoo.py train {name} --data DATA --runs RUNS",
         **budget(name, model, runs),
-        "stages": [len(plan.stages) for plan in shipped.plans],
         "machine": "one core of an AMD EPYC (AVX-512, bf16), shared, no GPU",
         "sha256": {file: hashlib.sha256((folder / file).read_bytes()).hexdigest() for file in (CONFIG, WEIGHTS)},
     }
@@ -241,12 +254,8 @@ def pack(name: str, data: Path, runs: Path) -> None:
     card["bits_per_dim"] = {"total": test["total"], "factors": test["factors"]}
     card["held_out"] = f"{test['images']} images of {test['source']}"
     model.consistent = False
-    card["free"] = score(model, shipped, data, "test")
+    card["free"] = score(model, replace(shipped.tests[0], limit=100), data, "test")
     model.consistent = True
-    # What the coarse views are worth on images of their own data.
-    for k, plan in enumerate(shipped.plans[1:], 1):
-        if plan.sources[0].name != shipped.plans[k - 1].sources[0].name:
-            card["views"][str(k)] = score(model.of_view(k), replace(shipped, plans=shipped.plans[k:]), data, "test")
     write_json(folder / CARD, card)
     for picture, strips in pictures(name, model, shipped).items():
         # As JPEG, since those of draws are noisy, and all models together may have 25 MB.
@@ -258,31 +267,31 @@ def pack(name: str, data: Path, runs: Path) -> None:
     shutil.copytree(folder, ZOO / name)
 
 
-def score(model: ImageModel, shipped: Shipped, data: Path, split: str, limit: int = 100) -> dict[str, Any]:
-    """Bits per dimension of the images that the finest view was trained for, as a report takes them."""
-    images = JoinedImages([source.load(data, split) for source in shipped.plans[0].sources])
-    result = evaluate(model, images, batch_size=8, limit=limit, progress=True)
-    names = " + ".join(source.name for source in shipped.plans[0].sources)
+def score(model: ImageModel, test: Test, data: Path, split: str) -> dict[str, Any]:
+    """Bits per dimension, as a report takes them."""
+    images = test.source.load(data, split)
+    # Large images are scored one by one.
+    batch_size = max(1, 8 * 128**2 // math.prod(images.size))
+    result = evaluate(model.of_view(test.view), images, batch_size=batch_size, limit=test.limit, progress=True)
     return {
         "total": result.bits_per_dim,
         "factors": result.factors,
         "images": result.images,
-        "source": f"{names} ({split})",
+        "source": f"{test.source.name} ({split}) at {images.size[1]}x{images.size[0]}",
     }
 
 
 def budget(name: str, model: ImageModel, runs: Path) -> dict[str, list[float]]:
-    """Steps and minutes of the factors, the finest first, all stages together."""
+    """Steps and minutes of the factors, the finest first, with those of the version before."""
+    before = zoo_card(name)
     steps, minutes = [], []
     for k, plan in enumerate(PLANS[name].plans):
-        factor = f"factor-{k - colour_view(model, k)}"
-        histories = [stage_folder(runs, name, k, stage) / factor / HISTORY for stage in range(len(plan.stages))]
-        ends = [json.loads(history.read_text().splitlines()[-1]) for history in histories]
-        for history, end, stage in zip(histories, ends, plan.stages, strict=True):
-            if end["seconds"] < 60 * (stage.minutes - 1):  # one that was stopped in its last minute is done
-                raise ValueError(f"{history}: this stage is not done; train it first")
-        steps.append(sum(end["step"] for end in ends))
-        minutes.append(round(sum(end["seconds"] for end in ends) / 60, 1))
+        history = run_folder(runs, name, k) / f"factor-{k - colour_view(model, k)}" / HISTORY
+        end = json.loads(history.read_text().splitlines()[-1])
+        if end["step"] < plan.steps:
+            raise ValueError(f"{history}: step {end['step']} of {plan.steps}; train it to its end first")
+        steps.append(before["steps"][k] + end["step"])
+        minutes.append(round(before["minutes"][k] + end["seconds"] / 60, 1))
     return {"steps": steps, "minutes": minutes}
 
 
@@ -315,14 +324,11 @@ def readme(name: str, card: dict[str, Any], images: list[str]) -> str:
     """The card for people."""
     data = "\n".join(f"| {part['view']} | {part['source']} | {part['images']:,} |" for part in card["data"])
     factors = " + ".join(f"{bits:.3f}" for bits in card["bits_per_dim"]["factors"])
-    budgets = zip(card["minutes"], card["steps"], card["stages"], strict=True)
-    trained = ", ".join(
-        f"{minutes:g} minutes ({steps:,} steps{f' in {stages} stages' if stages > 1 else ''})"
-        for minutes, steps, stages in budgets
-    )
-    views = "".join(
-        f"- view {k} alone: {found['total']:.3f} ({found['images']} images of {found['source']})\n"
-        for k, found in card["views"].items()
+    budgets = zip(card["minutes"], card["steps"], strict=True)
+    trained = ", ".join(f"{minutes:g} minutes ({steps:,} steps)" for minutes, steps in budgets)
+    others = "".join(
+        f"- view {found['view']}: {found['total']:.3f} ({found['images']} images of {found['source']})\n"
+        for found in card["other_scores"]
     )
     shown = "\n\n".join(f"![{image.removesuffix('.jpg')}]({image})" for image in images)
     photographs = any(image in ("colourings.jpg", "upscaled.jpg") for image in images)
@@ -340,7 +346,7 @@ pixelcnn sample {name} --out samples.png
 - **{card["bits_per_dim"]["total"]:.3f}** = {factors}, the finest view first ({card["held_out"]}); exact
 - on training images: {card["scores"]["train"]["total"]:.3f} (the first {card["scores"]["train"]["images"]})
 - scored the paper's way, as a bound: at most {card["free"]["total"]:.3f} (the first {card["free"]["images"]} of them)
-{views}
+{others}
 ## Training
 
 | view | images | number |

@@ -114,7 +114,14 @@ def train(
     accumulate: Annotated[
         int | None, typer.Option(help="Parts that a batch is computed in, to need less memory.")
     ] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Adam's at the first step.")] = None,
+    optimizer: Annotated[str | None, typer.Option(help="adam or muon.")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="The highest: of Adam about 0.001, of Muon about 0.015, less with --from.")
+    ] = None,
+    warmup: Annotated[int | None, typer.Option(help="Steps in which the rate rises to its highest.")] = None,
+    cooldown: Annotated[
+        float | None, typer.Option(help="Last share of the budget, in which the rate falls to 3 %.")
+    ] = None,
     clip: Annotated[float | None, typer.Option(help="Largest norm of the gradient; 0 for no limit.")] = None,
     random_crop: Annotated[int | None, typer.Option(help="Train on random crops of this side.")] = None,
     flip: Annotated[bool | None, typer.Option("--flip/--no-flip", help="Mirror half of the images.")] = None,
@@ -141,7 +148,7 @@ def train(
     given = locals()
     chosen = find_recipe(recipe)
     changes = {field.name: given[field.name] for field in fields(Training) if given.get(field.name) is not None}
-    training = replace(chosen.training, **changes)
+    training = replace(chosen.training if start is None else chosen.training.continued(), **changes)
     source: dict[str, Any] = {
         "source": data or chosen.source,
         "size": chosen.size if size is None else size,
