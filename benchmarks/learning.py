@@ -2,12 +2,12 @@
 
     python benchmarks/learning.py --data FOLDER --json benchmarks/learning.json [--plot docs/figures/learning.svg]
 
-FOLDER is that of the real data of the project. A factor of 32x32 images given their 16x16 view begins with fresh weights
-and learns for so many CPU seconds on one thread; the bits per dimension that it then needs for held-out images, with its
-averaged weights and exactly, are the result. The seconds are turned into steps by timing a few steps first, since a
-process that is interrupted uses no CPU: other work on the machine changes little. Faces are whole images of
-`celeba-32x32`, photographs random crops of the ones in the package. "paper" is the paper's factor: 100 filters, three
-blocks, an embedding of 15 blocks.
+FOLDER is that of the real data of the project. A factor of 32x32 images given their 16x16 view begins with fresh
+weights and learns for so many CPU seconds on one thread; the bits per dimension that it then needs for held-out images,
+with its averaged weights and exactly, are the result. The seconds are turned into steps by timing a few steps first;
+as a process that waits uses no CPU, other work on the machine changes little. Faces are whole images of `celeba-32x32`,
+photographs random crops of those in the package. "paper" is the paper's factor: 100 filters, three blocks, an embedding
+of 15 blocks.
 
 What is in the JSON file already is not run again, so that a run can be interrupted, or continued with new settings.
 """
