@@ -22,7 +22,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pixelcnn.checkpoint import CARD, CONFIG, STATE, WEIGHTS, ZOO, load, save, write_atomically, write_json, zoo_card
+from pixelcnn.checkpoint import (
+    CARD,
+    CONFIG,
+    STATE,
+    WEIGHTS,
+    ZOO,
+    load,
+    save,
+    write_atomically,
+    write_json,
+    zoo_card,
+    zoo_names,
+)
 from pixelcnn.data import Crop, Images, JoinedImages, load_images
 from pixelcnn.evaluation import evaluate
 from pixelcnn.figures import Strip, sheet
@@ -78,12 +90,13 @@ class Source:
 
 
 def load_all(sources: Sequence[Source], data: Path, split: str) -> Images:
-    return JoinedImages([images for s in sources for images in [s.load(data, split)] * s.times])
+    parts = [images for s in sources for images in [s.load(data, split)] * s.times]
+    return parts[0] if len(parts) == 1 else JoinedImages(parts)  # joined, they have no labels
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How the factor of one view is trained further, from the weights in the package."""
+    """How the factor of one view is trained: from the weights in the package, or fresh ones if there are none."""
 
     sources: Sequence[Source]
     steps: int
@@ -112,6 +125,7 @@ class Shipped:
 
 
 FACES_TERMS = "CelebA: non-commercial research; LFW: none stated. For research"
+CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 FRAME = (12, 13, 25, 20)  # the paper's crop of CelebA, at half size
 CELEBA = Source("celeba-89x109", 64, FRAME)
 LFW = Source("lfw-128", 128)
@@ -120,6 +134,7 @@ MUON = Training(4, "muon", 0.012, warmup=100, decay=1.0, cooldown=0.7, average=0
 # Factors that have had hours already want a lower rate, and larger batches.
 LONG = replace(MUON, batch_size=16, learning_rate=0.004, cooldown=0.9)
 CROPS = replace(MUON, batch_size=8, random_crop=32)
+FRESH = replace(MUON, learning_rate=0.02)
 
 
 def faces(size: int) -> list[Source]:
@@ -169,6 +184,18 @@ PLANS = {
         [Test(Source("cifar10-jpeg", 32))],
         size=32,
     ),
+    "cifar10-classes": Shipped(
+        "Objects and animals at 32x32, of a class that you name",
+        "cifar10-classes-small",
+        "CIFAR-10: none stated. For research",
+        (
+            Plan([Source("cifar10-jpeg", 32)], 8_000, FRESH),
+            Plan([Source("cifar10-jpeg", 16)], 8_000, replace(FRESH, batch_size=8)),
+            Plan([Source("cifar10-jpeg", 8)], 15_000, replace(FRESH, batch_size=16)),
+        ),
+        [Test(Source("cifar10-jpeg", 32))],
+        size=32,
+    ),
     "photos-pyramid": Shipped(
         "Photographs, twice and four times as large",
         "photos128-pyramid-small",
@@ -194,10 +221,12 @@ def run_folder(runs: Path, name: str, k: int) -> Path:
 
 
 def train_factor(name: str, k: int, data: Path, runs: Path) -> None:
-    """Train the factor of view k further, as part of a model of that view, in a run of its own."""
+    """Train the factor of view k as part of a model of that view, in a run of its own."""
     shipped = PLANS[name]
     plan = shipped.plans[k]
-    model = load(name)
+    fresh = name not in zoo_names()
+    torch.manual_seed(k)
+    model = find_recipe(shipped.recipe).model() if fresh else load(name)
     model.consistent = False  # faster to train, and scored consistently as good in the same time
     view = colour_view(model, k)
     folder = run_folder(runs, name, k)
@@ -208,7 +237,7 @@ def train_factor(name: str, k: int, data: Path, runs: Path) -> None:
         plan.training,
         steps=plan.steps,
         factor=k - view,
-        initialize=False,
+        initialize=fresh,
         resume=(folder / f"factor-{k - view}" / STATE).exists(),
         overwrite=True,
         held_out=load_all(plan.sources, data, "test"),
@@ -283,7 +312,8 @@ def score(model: ImageModel, test: Test, data: Path, split: str) -> dict[str, An
 
 def budget(name: str, model: ImageModel, runs: Path) -> dict[str, list[float]]:
     """Steps and minutes of the factors, the finest first, with those of the version before."""
-    before = zoo_card(name)
+    none = [0] * len(PLANS[name].plans)
+    before = zoo_card(name) if name in zoo_names() else {"steps": none, "minutes": none}
     steps, minutes = [], []
     for k, plan in enumerate(PLANS[name].plans):
         history = run_folder(runs, name, k) / f"factor-{k - colour_view(model, k)}" / HISTORY
@@ -301,7 +331,13 @@ def pictures(name: str, model: ImageModel, shipped: Shipped) -> dict[str, list[S
     sizes = [f"{W}x{H}" for H, W in model.sizes((shipped.size, shipped.size))]
     levels = [levels for _, levels in model.formats]
     photos = load_images("photos", "test", size=shipped.size).batch(range(8))
-    if name != "photos-pyramid":
+    if model.classes:
+        classes = range(model.classes)
+        for title, options in {"samples": {}, "map": {"map": True}}.items():
+            labels = torch.arange(model.classes).repeat_interleave(8)
+            drawn = sample(model, len(labels), shipped.size, seed=0, labels=labels, progress=True, **options)[0]
+            found[title] = [(CIFAR10_CLASSES[k], x, 256) for k, x in zip(classes, drawn.split(8), strict=True)]
+    elif name != "photos-pyramid":
         for title, options in {"samples": {}, "map": {"map": True}}.items():
             views = sample(model, 8, shipped.size, seed=0, progress=True, **options)
             strips: list[Strip] = [(size, x, n) for size, x, n in zip(sizes, views, levels, strict=True)]

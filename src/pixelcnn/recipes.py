@@ -178,6 +178,14 @@ def cifar10_pyramid_small() -> Recipe:
     return Recipe(lambda: PyramidPixelCNN(2, **sizes, dropout=0.0), "cifar10", 32, SHORT, minutes=4)
 
 
+def cifar10_classes_small() -> Recipe:
+    """Pyramid PixelCNN for 32x32 images of a class that is asked for: most parameters are in the coarsest view."""
+    sizes = {"filters": (32, 40, 64), "blocks": (2, 3, 5), "embedding_blocks": 1}
+    return Recipe(
+        lambda: PyramidPixelCNN(2, **sizes, classes=10, dropout=0.0, consistent=False), "cifar10", 32, SHORT, minutes=6
+    )
+
+
 def faces64_pyramid_small() -> Recipe:
     """Pyramid PixelCNN for 64x64 faces, from 8x8: the coarse views have more blocks, the finest stays light."""
     sizes = {"filters": (24, 32, 32, 48), "blocks": (2, 3, 3, 4), "embedding_blocks": (1, 1, 2)}
@@ -254,6 +262,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "cifar10-pyramid-small": cifar10_pyramid_small,
     "celeba128-pyramid": celeba128_pyramid,
     "celeba128-pyramid-small": celeba128_pyramid_small,
+    "cifar10-classes-small": cifar10_classes_small,
     "faces64-pyramid-small": faces64_pyramid_small,
     "faces64-pyramid-grayscale": faces64_pyramid_grayscale,
     "faces32-grayscale-small": faces32_grayscale_small,
