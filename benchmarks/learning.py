@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from pixelcnn.models import ImageModel, PyramidPixelCNN
 from pixelcnn.training import Training, train
 
 SEEDS = range(3)
-TIMED_STEPS = 12
+TIMED_STEPS = 5, 35
 SECONDS = {"small": 40.0, "paper": 120.0}
 SIZES: dict[str, dict[str, Any]] = {
     "small": {"filters": 32, "blocks": 2, "embedding_blocks": 1},
@@ -79,7 +80,7 @@ SETTINGS = [
 ]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DataSet:
     """Images to learn and to score, and the side of the crops to learn."""
 
@@ -112,11 +113,16 @@ def learn(setting: Setting, data: DataSet, seed: int, steps: int) -> tuple[Image
         return model, time.process_time() - started
 
 
+@cache
+def seconds_a_step(setting: Setting, data: DataSet) -> float:
+    """CPU seconds, from two short trainings, so that what happens once in each is not counted."""
+    learn(setting, data, 0, 1)  # what happens once in a process
+    few, more = (learn(setting, data, 0, steps)[1] for steps in TIMED_STEPS)
+    return (more - few) / (TIMED_STEPS[1] - TIMED_STEPS[0])
+
+
 def measure(setting: Setting, data: DataSet, seed: int) -> dict[str, Any]:
-    # Two trainings, so that what happens once for each is not counted as steps.
-    few, more = (learn(setting, data, seed, steps)[1] for steps in (TIMED_STEPS // 3, TIMED_STEPS))
-    seconds = max(more - few, 1e-3) / (TIMED_STEPS - TIMED_STEPS // 3)
-    steps = max(1, round(SECONDS[setting.size] / seconds))
+    steps = round(SECONDS[setting.size] / seconds_a_step(setting, data))
     model, used = learn(setting, data, seed, steps)
     model.consistent = True
     bits = evaluate(model, data.held_out, batch_size=8, limit=data.scored).factors[0]
