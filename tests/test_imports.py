@@ -7,6 +7,7 @@ import argparse
 import json
 import os
 import re
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -456,9 +457,12 @@ def test_files_that_are_no_checkpoints(tmp_path: Path) -> None:
     for content in (b"", b"text\n", b"\x89PNG", *halves, flipped):
         (tmp_path / "bad.pth").write_bytes(content)
         refused(tmp_path / "bad.pth", "is damaged")
+    with zipfile.ZipFile(tmp_path / "text.npz", "w") as file:
+        file.writestr(f"model/conv2d_0/V{AVERAGE}.npy", "text")
+    refused(tmp_path / "text.npz", "'model/conv2d_0/V/ExponentialMovingAverage' is no array")
     for content, message in (
-        ([torch.zeros(3)], "a list and no state dict"),
-        (torch.zeros(3), "a Tensor and no state dict"),
+        ([torch.zeros(3)], "of type list and no state dict"),
+        (torch.zeros(3), "of type Tensor and no state dict"),
         ({}, "'u_init.conv.weight_v' is missing"),
         (ImageModel(filters=2, blocks=1).state_dict(), "'u_init.conv.weight_v' is missing"),
         ({"state_dict": {"module.u_init.conv.weight": torch.zeros(3, 4, 2, 3)}}, "'u_init.conv.weight_v' is missing"),

@@ -254,6 +254,8 @@ def _read_original(path: Path) -> _Checkpoint:
     if not arrays:
         checkpoint.refuse(f"no name ends in {AVERAGE}: the averaged variables are those of the published figures")
     for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):  # a member of the zip that is no array comes as bytes
+            checkpoint.refuse(f"{name!r} is no array")
         if array.dtype.kind != "f" or array.dtype.itemsize > 8:
             checkpoint.refuse(f"{name!r} is of type {array.dtype}: use float32")
         checkpoint.tensors[name.removesuffix(AVERAGE)] = torch.from_numpy(array.astype(array.dtype.newbyteorder("=")))
@@ -274,7 +276,7 @@ def _read_port(path: Path) -> _Checkpoint:
         raise ValueError(f"{path} is damaged, or neither a PyTorch file nor an .npz ({_in_short(error)})") from None
     checkpoint = _Checkpoint(path, PORT, {})
     if not isinstance(loaded, dict):
-        checkpoint.refuse(f"a {type(loaded).__name__} and no state dict")
+        checkpoint.refuse(f"of type {type(loaded).__name__} and no state dict")
     state = next((loaded[name] for name in WRAPPERS if isinstance(loaded.get(name), dict)), loaded)
     parallel = bool(state) and all(str(name).startswith("module.") for name in state)
     for name, tensor in state.items():
