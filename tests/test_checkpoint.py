@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 import pixelcnn
 from pixelcnn import checkpoint
 from pixelcnn.auxiliary import Downsample, QuantizedGrayscale
-from pixelcnn.checkpoint import CARD, CONFIG, WEIGHTS, load, save, write_atomically, zoo_card
-from pixelcnn.models import ImageModel, PyramidPixelCNN
+from pixelcnn.checkpoint import CARD, CONFIG, WEIGHTS, claim_folder, load, save, write_atomically, zoo_card
+from pixelcnn.models import ImageModel, PixelCNN, PyramidPixelCNN
 
 
 @pytest.fixture
@@ -69,6 +69,26 @@ def test_a_subclass_only_chooses_arguments(tmp_path: Path) -> None:
     assert load(tmp_path).config == PyramidPixelCNN(2, filters=4, blocks=1, embedding_blocks=1).config
 
 
+def test_the_range_of_log_scales_is_kept(tmp_path: Path) -> None:
+    """A range comes back from the file; a config of before there was one means the default, and its run goes on."""
+    torch.manual_seed(0)
+    x, chosen = torch.randint(0, 256, (2, 3, 4, 6)), PixelCNN(filters=4, blocks=1, log_scales=(-1, 3))
+    save(chosen, tmp_path)
+    assert json.loads((tmp_path / CONFIG).read_text())["log_scales"] == [-1, 3]
+    assert torch.equal(load(tmp_path).log_prob(x), chosen.eval().log_prob(x))
+    model = PixelCNN(filters=4, blocks=1)
+    model.load_state_dict(chosen.state_dict())
+    claim_folder(tmp_path, model, {"seed": 0}, resume=False, overwrite=True)
+    assert json.loads((tmp_path / CONFIG).read_text())["log_scales"] == [None, -2]
+    edit(tmp_path, log_scales=None)
+    assert load(tmp_path).config == model.config
+    assert torch.equal(load(tmp_path).log_prob(x), model.eval().log_prob(x))
+    assert not torch.equal(model.log_prob(x), chosen.log_prob(x))
+    claim_folder(tmp_path, model, {"seed": 0}, resume=True, overwrite=False)
+    with pytest.raises(ValueError, match=r"another run: log_scales is \[None, -2.0\] there and \[-1.0, 3.0\] here"):
+        claim_folder(tmp_path, chosen, {"seed": 0}, resume=True, overwrite=False)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -83,6 +103,10 @@ def test_a_subclass_only_chooses_arguments(tmp_path: Path) -> None:
         ({"dropout": "x"}, "dropout='x'"),
         ({"classes": -1}, "classes=-1"),
         ({"consistent": "x"}, "consistent='x'"),
+        ({"log_scales": -7}, "log_scales=-7"),
+        ({"log_scales": [-2, -7]}, r"log_scales=\[-2, -7\]"),
+        ({"log_scales": [float("nan"), None]}, r"log_scales=\[nan, None\]"),
+        ({"log_scales": {"lowest": -7}}, r"log_scales=\{"),
         ({"auxiliaries": [{"name": "Shrink"}]}, "auxiliaries=.*Shrink"),
         ({"auxiliaries": [{"name": "Downsample", "by": 2}]}, "'by'"),
         ({"auxiliaries": 3}, "auxiliaries"),

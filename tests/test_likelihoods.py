@@ -4,6 +4,7 @@ With bounds the same, between the bounds.
 """
 
 import math
+import re
 from decimal import MAX_EMAX, MIN_EMIN, Decimal, localcontext
 from typing import Any
 
@@ -15,16 +16,18 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from pixelcnn.likelihoods import (
-    GREATEST_LOG_SCALE,
     Bounds,
     Categorical,
     Likelihood,
     LogisticMixture,
+    LogScales,
     check_whole,
     scale_levels,
 )
 
 DRAWS = 20_000
+GREATEST_LOG_SCALE = -2.0  # that of a mixture by default
+DEFAULT, PUBLISHED, UNLIMITED = RANGES = [(None, GREATEST_LOG_SCALE), (-7.0, None), (None, None)]
 
 
 def random_params(
@@ -70,10 +73,12 @@ def one_component(mean: float, log_scale: float, *, dtype: torch.dtype = torch.f
 
 
 families = st.one_of(
-    st.builds(LogisticMixture, st.sampled_from([1, 3]), st.integers(2, 256), st.integers(1, 4)),
+    st.builds(
+        LogisticMixture, st.sampled_from([1, 3]), st.integers(2, 256), st.integers(1, 4), st.sampled_from(RANGES)
+    ),
     st.builds(Categorical, st.integers(2, 256)),
 )
-FAMILIES = [LogisticMixture(1, 5, 3), LogisticMixture(3, 4, 3), Categorical(6)]
+FAMILIES = [LogisticMixture(1, 5, 3), LogisticMixture(3, 4, 3), LogisticMixture(3, 4, 3, (-1.0, None)), Categorical(6)]
 
 
 @given(families, st.sampled_from([0.0, 1.0, 30.0]), st.integers(0, 2**31))
@@ -92,9 +97,9 @@ def test_every_channel_sums_to_one(family: Likelihood, spread: float, seed: int)
 def test_a_mean_on_the_edge_of_a_level_loses_no_mass(levels: int) -> None:
     """Law: the upper edge of a level is the lower edge of the next, to the last bit, however small the scale."""
     edges = (2 * torch.arange(1, levels, dtype=torch.float64) - levels) / (levels - 1)
-    for log_scale in (-30.0, -20.0, -10.0, 0.0, 10.0):
+    for log_scale in (-60.0, -30.0, -20.0, -10.0, 0.0, 10.0, 60.0):
         params = torch.stack([torch.zeros_like(edges), edges, torch.full_like(edges, log_scale)])[None]
-        pmf = LogisticMixture(1, levels, 1).pmf(params, torch.zeros(1, 1, levels - 1, dtype=torch.int64), 0)
+        pmf = LogisticMixture(1, levels, 1, UNLIMITED).pmf(params, torch.zeros(1, 1, levels - 1, dtype=torch.int64), 0)
         assert float((pmf.sum(1) - 1).abs().max()) < 1e-9
 
 
@@ -129,10 +134,11 @@ def test_a_channel_looks_only_at_those_before_it(family: Likelihood) -> None:
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("levels", [2, 16, 256])
-def test_float32_is_finite_everywhere(channels: int, levels: int) -> None:
-    """Law: log_prob and its gradients are finite in float32 for every level at log-scales from -30 to 10."""
-    family = LogisticMixture(channels, levels, 2)
-    log_scales = torch.linspace(-30, 10, 21)
+@pytest.mark.parametrize("limits", RANGES)
+def test_float32_is_finite_everywhere(channels: int, levels: int, limits: LogScales) -> None:
+    """Law: log_prob and its gradients are finite in float32 for every level at log-scales from -70 to 70."""
+    family = LogisticMixture(channels, levels, 2, limits)
+    log_scales = torch.linspace(-70, 70, 29)
     means = torch.tensor([-1e3, -1.0, -1 / 255, 0.0, 0.3, 1.0, 1e3])
     grid = torch.cartesian_prod(torch.arange(levels).float(), log_scales, means)
     x = grid[:, 0].to(torch.int64).expand(1, channels, -1)
@@ -159,7 +165,7 @@ def mass(level: int, levels: int, mean: Decimal, log_scale: float) -> Decimal:
 
     def tail(position: int, side: int) -> Decimal:
         edge = Decimal(position) / (levels - 1) - mean
-        return 1 / (1 + (-side * edge / Decimal(min(log_scale, GREATEST_LOG_SCALE)).exp()).exp())
+        return 1 / (1 + (-side * edge / Decimal(log_scale).exp()).exp())
 
     side = 1 if Decimal(2 * level - levels + 1) / (levels - 1) < mean else -1  # the side that does not cancel
     below = Decimal(side < 0) if level == 0 else tail(2 * level - levels, side)
@@ -167,16 +173,22 @@ def mass(level: int, levels: int, mean: Decimal, log_scale: float) -> Decimal:
     return abs(above - below)
 
 
-@pytest.mark.parametrize("log_scale", [-9.0, -7.0, -3.0, 0.0, 4.0])
+def limited(log_scale: float, limits: LogScales = DEFAULT) -> float:
+    lowest, highest = limits
+    return min(max(log_scale, -math.inf if lowest is None else lowest), math.inf if highest is None else highest)
+
+
+@pytest.mark.parametrize("limits", RANGES)
+@pytest.mark.parametrize("log_scale", [-9.0, -7.0, -3.0, 0.0, 4.0, 30.0])
 @pytest.mark.parametrize("mean", [-20.0, -0.7, 0.001, 1.3])
-def test_masses_are_exact_in_the_tails(mean: float, log_scale: float) -> None:
+def test_masses_are_exact_in_the_tails(mean: float, log_scale: float, limits: LogScales) -> None:
     """Law: log_prob is log(sigmoid(a) - sigmoid(b)), as fifty digits of arithmetic give it, however small the mass."""
     levels = 9
-    log_prob = LogisticMixture(1, levels, 1).log_prob(
+    log_prob = LogisticMixture(1, levels, 1, limits).log_prob(
         one_component(mean, log_scale).expand(-1, -1, levels), torch.arange(levels).view(1, 1, -1)
     )
     with localcontext(prec=50):
-        masses = [mass(level, levels, Decimal(mean), log_scale) for level in range(levels)]
+        masses = [mass(level, levels, Decimal(mean), limited(log_scale, limits)) for level in range(levels)]
         exact = torch.tensor([float(m.ln()) for m in masses], dtype=torch.float64)
     torch.testing.assert_close(log_prob[0], exact, rtol=1e-9, atol=1e-9)
 
@@ -306,10 +318,10 @@ def test_map_of_rgb_shifts_the_modes_by_the_modes_before() -> None:
         assert ((values[:, channel] - mean.clamp(-1, 1)).abs() <= 1 / 255 + 1e-12).all()
 
 
-@given(families, st.floats(-3, 3), st.integers(0, 2**31))
+@given(families, st.floats(-2, 2), st.integers(0, 2**31))
 def test_scale_shift_is_added_to_the_log_scales(family: Likelihood, shift: float, seed: int) -> None:
     """Law: a shift gives the draws of parameters with shifted log-scales; a softmax, which has none, stays."""
-    params = random_params(family, 50, seed, log_scales=(GREATEST_LOG_SCALE - 6, GREATEST_LOG_SCALE - 3))
+    params = random_params(family, 50, seed, log_scales=(-5, -4))
     noise, shifted = uniform(family, 50, seed), params.clone()
     if isinstance(family, LogisticMixture):
         K = family.components
@@ -317,23 +329,44 @@ def test_scale_shift_is_added_to_the_log_scales(family: Likelihood, shift: float
     assert torch.equal(family.sample(params, noise, scale_shift=shift), family.sample(shifted, noise))
 
 
-@given(families, st.floats(0, 30), st.integers(0, 2**31))
-def test_no_logistic_is_wider_than_the_limit(family: Likelihood, excess: float, seed: int) -> None:
-    """Law: log-scales above the limit are the limit, in likelihoods and in draws, with bounds and without."""
-    widest = random_params(family, 50, seed, log_scales=(GREATEST_LOG_SCALE, GREATEST_LOG_SCALE))
-    wider = random_params(family, 50, seed, log_scales=(GREATEST_LOG_SCALE + excess, GREATEST_LOG_SCALE + excess))
-    noise, every = uniform(family, 50, seed), torch.tensor(family.levels - 1)
-    x = family.sample(widest, noise)
-    bounds = Bounds(torch.zeros_like(x), every.expand_as(x))
-    assert torch.equal(family.sample(wider, noise), x)
-    assert torch.equal(family.log_prob(wider, x), family.log_prob(widest, x))
-    assert torch.equal(family.log_prob(wider, x, bounds), family.log_prob(widest, x, bounds))
+@given(
+    st.sampled_from([*RANGES, (-4.0, -3.5), (0.5, 1)]),
+    st.sampled_from([1, 3]),
+    st.floats(0, 30),
+    st.floats(-1, 1),
+    st.integers(0, 2**31),
+)
+def test_log_scales_beyond_the_range_are_its_ends(
+    limits: LogScales, channels: int, excess: float, shift: float, seed: int
+) -> None:
+    """Law: in likelihoods, in distributions and in draws, with bounds and without, whatever is added to the scales."""
+    family = LogisticMixture(channels, 32, 2, limits)
+    for end, side in ((limits[0], -1), (limits[1], 1)):
+        if end is None:
+            continue
+        inside = random_params(family, 50, seed, log_scales=(end, end))
+        beyond = random_params(family, 50, seed, log_scales=(end + side * excess, end + side * excess))
+        noise, (bounds, x) = uniform(family, 50, seed), random_bounds(family, 50, seed)
+        for between in (None, bounds):
+            assert torch.equal(family.log_prob(beyond, x, between), family.log_prob(inside, x, between))
+            last = channels - 1
+            assert torch.equal(family.pmf(beyond, x, last, between), family.pmf(inside, x, last, between))
+        for bounds_of_next in (None, lambda drawn, bounds=bounds: Bounds(*(bound[:, len(drawn)] for bound in bounds))):
+            drawn = [
+                family.sample(params, noise, scale_shift=shift, bounds=bounds_of_next) for params in (beyond, inside)
+            ]
+            assert torch.equal(*drawn)
 
-    def bounds_of_next(drawn: list[Tensor]) -> Bounds:
-        return Bounds(*(bound[:, len(drawn)] for bound in bounds))
 
-    drawn = [family.sample(params, noise, bounds=bounds_of_next) for params in (wider, widest)]
-    assert torch.equal(*drawn)
+@pytest.mark.parametrize("limits", RANGES)
+def test_a_wider_range_is_another_distribution(limits: LogScales) -> None:
+    """Law: within the range a log-scale is itself: the mass of the middle level falls with it."""
+    family, x = LogisticMixture(1, 255, 1, limits), torch.tensor([[[127]]])
+    masses = [float(family.log_prob(one_component(0.0, s), x)) for s in (-9.0, -8.0, -7.0, -4.0, -2.0, 0.0, 9.0)]
+    least, greatest = (-math.inf if limits[0] is None else -7), (math.inf if limits[1] is None else -2)
+    distinct = [s for s in (-9.0, -8.0, -7.0, -4.0, -2.0, 0.0, 9.0) if least <= s <= greatest]
+    assert masses == sorted(masses, reverse=True)
+    assert len(set(masses)) == len(distinct)
 
 
 def test_less_scale_is_less_variance() -> None:
@@ -351,7 +384,7 @@ def test_less_scale_is_less_variance() -> None:
 def test_the_ends_of_the_noise_give_levels(family: Likelihood) -> None:
     """Law: noise of 0, and of the largest number below 1, draws a level in range at any scale, even none at all."""
     ends = torch.tensor([0.0, 1 - 2**-24]).expand(1, family.num_noise, 2)
-    for log_scale in (-1000.0, -30.0, 0.0, 10.0):
+    for log_scale in (-1000.0, -30.0, 0.0, 10.0, 1000.0):
         params = random_params(family, 2, 9, log_scales=(log_scale, log_scale + 1e-3)).float()
         drawn = family.sample(params, ends)
         assert ((drawn >= 0) & (drawn < family.levels)).all()
@@ -426,14 +459,17 @@ def test_what_is_known_is_certain(family: Likelihood, spread: float, dtype: torc
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("levels", [2, 16, 256])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_bounded_log_prob_is_finite_everywhere(channels: int, levels: int, dtype: torch.dtype) -> None:
-    """Law: log_prob and its gradients are finite between any bounds, at log-scales from -30 to 10, means far outside.
+@pytest.mark.parametrize("limits", [DEFAULT, UNLIMITED])
+def test_bounded_log_prob_is_finite_everywhere(
+    channels: int, levels: int, dtype: torch.dtype, limits: LogScales
+) -> None:
+    """Law: log_prob and its gradients are finite between any bounds, at log-scales from -70 to 70, means far outside.
 
     And no probability is above one.
     """
-    family = LogisticMixture(channels, levels, 2)
+    family = LogisticMixture(channels, levels, 2, limits)
     ends = torch.tensor([0, 1, levels // 2, levels - 2, levels - 1]).unique().to(dtype)
-    log_scales = torch.linspace(-30, 10, 11, dtype=dtype)
+    log_scales = torch.linspace(-70, 70, 15, dtype=dtype)
     means = torch.tensor([-1e3, -1.0, -1 / 255, 0.0, 0.3, 1.0, 1e3], dtype=dtype)
     grid = torch.cartesian_prod(ends, ends, ends, log_scales, means)
     grid = grid[(grid[:, 0] <= grid[:, 1]) & (grid[:, 1] <= grid[:, 2])]
@@ -471,7 +507,7 @@ def exact_log_prob(params: list[float], pixel: list[int], bounds: list[list[int]
         mean, first = Decimal(parameter(channel, 0, k)), channel * (channel - 1) // 2
         for earlier in range(channel):
             mean += Decimal(math.tanh(parameter(first + earlier, 2, k))) * values[earlier]
-        return mass(level, levels, mean, parameter(channel, 1, k))
+        return mass(level, levels, mean, limited(parameter(channel, 1, k)))
 
     with localcontext(prec=60, Emin=MIN_EMIN, Emax=MAX_EMAX):
         weights, product = [Decimal(logit).exp() for logit in params[:K]], Decimal(1)
@@ -502,15 +538,17 @@ def test_bounded_log_prob_is_exact(channels: int, spread: float, log_scales: tup
     torch.testing.assert_close(log_prob, torch.tensor(exact, dtype=torch.float64), rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("limits", [DEFAULT, PUBLISHED])
 @pytest.mark.parametrize("log_scale", [-9.0, -4.0, 0.0, 4.0])
 @pytest.mark.parametrize("mean", [-1e3, -20.0, -0.7, 0.001, 1.3, 30.0])
-def test_bounded_log_prob_is_exact_in_float32(mean: float, log_scale: float) -> None:
+def test_bounded_log_prob_is_exact_in_float32(mean: float, log_scale: float, limits: LogScales) -> None:
     """Law: so it is in float32, to a millionth: no difference of large numbers is taken, however small the mass is."""
     lowest, x, highest = torch.combinations(torch.arange(9), 3, with_replacement=True).T[:, None, None]
     params = one_component(mean, log_scale, dtype=torch.float32).expand(-1, -1, x.shape[2])
-    log_prob = LogisticMixture(1, 9, 1).log_prob(params, x, Bounds(lowest, highest))[0]
+    log_prob = LogisticMixture(1, 9, 1, limits).log_prob(params, x, Bounds(lowest, highest))[0]
     with localcontext(prec=60, Emin=MIN_EMIN, Emax=MAX_EMAX):
-        masses = [mass(level, 9, Decimal(float(params[0, 1, 0])), log_scale) for level in range(9)]
+        mean, log_scale = float(params[0, 1, 0]), limited(log_scale, limits)
+        masses = [mass(level, 9, Decimal(mean), log_scale) for level in range(9)]
         shares = [
             masses[v] / sum(masses[low : high + 1])
             for low, v, high in torch.stack([lowest, x, highest])[:, 0, 0].T.tolist()
@@ -556,11 +594,18 @@ def test_bounded_draws_follow_log_prob(family: Likelihood, spread: float, dtype:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(
-    ("mean", "log_scale"), [(0.1, -1.0), (3.0, -2.0), (-30.0, -1.0), (1e3, -0.5), (0.0, 6.0), (5.0, 5.0), (0.24, -4.0)]
-)
-def test_draws_from_the_tails_follow_the_pmf(mean: float, log_scale: float, dtype: torch.dtype) -> None:
+    ("mean", "log_scale"),
+    [
+        (0.1, -1.0), (3.0, -2.0), (-30.0, -1.0), (1e3, -0.5), (0.0, 6.0), (5.0, 5.0), (0.24, -4.0), (-0.3, 1.0),
+        (-1e3, 3.0), (40.0, 3.0), (0.1, 12.0), (0.0, 20.0), (-50.0, 2.0), (3.0, 59.0),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("limits", RANGES)
+def test_draws_from_the_tails_follow_the_pmf(
+    mean: float, log_scale: float, dtype: torch.dtype, limits: LogScales
+) -> None:
     """Law: draws between bounds have the frequencies of the pmf where the mass between them is 1e-30 and far below."""
-    family = LogisticMixture(1, 17, 1)
+    family = LogisticMixture(1, 17, 1, limits)
     params, x = one_component(mean, log_scale, dtype=dtype), torch.zeros(1, 1, 1, dtype=torch.int64)
     lowest, highest = torch.full((1, DRAWS), 4), torch.full((1, DRAWS), 11)
     drawn = family.sample(
@@ -599,10 +644,10 @@ def test_bounded_draws_stay_within_the_bounds(family: Likelihood, spread: float,
     assert ((bounds.lowest <= drawn) & (drawn <= bounds.highest)).all()
 
 
-@given(families, st.floats(-3, 3), st.integers(0, 2**31))
+@given(families, st.floats(-2, 2), st.integers(0, 2**31))
 def test_scale_shift_is_added_between_bounds_too(family: Likelihood, shift: float, seed: int) -> None:
     """Law: a shift gives the draws of parameters with shifted log-scales, and minus thirty those of MAP."""
-    params = random_params(family, 50, seed, log_scales=(GREATEST_LOG_SCALE - 6, GREATEST_LOG_SCALE - 3))
+    params = random_params(family, 50, seed, log_scales=(-5, -4))
     noise = uniform(family, 50, seed)
     bounds, _ = random_bounds(family, 50, seed)
 
@@ -696,12 +741,28 @@ def test_levels_are_scaled_evenly_from_minus_one_to_one(levels: int) -> None:
         ((3, 256.0), "levels=256.0"),
         ((3, 256, 0), "components=0"),
         ((3, 256, True), "components=True"),
+        *(
+            ((3, 256, 10, log_scales), f"log_scales={re.escape(repr(log_scales))}")
+            for log_scales in (
+                None, -7, "-7", (), (-7,), (-7, None, None), [-7, -2, 0], {"lowest": -7}, (-2, -7), (-7, -7), [-2, -7],
+                (None, math.nan), (math.nan, None), (True, None), ("-7", None), (-math.inf, None), (None, math.inf),
+                (-61, None), (None, 61), (None, -60), (60, None), (1j, None), (10**400, None), ([-7], None),
+            )
+        ),
     ],
-)
+)  # fmt: skip
 def test_a_mixture_refuses_what_it_cannot_be(arguments: tuple, message: str) -> None:
     """Law: an error quotes the argument and its value."""
     with pytest.raises(ValueError, match=message):
         LogisticMixture(*arguments)
+
+
+def test_a_range_is_the_same_from_json() -> None:
+    """Law: a list, which JSON has, and whole numbers give the range that a pair of floats gives, hash and all."""
+    ours, theirs = LogisticMixture(3, 256, 10, (-7.0, None)), LogisticMixture(3, 256, 10, [-7, None])  # pyright: ignore[reportArgumentType]  (what JSON gives)
+    assert ours == theirs
+    assert hash(ours) == hash(theirs)
+    assert LogisticMixture(3, 256) == LogisticMixture(3, 256, 10, (None, -2))
 
 
 @pytest.mark.parametrize("levels", [1, 0, -2, 2.5, "4", None])
@@ -751,6 +812,15 @@ def test_means_are_counted_from_a_guess(channels: int, components: int) -> None:
     assert torch.equal(likelihood.sample(moved, noise, map=True), guess)
     assert not params.any()
     assert int((moved != 0).any(2).any(0).sum()) == channels * components
+
+
+@pytest.mark.parametrize("limits", [*RANGES, (None, -4.0), (-4.0, -3.5), (-2.2, -2.0), (-1.0, None)])
+def test_log_scales_start_within_their_range(limits: LogScales) -> None:
+    """Law: and as near to -2.5 as it goes, or they would have no gradient; without limits there they are -2.5."""
+    lowest, highest = (number if end is None else end for end, number in zip(limits, (-60, 60), strict=True))
+    start = float(LogisticMixture(1, 256, 1, limits).start()[0][2])
+    assert lowest < start < highest
+    assert lowest > -3 or highest < -2 or start == -2.5
 
 
 @pytest.mark.parametrize("likelihood", [LogisticMixture(1, 256, 3), LogisticMixture(3, 256, 10), Categorical(16)])

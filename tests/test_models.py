@@ -385,6 +385,28 @@ def test_a_simple_view_has_a_free_probability_for_each_level() -> None:
     assert ImageModel(3, 16, **TINY).factors[0].likelihood == LogisticMixture(3, 16, 2)
 
 
+@pytest.mark.parametrize("log_scales", [(None, -2.0), (-7, None), [-7, None], (None, None), (-9.5, -3)])
+def test_every_mixture_has_the_range_of_log_scales(log_scales: Any) -> None:
+    """Law: the range is that of each factor that has scales, and of the models of the views."""
+    model = ImageModel(
+        3, 256, [Downsample(2), QuantizedGrayscale(5), QuantizedGrayscale(4)], log_scales=log_scales, **TINY
+    )
+    assert model.config["log_scales"] == list(log_scales)
+    expected = [LogisticMixture(3, 256, 2, log_scales)] * 2 + [LogisticMixture(1, 32, 2, log_scales), Categorical(16)]
+    assert [factor.likelihood for factor in model.factors] == expected
+    for k in range(4):
+        view = model.of_view(k)
+        assert view.config["log_scales"] == list(log_scales)
+        assert [factor.likelihood for factor in view.factors] == expected[k:]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_bad_range_of_log_scales_is_refused(channels: int) -> None:
+    """Law: also where no factor would use it."""
+    with pytest.raises(ValueError, match=r"log_scales=\(-2, -7\): use \(lowest, highest\)"):
+        ImageModel(channels, 16, log_scales=(-2, -7), **TINY)
+
+
 @pytest.mark.parametrize(
     ("named", "arguments", "spelled"),
     [

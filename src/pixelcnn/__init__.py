@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pixelcnn.checkpoint import load, save
     from pixelcnn.data import load_images
     from pixelcnn.evaluation import evaluate, surprise
+    from pixelcnn.imports import import_checkpoint
     from pixelcnn.likelihoods import Categorical, LogisticMixture
     from pixelcnn.models import GrayscalePixelCNN, ImageModel, PixelCNN, PyramidPixelCNN
     from pixelcnn.sampling import colorize, complete, sample, upscale
@@ -35,6 +36,7 @@ __all__ = [
     "colorize",
     "complete",
     "evaluate",
+    "import_checkpoint",
     "load",
     "load_images",
     "sample",
@@ -49,6 +51,7 @@ _HOMES = {
     "checkpoint": ["load", "save"],
     "data": ["load_images"],
     "evaluation": ["evaluate", "surprise"],
+    "imports": ["import_checkpoint"],
     "likelihoods": ["Categorical", "LogisticMixture"],
     "models": ["GrayscalePixelCNN", "ImageModel", "PixelCNN", "PyramidPixelCNN"],
     "sampling": ["colorize", "complete", "sample", "upscale"],

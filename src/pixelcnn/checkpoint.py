@@ -253,8 +253,12 @@ def claim_folder(folder: Path, model: ImageModel, run: dict[str, Any], *, resume
     if resume:
         if not (folder / RUN).is_file():
             raise ValueError(f"{str(folder)!r} holds no run to resume: leave out --resume to begin one")
-        for name, ours in {CONFIG: model.config, RUN: run}.items():
-            if difference := _difference(read_json(folder / name), json.loads(json.dumps(ours))):
+        # A config of before a field was there means its default.
+        fields = inspect.signature(ImageModel.__init__).parameters.values()
+        defaults = {field.name: field.default for field in fields if field.default is not field.empty}
+        for name, ours, missing in ((CONFIG, model.config, defaults), (RUN, run, {})):
+            theirs = json.loads(json.dumps(missing | read_json(folder / name)))
+            if difference := _difference(theirs, json.loads(json.dumps(ours))):
                 raise ValueError(
                     f"{folder / name} is of another run: {difference}. Resume it with the command that began "
                     "it, or use another folder"

@@ -61,7 +61,8 @@ PRECISIONS = {"float32": "float32", "bf16": "bfloat16"}
 
 def main() -> NoReturn:
     """Run the command line. Whatever a user can cause ends in one line on standard error and exit code 2."""
-    import pixelcnn.cli_pictures  # noqa: F401  (adds its verbs to the app)
+    import pixelcnn.cli_import
+    import pixelcnn.cli_pictures  # noqa: F401  (both add their verbs to the app)
 
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")  # its bars tell of its own cache
     try:

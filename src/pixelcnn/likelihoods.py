@@ -20,6 +20,7 @@ __all__ = [
     "LogisticMixture",
     "NextBounds",
     "check_format",
+    "check_log_scales",
     "check_whole",
     "scale_levels",
 ]
@@ -34,10 +35,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-LEAST_LOG_SCALE = -60.0  # far below the width of a level; at -88 the precision would be infinite in float32
+LogScales = tuple[float | None, float | None]
+"""The lowest and the highest log-scale of a logistic; None for no limit."""
+
+# Where arithmetic ends: far below the width of a level, and far above that of all levels. At -88 and 88 a precision or
+# a scale would be infinite in float32.
+LEAST_LOG_SCALE, GREATEST_LOG_SCALE = -60.0, 60.0
 # A standard deviation of an eighth of all levels; what is wider takes several components. Without a limit a draw that
 # is unlike all images can make a network say "anything" of the next pixels, whose draws are worse still, and so on.
-GREATEST_LOG_SCALE = -2.0
+DEFAULT_LOG_SCALES: LogScales = (None, -2.0)
+WIDE_LOG_SCALE = 2.0  # from here on the levels between two bounds are so little of a logistic that float32 loses them
 
 
 def scale_levels(x: Tensor, levels: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -57,6 +64,26 @@ def check_format(channels: object, levels: object) -> None:
     if type(channels) is not int or channels not in (1, 3):
         raise ValueError(f"channels={channels!r}: use 1 (grey) or 3 (red, green, blue)")
     check_whole(levels=levels, at_least=2)
+
+
+def check_log_scales(log_scales: object) -> LogScales:
+    """The range of log-scales as a pair, which JSON has as a list; a ValueError for anything that is no range."""
+    if isinstance(log_scales, list | tuple) and len(log_scales) == 2:
+        lowest, highest = log_scales
+        numbers = [end for end in log_scales if end is not None]
+        if all(isinstance(end, int | float) and not isinstance(end, bool) for end in numbers):
+            least, greatest = _limits((lowest, highest))
+            if LEAST_LOG_SCALE <= least < greatest <= GREATEST_LOG_SCALE:
+                return None if lowest is None else float(lowest), None if highest is None else float(highest)
+    raise ValueError(
+        f"log_scales={log_scales!r}: use (lowest, highest), such as (-7, None): None for no limit, or numbers from "
+        f"{LEAST_LOG_SCALE:g} to {GREATEST_LOG_SCALE:g}, the lowest below the highest"
+    )
+
+
+def _limits(log_scales: LogScales) -> tuple[float, float]:
+    lowest, highest = log_scales
+    return LEAST_LOG_SCALE if lowest is None else lowest, GREATEST_LOG_SCALE if highest is None else highest
 
 
 class Bounds(NamedTuple):
@@ -171,7 +198,7 @@ class _Levels:
     def __init__(self, lowest: Tensor, highest: Tensor, means: Tensor, log_scales: Tensor, levels: int) -> None:
         self.lowest, self.highest = lowest.to(torch.int64), highest.to(torch.int64)
         self.first, self.last = self.lowest == 0, self.highest == levels - 1
-        self.precision = torch.exp(-log_scales.clamp_min(LEAST_LOG_SCALE))
+        self.precision = torch.exp(-log_scales.clamp(LEAST_LOG_SCALE, GREATEST_LOG_SCALE))
         self.level = self.precision * (2 / (levels - 1))  # its width
         # The upper edge of a level and the lower one of the next come from the same integer, so they are equal to the
         # last bit: on a scale far below a level's width a gap between them would be worth mass.
@@ -206,6 +233,20 @@ def _draw_logistic(lower: Tensor, upper: Tensor, noise: Tensor) -> Tensor:
     return below - torch.logaddexp(v + F.logsigmoid(-lower), u + F.logsigmoid(-upper))
 
 
+def _draw_wide_logistic(lower: Tensor, upper: Tensor, noise: Tensor) -> Tensor:
+    """The same where the edges may be so close that both have nearly the same mass below them: counted from the lower.
+
+    With `m = sigmoid(upper) sigmoid(-lower) (1 - exp(lower - upper))`, the mass between the edges, the draw is at
+    `lower + log(1 + noise m / sigmoid(lower)) - log(1 - noise m / sigmoid(-lower))`.
+    """
+    width = upper - lower
+    share = noise * -torch.expm1(-width)
+    above = share * torch.sigmoid(upper)  # noise * m / sigmoid(-lower)
+    below = share * torch.exp(F.logsigmoid(upper) - lower)  # noise * m / sigmoid(lower)
+    near = lower + torch.log1p(below) - torch.log1p(-above)
+    return torch.where(width < 1, near, _draw_logistic(lower, upper, noise))
+
+
 def _inverse_cdf(logits: Tensor, noise: Tensor) -> Tensor:
     """Index in the second dimension whose share of [0, 1) holds the noise: (B, K, ...), (B, ...) to (B, 1, ...)."""
     cdf = F.softmax(logits, 1).cumsum(1)
@@ -221,17 +262,22 @@ class LogisticMixture(Likelihood):
     `tanh(c_0) r` and that of blue by `tanh(c_1) r + tanh(c_2) g`, with r, g the true values in [-1, 1].
 
     The layout of `params` is that of PixelCNN++: K logits, then for each channel K means, K log-scales and, for three
-    channels, K coefficients: 100 values for RGB and ten components. Log-scales may be far below -7, where PixelCNN++
-    stops: the masses are stable without that. Those above -2 count as -2, for the sake of draws.
+    channels, K coefficients: 100 values for RGB and ten components.
+
+    Log-scales outside of the range `log_scales` count as its nearest end, in likelihoods and in draws alike; what
+    `scale_shift` adds comes after that. By default those above -2 count as -2, for the sake of draws, and there is no
+    lower end: the masses are stable without. The range of PixelCNN++ is (-7, None).
     """
 
     channels: int
     levels: int
     components: int = 10
+    log_scales: LogScales = DEFAULT_LOG_SCALES
 
     def __post_init__(self) -> None:
         check_format(self.channels, self.levels)
         check_whole(components=self.components)
+        object.__setattr__(self, "log_scales", check_log_scales(self.log_scales))
 
     @property
     def num_params(self) -> int:
@@ -240,7 +286,10 @@ class LogisticMixture(Likelihood):
     def start(self) -> tuple[Tensor, Tensor]:
         # Logistics far narrower than all levels, and channels that do not speak of each other yet. Unit deviations, as
         # layers begin with, would be a network that first has to unlearn what it says.
-        means = {"logits": 0.0, "means": 0.0, "log_scales": -2.5, "coefficients": 0.0}
+        lowest, highest = _limits(self.log_scales)
+        margin = min(0.5, (highest - lowest) / 2)  # outside of the range a log-scale has no gradient
+        log_scale = min(max(-2.5, lowest + margin), highest - margin)
+        means = {"logits": 0.0, "means": 0.0, "log_scales": log_scale, "coefficients": 0.0}
         deviations = {"logits": 1.0, "means": 0.2, "log_scales": 0.3, "coefficients": 0.1}
         names = ["means", "log_scales", *["coefficients"] * (self.channels == 3)] * self.channels
         kinds = torch.tensor([[start[name] for name in ("logits", *names)] for start in (means, deviations)])
@@ -259,7 +308,7 @@ class LogisticMixture(Likelihood):
         logits, rest = params.split([self.components, P - self.components], dim=1)
         rest = rest.reshape(B, self.channels, -1, self.components, *positions)
         coefficients = torch.tanh(rest[:, :, 2]) if self.channels == 3 else rest[:, :0, 0]
-        return _Components(logits, rest[:, :, 0], rest[:, :, 1].clamp_max(GREATEST_LOG_SCALE), coefficients)
+        return _Components(logits, rest[:, :, 0], rest[:, :, 1].clamp(*_limits(self.log_scales)), coefficients)
 
     def _levels(self, mixture: _Components, lowest: Tensor, highest: Tensor, values: Tensor, channel: int) -> _Levels:
         """Levels (B, ...) of a channel under every component, (B, K, ...), given the scaled `values` before it."""
@@ -321,7 +370,7 @@ class LogisticMixture(Likelihood):
         coefficients = torch.tanh(drawn[:, :, 2]) if self.channels == 3 else values
         if not map:
             logistic = torch.logit(noise[:, 1 : 1 + self.channels].to(values.dtype), eps=2**-25)
-            log_scales = drawn[:, :, 1].clamp_max(GREATEST_LOG_SCALE)
+            log_scales = drawn[:, :, 1].clamp(*_limits(self.log_scales))
             values.addcmul_(log_scales.add_(scale_shift + math.log(half)).exp_(), logistic)
         levels: list[Tensor] = []
         for channel, value in enumerate(values.unbind(1)):
@@ -338,6 +387,8 @@ class LogisticMixture(Likelihood):
         """Draw channel by channel, each from a component of its own: their weights depend on the bounds."""
         mixture = self._components(params)
         mixture = mixture._replace(log_scales=mixture.log_scales + scale_shift)
+        wide = _limits(self.log_scales)[1] + scale_shift > WIDE_LOG_SCALE
+        draw_logistic = _draw_wide_logistic if wide else _draw_logistic
         seen = mixture.logits
         values = torch.zeros_like(mixture.means[:, :, 0])
         half = (self.levels - 1) / 2
@@ -357,7 +408,7 @@ class LogisticMixture(Likelihood):
                 )
             )
             if not map:
-                logistic = _draw_logistic(lower, upper, noise[:, 1 + channel].to(value.dtype))
+                logistic = draw_logistic(lower, upper, noise[:, 1 + channel].to(value.dtype))
                 value = torch.addcmul(value, log_scale.exp(), logistic)
             level = (value * half + half).round().to(torch.int64)
             drawn.append(torch.minimum(torch.maximum(level, lowest), highest))

@@ -42,7 +42,16 @@ from torch import Tensor, nn
 from pixelcnn.auxiliary import Auxiliary, Downsample, QuantizedGrayscale
 from pixelcnn.embedding import EmbeddingNetwork
 from pixelcnn.layers import initialize
-from pixelcnn.likelihoods import Categorical, Likelihood, LogisticMixture, check_format, check_whole
+from pixelcnn.likelihoods import (
+    DEFAULT_LOG_SCALES,
+    Categorical,
+    Likelihood,
+    LogisticMixture,
+    LogScales,
+    check_format,
+    check_log_scales,
+    check_whole,
+)
 from pixelcnn.network import CausalNetwork
 
 PerFactor = int | Sequence[int]
@@ -197,6 +206,7 @@ class ImageModel(nn.Module, PyTorchModelHubMixin, library_name="pixelcnn", tags=
         auxiliaries: the chain a_1, ..., a_K, from the image to its simplest view; empty for PixelCNN++.
         components: logistics in the mixture of a pixel. A view of one channel and at most 16 levels has a free
             probability for each level instead.
+        log_scales: the lowest and the highest log-scale of a logistic, each None for no limit (see `LogisticMixture`).
         filters, blocks, scales: of the causal network, for each of the K + 1 factors (see `CausalNetwork`).
         embedding_filters, embedding_blocks, embedding_scales: of the embedding network, for each of the first K factors
             (see `EmbeddingNetwork`). By default it has the filters of its factor.
@@ -216,6 +226,7 @@ class ImageModel(nn.Module, PyTorchModelHubMixin, library_name="pixelcnn", tags=
         auxiliaries: Sequence[Auxiliary] = (),
         *,
         components: int = 10,
+        log_scales: LogScales = DEFAULT_LOG_SCALES,
         filters: PerFactor = 160,
         blocks: PerFactor = 5,
         scales: PerFactor = 3,
@@ -248,6 +259,7 @@ class ImageModel(nn.Module, PyTorchModelHubMixin, library_name="pixelcnn", tags=
             "levels": levels,
             "auxiliaries": [{"name": type(a).__name__, **asdict(a)} for a in self.auxiliaries],  # pyright: ignore
             "components": components,
+            "log_scales": list(check_log_scales(log_scales)),
             "filters": filters,
             "blocks": blocks,
             "scales": scales,
@@ -270,7 +282,7 @@ class ImageModel(nn.Module, PyTorchModelHubMixin, library_name="pixelcnn", tags=
     def _make_factor(self, k: int) -> Factor:
         """Factor k, with fresh weights."""
         config, (channels, levels) = self.config, self.formats[k]
-        likelihood = _likelihood(channels, levels, config["components"])
+        likelihood = _likelihood(channels, levels, config["components"], config["log_scales"])
         embedding = variable = None
         context = config["filters"][k] if self.classes else 0
         if k < len(self.auxiliaries):
@@ -325,6 +337,7 @@ class ImageModel(nn.Module, PyTorchModelHubMixin, library_name="pixelcnn", tags=
         channels, levels = self.formats[k]
         sizes = {name: value[k:] for name, value in self.config.items() if isinstance(value, list)}
         own = {"channels": channels, "levels": levels, "auxiliaries": self.auxiliaries[k:]}
+        own["log_scales"] = self.config["log_scales"]  # the one list that has no entry for each factor
         arguments: dict[str, Any] = self.config | sizes | own
         with torch.device("meta"):  # its own factors are neither made nor drawn
             model = ImageModel(**arguments)
@@ -455,10 +468,10 @@ class PyramidPixelCNN(ImageModel):
         super().__init__(auxiliaries=[Downsample(2)] * depth, **chosen | arguments)
 
 
-def _likelihood(channels: int, levels: int, components: int) -> Likelihood:
+def _likelihood(channels: int, levels: int, components: int, log_scales: LogScales) -> Likelihood:
     if channels == 1 and levels <= MOST_CATEGORICAL_LEVELS:
         return Categorical(levels)
-    return LogisticMixture(channels, levels, components)
+    return LogisticMixture(channels, levels, components, log_scales)
 
 
 def _per_factor(number: int, **argument: Any) -> list[int]:
