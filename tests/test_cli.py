@@ -64,9 +64,8 @@ def test_train_evaluate_sample(pictures: Path, tmp_path: Path) -> None:
     assert scored["images"] == 6
     assert sum(scored["factors"]) == pytest.approx(scored["bits_per_dim"])
     assert 0 < scored["bits_per_dim"] < 30
-    assert all(
-        scored["codecs"][name] > 8 for name in ("PNG", "WebP", "JPEG XL")
-    )  # noise does not compress, and there is a header
+    assert list(scored["codecs"]) == ["PNG", "WebP", "JPEG XL"]
+    assert min(scored["codecs"].values()) > 8  # noise does not compress, and there is a header
     assert "total" in pixelcnn("evaluate", run, "--limit", 1, "--split", "all").stdout
     sheet = pixelcnn("sample", run, "-n", 2, "--out", tmp_path / "sheet.png")
     assert sheet.returncode == 0, sheet.stderr

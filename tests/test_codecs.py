@@ -1,4 +1,4 @@
-"""Lossless codecs beside a model: what is counted decodes to the same pixels, and a codec that is missing is left out."""
+"""Lossless codecs beside a model: what is counted decodes to the same pixels; a codec that is missing is left out."""
 
 import io
 import sys
@@ -44,7 +44,7 @@ def test_bits_are_those_of_the_files_over_the_sub_pixels(tmp_path, channels):
 
 
 def test_jpeg_xl_beats_the_others_on_photographs():
-    """The reason why it is there; the bits are those that a gauge of its own gave for the 41 photographs at 128x128."""
+    """The reason why it is there."""
     found = codec_bits_per_dim(load_images("photos", "test", size=128), limit=4)
     assert found["JPEG XL"] < found["WebP"] < found["PNG"]
 

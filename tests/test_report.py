@@ -88,7 +88,7 @@ def test_bits_by_resolution_are_those_of_the_views_alone():
     x = torch.randint(256, (4, 3, SIZE, SIZE))
     bits = model.bits_per_dim(x)
     score = Score(float(bits.total.mean()), bits.factors.mean(0).tolist(), 4, "test")
-    found = by_resolution(Subject("m", model, SIZE, "", {}, {"test": score}))
+    found = by_resolution(Subject("m", model, SIZE, "", {}, {"test": score}, {}))
     assert list(found) == [8, 4, 2]
     for k, side in enumerate(found):
         alone = model.of_view(k).bits_per_dim(model.views(x)[k]).total.mean()

@@ -19,12 +19,11 @@ from pixelcnn.models import ImageModel, PyramidPixelCNN
 from pixelcnn.shipped import CARD, CONFIG, RESEARCH_ONLY, shipped_names, why_missing, zoo_card, zoo_folder, zoo_names
 
 ROOT = Path(__file__).parents[1]
-TINY = {"filters": 3, "blocks": 1, "scales": 1, "embedding_blocks": 1}
 
 
 @pytest.fixture
 def model() -> ImageModel:
-    return ImageModel(auxiliaries=[Downsample(2)], **TINY, size=8).eval()
+    return ImageModel(auxiliaries=[Downsample(2)], filters=3, blocks=1, scales=1, embedding_blocks=1, size=8).eval()
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Cards in the convention of the Hugging Face hub: front matter in YAML for machines, and a page for people.
 
-Only what is known is written. A model that was loaded from a folder with a `card.json`, as the shipped ones have, brings
-its figures and its terms along; of any other, its configuration speaks.
+Only what is known is written. A model that was loaded from a folder with a `card.json`, as the shipped ones have,
+brings its figures and its terms along; of any other, its configuration speaks.
 
 Reference: https://huggingface.co/docs/hub/model-cards.
 """

@@ -190,9 +190,7 @@ def evaluate(
     split: Annotated[str, typer.Option(help="train, test or all.")] = "test",
     limit: Annotated[int | None, typer.Option(help="Score the first so many images only.")] = None,
     batch_size: Annotated[int, typer.Option(help="Images scored at once.")] = 32,
-    codecs: Annotated[
-        bool, typer.Option("--codecs", help="Also say what lossless PNG, WebP and JPEG XL need.")
-    ] = False,
+    codecs: Annotated[bool, typer.Option("--codecs", help="Also those of PNG, WebP and JPEG XL, lossless.")] = False,
     skip_broken: SkipBroken = False,
     consistent: Consistent = None,
     json: Json = False,
@@ -208,7 +206,7 @@ def evaluate(
     if data is None and "source" not in trained:
         raise ValueError(f"{model!r} does not say what it was trained on: name images with --data")
     if size is None:
-        size = trained["size"] if "size" in trained else loaded.side
+        size = trained.get("size", loaded.side)
     source = {"source": data or trained["source"], "size": size, "crop": crop}
     if data is None and crop is None:
         source["crop"] = trained["crop"]

@@ -32,7 +32,7 @@ def jpeg_xl(pixels: Pixels) -> bytes:
     """Lossless JPEG XL at effort 9, by imagecodecs."""
     import imagecodecs
 
-    return imagecodecs.jpegxl_encode(pixels, lossless=True, effort=9)
+    return bytes(imagecodecs.jpegxl_encode(pixels, lossless=True, effort=9))
 
 
 def _pillow(pixels: Pixels, codec: str, **options: Any) -> bytes:

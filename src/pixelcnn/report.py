@@ -56,8 +56,8 @@ PUBLISHED = [
 PUBLISHED_RESOLUTIONS = {8: 4.58, 16: 4.30, 32: 3.33, 64: 2.61, 128: 1.52}
 PUBLISHED_PARTS = {"train": "0.442", "test": "0.459"}
 PUBLISHED_COLOURS = "2.52"
-CODECS_TEXT = """So many bits a codec made from the model would need, and so many do the files of lossless codecs, each at its
-settings for small files. Files hold headers too, which matters for small images."""
+CODECS_TEXT = """So many bits a codec made from the model would need, and so many do the files of lossless codecs, each
+at its settings for small files. Files hold headers too, which matters for small images."""
 TABLE_1 = """Ours are beside the published values (the paper's Table 1), the best last. A bound, marked ≤, is what the
 views of an image need together; a consistent model's own figure is exact."""
 TABLE_2 = """Each view as an image of its own, with what is simpler than it, in bits for each of its own sub-pixels. The

@@ -26,7 +26,6 @@ from pixelcnn.models import Factor, ImageModel, check_images, evaluating
 from pixelcnn.progress import progress_bar
 from pixelcnn.traversal import Schedule, groups, traverse, wavefront_lag
 
-
 UNKNOWN_SIZE = (32, 32)  # of what a model draws that does not say at which size it was trained
 
 

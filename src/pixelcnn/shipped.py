@@ -1,8 +1,8 @@
 """The zoo: models that come with the package, and those that `pixelcnn-zoo` adds.
 
 Each is a folder of a model with a `card.json` that says where it comes from, with the SHA-256 of its files. What was
-trained on photographs that may be shared is inside the package. What was trained on faces or on CIFAR-10 is for research
-only, and so is in a distribution of its own, with the version of the package that it goes with.
+trained on photographs that may be shared is inside the package. What was trained on faces or on CIFAR-10 is for
+research only, and so is in a distribution of its own, with the version of the package that it goes with.
 """
 
 __all__ = [
@@ -69,7 +69,7 @@ def zoo_folder(name: str) -> Path:
     """The folder of a shipped model.
 
     Raises:
-        ValueError: where there is no such model, or the distribution that it comes with is missing or of another version.
+        ValueError: where there is no such model, or its distribution is missing or of another version.
     """
     if name not in shipped_names():
         raise ValueError(f"no shipped model {name!r}: there are {', '.join(shipped_names())}")
