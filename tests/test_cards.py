@@ -21,7 +21,7 @@ def model() -> ImageModel:
 
 @pytest.mark.parametrize("name", shipped_names())
 def test_the_cards_of_the_zoo_have_front_matter(name: str) -> None:
-    """Law: it says what card.json says, and the page is the one that `tools/make_zoo.py card` would write."""
+    """Law: it says what card.json says."""
     data, card = ModelCard.load(zoo_folder(name) / "README.md").data.to_dict(), zoo_card(name)
     assert data["license"] == ("other" if name in RESEARCH_ONLY else "cc-by-sa-4.0")
     assert data["datasets"] == card["datasets"]

@@ -182,3 +182,8 @@ def test_training_sets_the_size_and_drops_the_card(tmp_path: Path) -> None:
     trained = pixelcnn.train(model, images, tmp_path / "run", how, steps=1, sheet_minutes=0)
     assert trained.card == {}
     assert trained.size == load(tmp_path / "run").size == (12, 12)
+
+    edit(tmp_path / "run", size=None)  # as of a run that was begun before the field was
+    model = ImageModel(filters=3, blocks=1, scales=1)
+    pixelcnn.train(model, images, tmp_path / "run", how, steps=2, sheet_minutes=0, resume=True)
+    assert load(tmp_path / "run").size == (12, 12)

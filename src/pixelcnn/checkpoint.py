@@ -215,7 +215,8 @@ def claim_folder(folder: Path, model: ImageModel, run: dict[str, Any], *, resume
     if resume:
         if not (folder / RUN).is_file():
             raise ValueError(f"{str(folder)!r} holds no run to resume: leave out --resume to begin one")
-        for name, ours in {CONFIG: model.config, RUN: run}.items():
+        same = {"size": read_json(folder / CONFIG).get("size")}  # that of the images, which older runs do not have
+        for name, ours in {CONFIG: model.config | same, RUN: run}.items():
             if difference := _difference(read_json(folder / name), json.loads(json.dumps(ours))):
                 raise ValueError(
                     f"{folder / name} is of another run: {difference}. Resume it with the command that began "
@@ -292,4 +293,5 @@ def publish(model: ImageModel, k: int, folder: Path) -> None:
     with FileLock(folder / ".lock"):
         on_disk = load(folder)
         on_disk.factors[k].load_state_dict(model.factors[k].state_dict())
+        on_disk.size = model.size
         save(on_disk, folder)

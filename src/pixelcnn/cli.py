@@ -315,7 +315,8 @@ def models(json: Json = False) -> None:
 
     recipes = {name: describe(name) for name in RECIPES}
     missing = {name: reason for name in shipped_names() if (reason := why_missing(name))}
-    zoo = {name: {"comes with": distribution(name)} | zoo_card(name) for name in shipped_names() if name not in missing}
+    installed = [name for name in shipped_names() if name not in missing]
+    zoo: dict[str, Any] = {name: {"comes with": distribution(name)} | zoo_card(name) for name in installed}
     if json:
         print(dumps({"recipes": recipes, "models": zoo, "missing": missing}))
         return

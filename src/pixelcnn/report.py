@@ -28,6 +28,7 @@ from pixelcnn.figures import Chart, Gallery, Part, Section, Strip, Table, bars, 
 from pixelcnn.likelihoods import check_whole
 from pixelcnn.models import ImageModel, evaluating
 from pixelcnn.sampling import colorize, sample
+from pixelcnn.shipped import is_shipped
 
 COLUMNS = 8  # pictures in a row
 SHIFTS = [round(-0.1 * i, 1) for i in range(11)]
@@ -203,7 +204,7 @@ def find_subject(
             f"{name!r} has {model.classes} classes and {model.levels} levels: reports are of models of 8-bit images "
             "without classes"
         )
-    card = model.card
+    card = model.card if is_shipped(name) else {}
     run = Path(name) / RUN
     trained = read_json(run).get("data", {}) if run.is_file() else {}
     short = Path(name).resolve().name
