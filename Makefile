@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test docs format clean
+.PHONY: demo test docs format wheels clean
 
 demo: $(INSTALLED)
 	$(BIN)/pixelcnn demo --out demo --overwrite
@@ -23,13 +23,26 @@ format: $(INSTALLED)
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+# The package and its zoo, built, checked, and installed into an environment that has nothing else.
+wheels: $(INSTALLED)
+	rm -rf dist build/empty
+	$(BIN)/pip install --quiet --constraint constraints.txt build twine
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/python -m build --outdir dist zoo
+	$(BIN)/twine check --strict dist/*
+	$(PYTHON) -m venv build/empty
+	build/empty/bin/pip install --quiet --constraint constraints.txt torch
+	build/empty/bin/pip install --quiet --constraint constraints.txt dist/*.whl
+	cd build && empty/bin/pixelcnn models
+	ls -l dist
+
 clean:
-	rm -rf $(VENV) demo build
+	rm -rf $(VENV) demo build dist
 
 # torch goes first and alone: pip finds its CPU build beside the registry's where one is configured, and what comes after
 # is satisfied with it.
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml zoo/pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]' --editable ./zoo
 	touch $@

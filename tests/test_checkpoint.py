@@ -1,6 +1,5 @@
 """A model in a folder: the same bits back, and one clear error for everything that can be wrong with it."""
 
-import hashlib
 import json
 from pathlib import Path
 
@@ -9,9 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import pixelcnn
-from pixelcnn import checkpoint
 from pixelcnn.auxiliary import Downsample, QuantizedGrayscale
-from pixelcnn.checkpoint import CARD, CONFIG, WEIGHTS, claim_folder, load, save, write_atomically, zoo_card
+from pixelcnn.checkpoint import CONFIG, claim_folder, load, save, write_atomically
 from pixelcnn.models import ImageModel, PixelCNN, PyramidPixelCNN
 
 
@@ -107,6 +105,10 @@ def test_the_range_of_log_scales_is_kept(tmp_path: Path) -> None:
         ({"log_scales": [-2, -7]}, r"log_scales=\[-2, -7\]"),
         ({"log_scales": [float("nan"), None]}, r"log_scales=\[nan, None\]"),
         ({"log_scales": {"lowest": -7}}, r"log_scales=\{"),
+        ({"size": "x"}, "size='x'"),
+        ({"size": 0}, "size=0"),
+        ({"size": [8]}, r"size=\[8\]"),
+        ({"size": [8, 0]}, "size=0"),
         ({"auxiliaries": [{"name": "Shrink"}]}, "auxiliaries=.*Shrink"),
         ({"auxiliaries": [{"name": "Downsample", "by": 2}]}, "'by'"),
         ({"auxiliaries": 3}, "auxiliaries"),
@@ -176,63 +178,36 @@ def test_a_failed_write_changes_nothing(tmp_path: Path, monkeypatch: pytest.Monk
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.fixture
-def shipped(model: ImageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A model inside a package, with its card."""
-    folder = tmp_path / "zoo" / "tiny"
-    save(model, folder, torch.bfloat16)
-    digests = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in (CONFIG, WEIGHTS)}
-    (folder / CARD).write_text(json.dumps({"size": 8, "sha256": digests}))
-    monkeypatch.setattr(checkpoint, "ZOO", tmp_path / "zoo")
-    return folder
+def test_a_model_remembers_the_size_it_was_trained_at(tmp_path: Path) -> None:
+    """Law: however it is saved, and as a part, it draws that size; (H, W), and halved for the model of a view."""
+    tiny = {"auxiliaries": [Downsample(2)], "filters": 3, "blocks": 1, "scales": 1, "embedding_blocks": 1}
+    model = ImageModel(**tiny, size=(9, 6))
+    save(model, tmp_path / "saved")
+    model.save_pretrained(tmp_path / "hub")
+    for loaded in (model, load(tmp_path / "saved"), ImageModel.from_pretrained(tmp_path / "hub")):
+        assert loaded.size == (9, 6)
+        assert loaded.sample(1).shape == (1, 3, 9, 6)
+        assert loaded.sample(1, 4).shape == (1, 3, 4, 4)
+        assert [view.shape[2:] for view in pixelcnn.sample(loaded)] == [(9, 6), (5, 3)]
+        assert loaded.of_view(1).size == (5, 3)
+    model.size = 8
+    assert (model.size, model.side, model.of_view(1).side) == ((8, 8), 8, 4)
+    model.size = None
+    assert model.of_view(1).size is None
+    assert model.sample(1).shape == (1, 3, 32, 32)
 
 
-def test_a_shipped_model_is_its_weights_in_bf16(model: ImageModel, shipped: Path) -> None:
-    """Law: every weight is that of the model, rounded, and is computed with in float32."""
-    loaded = load("tiny")
-    assert zoo_card("tiny")["size"] == 8
-    for name, weight in loaded.state_dict().items():
-        assert weight.dtype == torch.float32
-        assert torch.equal(weight, model.state_dict()[name].bfloat16().float())
-    assert {weight.dtype for weight in load_file(shipped / WEIGHTS).values()} == {torch.bfloat16}
+def test_training_sets_the_size_and_drops_the_card(tmp_path: Path) -> None:
+    """It is that of the images, not of random crops of them; figures of other weights are not of these."""
+    model = ImageModel(filters=3, blocks=1, scales=1, size=5)
+    model.card = {"title": "Before"}
+    images = pixelcnn.load_images("photos", "test", size=12)
+    how = pixelcnn.Training(batch_size=2, random_crop=8)
+    trained = pixelcnn.train(model, images, tmp_path / "run", how, steps=1, sheet_minutes=0)
+    assert trained.card == {}
+    assert trained.size == load(tmp_path / "run").size == (12, 12)
 
-
-@pytest.mark.parametrize("name", [CONFIG, WEIGHTS])
-@pytest.mark.parametrize("damage", ["one byte", "missing"])
-def test_a_shipped_file_whose_hash_differs_is_refused(shipped: Path, name: str, damage: str) -> None:
-    content = bytearray((shipped / name).read_bytes())
-    if damage == "missing" and name == WEIGHTS:
-        (shipped / name).unlink()
-    else:
-        content[-2] ^= 1
-        (shipped / name).write_bytes(content)
-    with pytest.raises(ValueError, match=r"is not the file that was shipped .*install pixelcnn again"):
-        load("tiny")
-
-
-@pytest.mark.parametrize("name", ["cifar10-grayscale", "faces128-pyramid", "faces32-grayscale", "photos-pyramid"])
-def test_every_model_of_the_zoo_is_what_its_card_says(name: str) -> None:
-    """The files have the card's hashes, and the card the model's size; all models together are at most 25 MB."""
-    card, model = zoo_card(name), load(name)
-    assert card["parameters"] == sum(parameter.numel() for parameter in model.parameters())
-    assert set(card["sha256"]) == {CONFIG, WEIGHTS}
-    assert card["bits_per_dim"]["total"] == pytest.approx(sum(card["bits_per_dim"]["factors"]))
-    assert len(card["minutes"]) == len(card["steps"]) == len(model.factors)
-    assert sum(path.stat().st_size for path in checkpoint.ZOO.rglob("*") if path.is_file()) <= 25e6
-
-
-def test_a_name_that_is_not_in_the_zoo_is_refused() -> None:
-    with pytest.raises(ValueError, match="no model 'nothing' comes with the package"):
-        zoo_card("nothing")
-
-
-def test_a_folder_hides_a_shipped_model_only_if_it_holds_one(
-    model: ImageModel, shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A folder of results that is named after a model is not taken for it."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "tiny").mkdir()
-    assert load("tiny").config == model.config
-    other = PyramidPixelCNN(1, filters=3, blocks=1, embedding_blocks=1)
-    save(other, tmp_path / "tiny")
-    assert load("tiny").config == other.config
+    edit(tmp_path / "run", size=None)  # as of a run that was begun before the field was
+    model = ImageModel(filters=3, blocks=1, scales=1)
+    pixelcnn.train(model, images, tmp_path / "run", how, steps=2, sheet_minutes=0, resume=True)
+    assert load(tmp_path / "run").size == (12, 12)

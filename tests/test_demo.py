@@ -13,9 +13,10 @@ from test_figures import Page, assert_self_contained, decoded, pixels
 from pixelcnn import demo as module
 from pixelcnn.auxiliary import Downsample, QuantizedGrayscale
 from pixelcnn.checkpoint import RUN, load, save, write_json
+from pixelcnn.codecs import codec_bits_per_dim
 from pixelcnn.data import load_images
 from pixelcnn.demo import PICTURES, RECIPE, VARIANTS, demo
-from pixelcnn.evaluation import codec_bits_per_dim, evaluate
+from pixelcnn.evaluation import evaluate
 from pixelcnn.models import ImageModel
 from pixelcnn.recipes import find_recipe
 from pixelcnn.report import COLUMNS
@@ -101,7 +102,7 @@ def test_the_totals_and_the_path_go_to_standard_output(tmp_path, capsys):
     path = demo(tmp_path / "new", minutes=0.002, size=4, progress=False)
     out = capsys.readouterr().out
     assert out.splitlines()[-1] == str(path)
-    names = ["before training", "after training", "PNG", "WebP"]
+    names = ["before training", "after training", "PNG", "WebP", "JPEG XL"]
     assert re.findall("|".join(names), out) == names
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import inside
 
-from pixelcnn import checkpoint
+from pixelcnn import shipped
 from pixelcnn.auxiliary import Downsample, QuantizedGrayscale
 from pixelcnn.embedding import EmbeddingNetwork
 from pixelcnn.likelihoods import Categorical, LogisticMixture
@@ -153,11 +153,12 @@ def test_the_nearest_recipe_is_suggested(name: str, said: str) -> None:
 
 def test_models_lists_what_to_choose_by(monkeypatch: pytest.MonkeyPatch) -> None:
     """Recipes and shipped models, each with size, parameters, data, their terms and bits per dimension."""
-    monkeypatch.setattr(checkpoint, "zoo_names", lambda: ["faces"])
-    monkeypatch.setattr(checkpoint, "zoo_card", lambda name: CARD, raising=False)
+    monkeypatch.setattr(shipped, "shipped_names", lambda: ["faces"])
+    monkeypatch.setattr(shipped, "zoo_card", lambda name: CARD)
     listing = json.loads(inside("models", "--json").stdout)
     assert listing["recipes"] == {name: describe(name) for name in RECIPES}
-    assert listing["models"] == {"faces": CARD}
+    assert listing["models"] == {"faces": {"comes with": "pixelcnn"} | CARD}
+    assert listing["missing"] == {}
     shown = inside("models").stdout
     assert all(name in shown for name in (*RECIPES, "faces"))
     assert all(

@@ -8,8 +8,9 @@ import torch
 from conftest import inside
 from test_figures import Page, assert_self_contained, decoded
 
-from pixelcnn import checkpoint
+from pixelcnn import checkpoint, shipped
 from pixelcnn.auxiliary import Downsample, QuantizedGrayscale
+from pixelcnn.codecs import CODECS
 from pixelcnn.data import load_images
 from pixelcnn.evaluation import evaluate
 from pixelcnn.models import ImageModel
@@ -27,7 +28,7 @@ def folders(tmp_path_factory) -> dict[str, Path]:
     for name, chain in CHAINS.items():
         folders[name] = tmp_path_factory.mktemp("models") / name
         torch.manual_seed(0)
-        checkpoint.save(ImageModel(auxiliaries=chain, **TINY), folders[name])
+        checkpoint.save(ImageModel(auxiliaries=chain, **TINY, size=SIZE), folders[name])
         run = {"data": {"source": "photos", "size": SIZE, "crop": None}}
         checkpoint.write_json(folders[name] / checkpoint.RUN, run)
     return folders
@@ -48,7 +49,7 @@ def test_the_page_needs_nothing_else(made):
 
 def test_every_chain_has_its_figures(made, folders):
     titles = Page((made / "report.html").read_text()).text("h2")
-    expected = ["Bits per dimension for each resolution", "Structure and colour"]
+    expected = ["Beside lossless files", "Bits per dimension for each resolution", "Structure and colour"]
     for name, folder in folders.items():
         parts = ["samples", "MAP samples", "less variance", "nearest training images", "sampling speed"]
         parts += ["colourings of real images"] if name == "grey" else []
@@ -87,7 +88,7 @@ def test_bits_by_resolution_are_those_of_the_views_alone():
     x = torch.randint(256, (4, 3, SIZE, SIZE))
     bits = model.bits_per_dim(x)
     score = Score(float(bits.total.mean()), bits.factors.mean(0).tolist(), 4, "test")
-    found = by_resolution(Subject("m", model, SIZE, "", {}, {"test": score}))
+    found = by_resolution(Subject("m", model, SIZE, "", {}, {"test": score}, {}))
     assert list(found) == [8, 4, 2]
     for k, side in enumerate(found):
         alone = model.of_view(k).bits_per_dim(model.views(x)[k]).total.mean()
@@ -117,20 +118,21 @@ def test_what_cannot_be_reported_on_is_said_in_one_line(tmp_path, folders, argum
 def test_a_shipped_model_has_the_figures_of_its_card(tmp_path, folders, monkeypatch):
     """Its images are elsewhere: nothing is scored, and no neighbours are shown."""
     zoo = tmp_path / "zoo"
-    shipped = zoo / "tiny"
-    checkpoint.save(checkpoint.load(folders["pyramid"]), shipped, torch.bfloat16)
+    folder = zoo / "tiny"
+    checkpoint.save(checkpoint.load(folders["pyramid"]), folder, torch.bfloat16)
     score = {"total": 1.25, "factors": [1.0, 0.25], "images": 7, "source": "faces (test)"}
     card = {
-        "size": SIZE,
         "data": [{"view": 0, "source": "faces", "images": 9}],
+        "codecs": {"PNG": 2.5},
         "scores": {"test": score},
         "sha256": {},
     }
-    (shipped / checkpoint.CARD).write_text(json.dumps(card))
-    monkeypatch.setattr(checkpoint, "ZOO", zoo)
+    (folder / shipped.CARD).write_text(json.dumps(card))
+    monkeypatch.setattr(shipped, "ZOO", zoo)
     page = Page(report(["tiny"], tmp_path / "out").read_text())
     assert "tiny: nearest training images" not in page.text("h2")
     assert "1.25" in page.text("td")
+    assert "2.500" in page.text("td")
     assert "1.00" in page.text("td")  # 0.25 bits of the larger view, of which it has a quarter
 
 
@@ -139,7 +141,8 @@ def test_other_images_are_scored_but_not_called_training_images(tmp_path, folder
     assert result.returncode == 0, result.stderr
     page = Page((tmp_path / "out" / "report.html").read_text())
     assert "grey: nearest training images" not in page.text("h2")
-    assert len(page.text("td")) == 3 + 2  # the paper's, and ours of test: nothing is said of training images
+    files = 2 + len(CODECS)  # the model, the codecs, and what images they are
+    assert len(page.text("td")) == files + 3 + 2  # the paper's, and ours of test: nothing is said of training images
 
 
 def test_models_of_one_name_keep_their_pictures_apart(tmp_path, folders):

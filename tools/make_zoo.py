@@ -2,6 +2,7 @@
 
     python tools/make_zoo.py train faces128-pyramid --data DATA --runs RUNS     # and --factor 4 for one alone
     python tools/make_zoo.py pack faces128-pyramid --data DATA --runs RUNS
+    python tools/make_zoo.py card faces128-pyramid                              # its README.md anew, from its card.json
 
 `DATA` is the folder with the sets of images that are named below. Training goes on where it was interrupted. Factors
 share no parameters, so each has a run of its own, on images of its view's size; several can run at once. The weights in
@@ -22,19 +23,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pixelcnn.checkpoint import (
-    CARD,
-    CONFIG,
-    STATE,
-    WEIGHTS,
-    ZOO,
-    load,
-    save,
-    write_atomically,
-    write_json,
-    zoo_card,
-    zoo_names,
-)
+from pixelcnn.cards import card_data
+from pixelcnn.checkpoint import STATE, WEIGHTS, load, read_json, save, write_atomically, write_json
+from pixelcnn.codecs import codec_bits_per_dim
 from pixelcnn.data import Crop, Images, JoinedImages, load_images
 from pixelcnn.evaluation import evaluate
 from pixelcnn.figures import Strip, sheet
@@ -42,6 +33,7 @@ from pixelcnn.history import HISTORY
 from pixelcnn.models import ImageModel
 from pixelcnn.recipes import find_recipe
 from pixelcnn.sampling import colorize, sample, upscale
+from pixelcnn.shipped import CARD, CONFIG, RESEARCH_ONLY, zoo_card, zoo_folder, zoo_names
 from pixelcnn.training import Training, train
 
 
@@ -255,6 +247,7 @@ def pack(name: str, data: Path, runs: Path) -> None:
         trained = load(run_folder(runs, name, k)).factors[k - colour_view(model, k)]
         factor.load_state_dict(trained.state_dict())
     model.consistent = True  # exact, though trained freely, which is faster
+    model.size = shipped.size
     shutil.rmtree(folder, ignore_errors=True)  # or pictures of earlier weights would stay
     save(model, folder, torch.bfloat16)
     model = load(folder)
@@ -268,6 +261,7 @@ def pack(name: str, data: Path, runs: Path) -> None:
             for source in plan.sources
         ],
         "terms": shipped.terms,
+        **terms(name, shipped),
         "scores": {
             "train": score(model, replace(shipped.tests[0], limit=100), data, "train"),
             "test": score(model, shipped.tests[0], data, "test"),
@@ -282,6 +276,8 @@ def pack(name: str, data: Path, runs: Path) -> None:
     test = card["scores"]["test"]
     card["bits_per_dim"] = {"total": test["total"], "factors": test["factors"]}
     card["held_out"] = f"{test['images']} images of {test['source']}"
+    held_out = shipped.tests[0].source.load(data, "test")
+    card["codecs"] = codec_bits_per_dim(held_out, limit=test["images"], progress=True)
     model.consistent = False
     card["free"] = score(model, replace(shipped.tests[0], limit=100), data, "test")
     model.consistent = True
@@ -289,11 +285,23 @@ def pack(name: str, data: Path, runs: Path) -> None:
     for picture, strips in pictures(name, model, shipped).items():
         # As JPEG, since those of draws are noisy, and all models together may have 25 MB.
         sheet(strips, height=max(96, shipped.size)).save(folder / f"{picture}.jpg", quality=80)
-    write_atomically(
-        folder / "README.md", readme(name, card, sorted(path.name for path in folder.glob("*.jpg"))).encode()
-    )
-    shutil.rmtree(ZOO / name, ignore_errors=True)
-    shutil.copytree(folder, ZOO / name)
+    write_readme(name, folder)
+    shutil.rmtree(zoo_folder(name), ignore_errors=True)
+    shutil.copytree(folder, zoo_folder(name))
+
+
+def terms(name: str, shipped: Shipped) -> dict[str, Any]:
+    """License and data sets, as the front matter of a card has them."""
+    names = {"celeba": "celeba", "lfw": "lfw", "cifar10": "cifar10", "cid22": "cid22", "photos": "cid22"}
+    sources = [source.name for plan in shipped.plans for source in plan.sources]
+    research = {"license": "other", "license_name": "research-only"}
+    license = research if name in RESEARCH_ONLY else {"license": "cc-by-sa-4.0"}
+    return license | {"datasets": sorted({names[source.split("-")[0]] for source in sources})}
+
+
+def write_readme(name: str, folder: Path) -> None:
+    pictures = sorted(path.name for path in folder.glob("*.jpg"))
+    write_atomically(folder / "README.md", readme(name, read_json(folder / CARD), pictures).encode())
 
 
 def score(model: ImageModel, test: Test, data: Path, split: str) -> dict[str, Any]:
@@ -369,7 +377,12 @@ def readme(name: str, card: dict[str, Any], images: list[str]) -> str:
     shown = "\n\n".join(f"![{image.removesuffix('.jpg')}]({image})" for image in images)
     photographs = any(image in ("colourings.jpg", "upscaled.jpg") for image in images)
     notice = "\n\nThe photographs are from CID22 by Cloudinary, CC BY-SA 4.0, reduced." if photographs else ""
-    return f"""# {name}
+    files = ", ".join(f"{codec} {bits:.3f}" for codec, bits in card["codecs"].items())
+    return f"""---
+{card_data(name, card).to_yaml()}
+---
+
+# {name}
 
 {card["title"]}: {card["parameters"] / 1e6:.2f} million parameters, bf16 weights. Terms of the data: {card["terms"]}.
 
@@ -380,6 +393,7 @@ pixelcnn sample {name} --out samples.png
 ## Bits per dimension
 
 - **{card["bits_per_dim"]["total"]:.3f}** = {factors}, the finest view first ({card["held_out"]}); exact
+- the same images as lossless files: {files}
 - on training images: {card["scores"]["train"]["total"]:.3f} (the first {card["scores"]["train"]["images"]})
 - scored the paper's way, as a bound: at most {card["free"]["total"]:.3f} (the first {card["free"]["images"]} of them)
 {others}
@@ -403,12 +417,17 @@ No image of a test part is among them. Each factor alone, the finest first: {tra
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("step", choices=["train", "pack"])
+    parser.add_argument("step", choices=["train", "pack", "card"])
     parser.add_argument("name", choices=PLANS)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--runs", type=Path, required=True)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--runs", type=Path)
     parser.add_argument("--factor", type=int)
     arguments = parser.parse_args()
+    if arguments.step == "card":
+        write_readme(arguments.name, zoo_folder(arguments.name))
+        return
+    if arguments.data is None or arguments.runs is None:
+        parser.error(f"{arguments.step} needs --data and --runs")
     if arguments.step == "pack":
         pack(arguments.name, arguments.data, arguments.runs)
         return

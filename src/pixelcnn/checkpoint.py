@@ -4,16 +4,12 @@ A model is a folder of `config.json`, the constructor's keyword arguments, and `
 layout. A training run is such a folder with `run.json` and, for each factor, `factor-K/state.safetensors`. No pickle is
 ever read or written. Every file is written under a temporary name and renamed, so that it is either the old one or the
 new one, whatever happens in between.
-
-The zoo is the folder of the models inside the package, each with a `card.json` that says where it comes from, and with
-the SHA-256 of its files.
 """
 
 __all__ = [
     "TrainingState",
     "check_empty",
     "claim_folder",
-    "is_shipped",
     "load",
     "publish",
     "read_json",
@@ -21,8 +17,6 @@ __all__ = [
     "save_factor",
     "write_atomically",
     "write_json",
-    "zoo_card",
-    "zoo_names",
 ]
 
 import hashlib
@@ -45,11 +39,10 @@ from torch.optim.swa_utils import AveragedModel
 
 from pixelcnn.auxiliary import Auxiliary, Downsample, QuantizedGrayscale
 from pixelcnn.models import Factor, ImageModel
+from pixelcnn.shipped import CARD, CONFIG, check_shipped, is_shipped, shipped_names, zoo_folder
 
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
+WEIGHTS = "model.safetensors"
 RUN, STATE = "run.json", "state.safetensors"
-CARD = "card.json"
-ZOO = Path(__file__).parent / "zoo"
 AUXILIARIES: dict[str, type[Auxiliary]] = {cls.__name__: cls for cls in (Downsample, QuantizedGrayscale)}
 
 
@@ -124,48 +117,17 @@ def load(name: str | Path, **hub_options: Any) -> ImageModel:
     """
     folder = _find(str(name), hub_options)
     if is_shipped(str(name)):
-        _check_shipped(folder)
+        check_shipped(str(name))
     model = _build(folder / CONFIG)
     _load_weights(model, folder / WEIGHTS)
+    model.card = read_json(folder / CARD) if (folder / CARD).is_file() else {}
     return model.eval()
-
-
-def zoo_names() -> list[str]:
-    """The names of the models inside the package."""
-    return sorted(path.parent.name for path in ZOO.glob(f"*/{CONFIG}"))
-
-
-def is_shipped(name: str) -> bool:
-    """Whether this is the name of a model inside the package, and not of a model in a folder of that name."""
-    return name in zoo_names() and not (Path(name) / CONFIG).is_file()
-
-
-def zoo_card(name: str) -> dict[str, Any]:
-    """What `card.json` says of a model inside the package: its data and their terms, how it was made, and its figures.
-
-    Raises:
-        ValueError: where there is no such model, or its card is damaged.
-    """
-    if name not in zoo_names():
-        raise ValueError(f"no model {name!r} comes with the package: there are {', '.join(zoo_names()) or 'none'}")
-    return read_json(ZOO / name / CARD)
-
-
-def _check_shipped(folder: Path) -> None:
-    """A ValueError where a file is not the one that the card of a shipped model names."""
-    for name, shipped in zoo_card(folder.name)["sha256"].items():
-        digest = hashlib.sha256((folder / name).read_bytes()).hexdigest() if (folder / name).is_file() else "missing"
-        if digest != shipped:
-            raise ValueError(
-                f"{folder / name} is not the file that was shipped (SHA-256 {digest[:12]}, the card says "
-                f"{shipped[:12]}): install pixelcnn again"
-            )
 
 
 def _find(name: str, hub_options: dict[str, Any]) -> Path:
     folder = Path(name)
     if is_shipped(name):
-        return ZOO / name
+        return zoo_folder(name)
     if folder.exists():
         if not (folder / CONFIG).is_file():
             raise ValueError(f"{name!r} holds no model: there is no {CONFIG} in it; name a folder that training made")
@@ -179,7 +141,7 @@ def _find(name: str, hub_options: dict[str, Any]) -> Path:
         except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
             reason = str(error).strip().splitlines()[0]
             raise ValueError(f"{name!r} is no folder here, and not to be had from the hub: {reason}") from None
-    near = get_close_matches(name, zoo_names(), 1)
+    near = get_close_matches(name, shipped_names(), 1)
     hint = f"did you mean {near[0]!r}?" if near else "use a folder that training made, or a hub id owner/name"
     raise ValueError(f"no model {name!r}: {hint}")
 
@@ -253,10 +215,11 @@ def claim_folder(folder: Path, model: ImageModel, run: dict[str, Any], *, resume
     if resume:
         if not (folder / RUN).is_file():
             raise ValueError(f"{str(folder)!r} holds no run to resume: leave out --resume to begin one")
-        # A config of before a field was there means its default.
+        # A config of before a field was there means its default; the size is that of the images.
         fields = inspect.signature(ImageModel.__init__).parameters.values()
         defaults = {field.name: field.default for field in fields if field.default is not field.empty}
-        for name, ours, missing in ((CONFIG, model.config, defaults), (RUN, run, {})):
+        same = {"size": read_json(folder / CONFIG).get("size")}
+        for name, ours, missing in ((CONFIG, model.config | same, defaults), (RUN, run, {})):
             theirs = json.loads(json.dumps(missing | read_json(folder / name)))
             if difference := _difference(theirs, json.loads(json.dumps(ours))):
                 raise ValueError(
@@ -334,4 +297,5 @@ def publish(model: ImageModel, k: int, folder: Path) -> None:
     with FileLock(folder / ".lock"):
         on_disk = load(folder)
         on_disk.factors[k].load_state_dict(model.factors[k].state_dict())
+        on_disk.size = model.size
         save(on_disk, folder)

@@ -198,7 +198,7 @@ def evaluate(
     split: Annotated[str, typer.Option(help="train, test or all.")] = "test",
     limit: Annotated[int | None, typer.Option(help="Score the first so many images only.")] = None,
     batch_size: Annotated[int, typer.Option(help="Images scored at once.")] = 32,
-    codecs: Annotated[bool, typer.Option("--codecs", help="Also say what lossless PNG and WebP need.")] = False,
+    codecs: Annotated[bool, typer.Option("--codecs", help="Also those of PNG, WebP and JPEG XL, lossless.")] = False,
     skip_broken: SkipBroken = False,
     consistent: Consistent = None,
     json: Json = False,
@@ -206,18 +206,21 @@ def evaluate(
     """Bits per dimension of images, in total and for each factor; by default of those held out from training."""
     from dataclasses import asdict
 
-    from pixelcnn.evaluation import codec_bits_per_dim, evaluate
+    from pixelcnn.codecs import codec_bits_per_dim
+    from pixelcnn.evaluation import evaluate
 
     loaded = load_model(model, consistent)
     trained = _data_of(model)
     if data is None and "source" not in trained:
         raise ValueError(f"{model!r} does not say what it was trained on: name images with --data")
-    source = {"source": data or trained["source"], "size": trained.get("size") if size is None else size, "crop": crop}
+    if size is None:
+        size = trained.get("size", loaded.side)
+    source = {"source": data or trained["source"], "size": size, "crop": crop}
     if data is None and crop is None:
         source["crop"] = trained["crop"]
     images = _load_images(source, split, skip_broken, channels=loaded.formats[0][0])
     result = evaluate(loaded, images, batch_size=batch_size, limit=limit, progress=True)
-    others = codec_bits_per_dim(images, limit=limit) if codecs else {}
+    others = codec_bits_per_dim(images, limit=limit, progress=True) if codecs else {}
     if json:
         print(dumps(asdict(result) | ({"codecs": others} if codecs else {})))
         return
@@ -235,7 +238,7 @@ def sample(
     ),
     n: Annotated[int, typer.Option("-n", help="Number of images.")] = 8,
     size: Annotated[
-        int | None, typer.Option(help="Side of the images; by default that of the training images.")
+        int | None, typer.Option(help="Side of the images; by default that of the training images, 32 if unknown.")
     ] = None,
     seed: Seed = 0,
     scale_shift: ScaleShift = 0.0,
@@ -248,7 +251,7 @@ def sample(
     stages: Annotated[bool, typer.Option("--stages", help="In a folder: also write the views they grew from.")] = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Draw images from a model; the sheet shows the views that they grew from."""
+    """Draw images from a model, of the size that it was trained at; the sheet shows the views that they grew from."""
     import torch
 
     from pixelcnn.figures import save_picture, sheet, to_picture
@@ -260,7 +263,6 @@ def sample(
     check_whole(n=n, batch_size=batch_size)
     drawing = drawing_options(precision, scale_shift, map, compile)
     loaded = load_model(model, consistent)
-    side = size if size is not None else _data_of(model).get("size", 32)
     is_sheet = out.suffix.lower() == ".png"
     finished: dict[int, list[torch.Tensor]] = {k: [] for k in reversed(range(len(loaded.factors)))}
     unsaved: list[tuple[Image, Path]] = []
@@ -269,7 +271,7 @@ def sample(
         for start in range(0, n, batch_size):
             number = min(batch_size, n - start)
             labels = None if label is None else torch.tensor([label] * number)
-            for k, view in sample_views(loaded, number, side, seed=seed + start, labels=labels, **drawing):
+            for k, view in sample_views(loaded, number, size, seed=seed + start, labels=labels, **drawing):
                 finished[k].append(view)
                 if not is_sheet and (k == 0 or stages):
                     folder = out / f"view-{k}" if stages else out
@@ -316,19 +318,18 @@ def report(
 @app.command()
 def models(json: Json = False) -> None:
     """List the recipes, and the models that come with the package."""
-    from pixelcnn import checkpoint
     from pixelcnn.recipes import RECIPES, describe
+    from pixelcnn.shipped import distribution, shipped_names, why_missing, zoo_card
 
     recipes = {name: describe(name) for name in RECIPES}
-    zoo = {name: checkpoint.zoo_card(name) for name in checkpoint.zoo_names()}
+    missing = {name: reason for name in shipped_names() if (reason := why_missing(name))}
+    installed = [name for name in shipped_names() if name not in missing]
+    zoo: dict[str, Any] = {name: {"comes with": distribution(name)} | zoo_card(name) for name in installed}
     if json:
-        print(dumps({"recipes": recipes, "models": zoo}))
+        print(dumps({"recipes": recipes, "models": zoo, "missing": missing}))
         return
     expected = "bits per dimension are what to expect: published, or measured with this package; see --json for whose"
     _print_listing("recipes, for 'pixelcnn train'", recipes, expected)
-    if not zoo:
-        print("models that come with the package: none yet")
-        return
     shown = {
         name: card
         | {
@@ -338,21 +339,24 @@ def models(json: Json = False) -> None:
         }
         for name, card in zoo.items()
     }
-    _print_listing("models that come with the package", shown, "bits per dimension are of held-out images")
+    _print_listing("trained models", shown, "bits per dimension are of held-out images", "comes with")
+    for reason in missing.values():
+        print(reason)
 
 
-def _print_listing(title: str, listing: dict[str, dict[str, Any]], note: str) -> None:
+def _print_listing(title: str, listing: dict[str, dict[str, Any]], note: str, *extra: str) -> None:
+    """Print a table; `extra` are further columns."""
     from rich.console import Console
     from rich.table import Table
 
     table = Table(title=title, caption=note, title_justify="left", caption_justify="left")
     table.add_column("name", no_wrap=True)
-    for heading in ("what", "size", "parameters", "data", "terms of the data", "bits/dim"):
+    for heading in ("what", "size", "parameters", "data", "terms of the data", "bits/dim", *extra):
         table.add_column(heading, justify="right" if heading in ("size", "parameters", "bits/dim") else "left")
     for name, row in listing.items():
         bits = "" if row["bits_per_dim"] is None else f"{row['bits_per_dim']:.2f}"
         size, millions = f"{row['size']}x{row['size']}", f"{row['parameters'] / 1e6:.1f} M"
-        table.add_row(name, row["what"], size, millions, row["data"], row["terms"], bits)
+        table.add_row(name, row["what"], size, millions, row["data"], row["terms"], bits, *map(row.get, extra))
     # Piped into a file or a pager it is not folded to the 80 columns that are assumed there.
     Console(width=None if sys.stdout.isatty() else 150).print(table)
 
@@ -387,11 +391,9 @@ def _load_images(source: dict[str, Any], split: str, skip_broken: bool, channels
 
 
 def _data_of(model: str) -> dict[str, Any]:
-    """What a run was trained on; of a shipped model the size; nothing for a model from elsewhere."""
-    from pixelcnn.checkpoint import RUN, is_shipped, read_json, zoo_card
+    """What a run was trained on; nothing for a model from elsewhere."""
+    from pixelcnn.checkpoint import RUN, read_json
 
-    if is_shipped(model):
-        return {"size": zoo_card(model)["size"]}
     run = Path(model) / RUN
     return read_json(run).get("data", {}) if run.is_file() else {}
 

@@ -8,6 +8,7 @@ __all__ = ["demo"]
 import json
 import math
 import shlex
+import sys
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -18,8 +19,9 @@ from rich.console import Console
 from rich.table import Table as Listing
 
 from pixelcnn.checkpoint import check_empty, write_atomically
+from pixelcnn.codecs import codec_bits_per_dim
 from pixelcnn.data import Images, load_images
-from pixelcnn.evaluation import Evaluation, codec_bits_per_dim, evaluate
+from pixelcnn.evaluation import Evaluation, evaluate
 from pixelcnn.figures import (
     Chart,
     Code,
@@ -40,6 +42,7 @@ from pixelcnn.progress import progress_bar
 from pixelcnn.recipes import Recipe, find_recipe
 from pixelcnn.report import find_subject, subject_sections
 from pixelcnn.sampling import sample, sample_factor, sample_views, upscale
+from pixelcnn.shipped import why_missing
 from pixelcnn.training import INITIAL_IMAGES, train
 from pixelcnn.traversal import groups, wavefront_lag
 
@@ -62,7 +65,7 @@ PAPER = "The Pyramid PixelCNN of Kolesnikov and Lampert, PixelCNN models with au
 BITS = """Bits per dimension: the negative base-2 logarithm of that, over the number of sub-pixels of x₀, width x
 height x 3. So many bits a lossless codec made from the model would need; less is better, and a uniform guess needs 8.
 The three factors add up to the total. Before training the weights are random, scaled so that every layer has unit
-variance on photographs. The files of PNG and of lossless WebP hold headers too, which matters at this size."""
+variance on photographs. The files of the lossless codecs hold headers too, which matters at this size."""
 HONEST = """Expect blobs with texture: {minutes:g} min of training on {photos} photographs teach a small network
 colours, smooth areas and edges, but not what things look like. Each picture is an exact draw from the model, the
 coarsest view first, then the finer ones given it."""
@@ -70,7 +73,7 @@ GIVEN = """Here the finest factor alone draws, given the coarse view of photogra
 same random numbers each time: first as trained, then with less variance."""
 NOTICE = """Photographs from the Cloudinary Image Dataset '22 (CID22), https://cloudinary.com/labs/cid22, by
 Cloudinary, CC BY-SA 4.0 (https://creativecommons.org/licenses/by-sa/4.0/), reduced to {size}x{size}."""
-ZOO = """These come from a model that is shipped with the package, trained for six hours on a processor core;
+ZOO = """These come from a model of `pixelcnn-zoo`, trained for six hours on a processor core;
 `pixelcnn models` lists it and others with their data and terms. Each column is a face, drawn from 8x8 pixels on by MAP
 sampling, the mode of a component for each pixel, as the paper shows its faces. Plain draws are more varied, and
 many are smudged: `pixelcnn sample faces128-pyramid`."""
@@ -83,6 +86,8 @@ def demo(
     folder: Path, *, minutes: float = 1.0, size: int = 32, seed: int = 0, overwrite: bool = False, progress: bool = True
 ) -> Path:
     """Train for so many minutes in all, and leave the model and a report in a folder.
+
+    Without `pixelcnn-zoo` the sections that show its models are left out, and a line on standard error says so.
 
     Args:
         folder: of the run and its `report.html`.
@@ -104,7 +109,10 @@ def demo(
     photos, held_out = (load_images("photos", split, size=size, progress=progress) for split in ("train", "test"))
     recipe = find_recipe(RECIPE)
     recipe = replace(recipe, size=size, minutes=minutes, training=replace(recipe.training, seed=seed))
-    faces = _faces(folder, seed, progress)
+    missing = {name: reason for name in (FACES, COLOURS) if (reason := why_missing(name))}
+    for reason in missing.values():
+        print(f"pixelcnn: left out: {reason}", file=sys.stderr)
+    faces = [] if FACES in missing else [_faces(folder, seed, progress)]
     torch.manual_seed(seed)
     model = recipe.model()
     for factor, link in zip(model.factors, model.links(photos.batch(range(INITIAL_IMAGES))), strict=True):
@@ -112,10 +120,15 @@ def demo(
     scores = {"before training": evaluate(model, held_out, progress=progress)}
     _train(model, photos, folder, recipe, progress)
     scores["after training"] = evaluate(model, held_out, progress=progress)
-    codecs = codec_bits_per_dim(held_out)
+    codecs = codec_bits_per_dim(held_out, progress=progress)
     totals = {name: score.bits_per_dim for name, score in scores.items()} | codecs
+    if COLOURS in missing:
+        coloured = []
+    else:
+        figures = ["colourings of real images"]
+        coloured = subject_sections(find_subject(COLOURS), figures=figures, seed=seed, progress=progress)
     sections = [
-        faces,
+        *faces,
         Section("The idea", [IDEA, Code(FORMULA), PAPER]),
         Section("Bits per dimension", [BITS, _table(model, scores, codecs, size), Chart(bars(totals), "The totals")]),
         Section("Training", [Chart(_curves(model, folder, size), "What each factor adds on training photographs")]),
@@ -128,7 +141,7 @@ def demo(
             Gallery(_samples_given_view(model, held_out, seed, progress), NOTICE.format(size=size)),
         ]),
         _enlarged(seed, progress),
-        *subject_sections(find_subject(COLOURS), figures=["colourings of real images"], seed=seed, progress=progress),
+        *coloured,
         Section("Going on", [GOING_ON, Code(_commands(folder, recipe))]),
     ]  # fmt: skip
     path = folder / "report.html"

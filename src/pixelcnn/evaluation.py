@@ -1,26 +1,18 @@
-"""Bits per dimension of real images: of a model, in total and for each factor, and of lossless codecs beside it."""
+"""Bits per dimension of real images, in total and for each factor; `pixelcnn.codecs` has those of lossless files."""
 
-__all__ = ["Evaluation", "codec_bits_per_dim", "evaluate", "surprise"]
+__all__ = ["Evaluation", "evaluate", "surprise"]
 
-import io
 import math
 import time
 from dataclasses import dataclass
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from pixelcnn.data import Images
 from pixelcnn.likelihoods import check_whole
 from pixelcnn.models import ImageModel, evaluating
 from pixelcnn.progress import progress_bar
-
-# For small images WebP's method 4 gives smaller files than 6, in a thirtieth of the time.
-CODECS: dict[str, dict[str, object]] = {
-    "PNG": {"optimize": True},
-    "WebP": {"lossless": True, "quality": 100, "method": 4},
-}
 
 
 @dataclass(frozen=True)
@@ -70,20 +62,6 @@ def surprise(model: ImageModel, x: Tensor, labels: Tensor | None = None) -> list
     with evaluating(model):
         links = zip(model.factors, model.links(x), strict=True)
         return [factor.pixel_log_prob(view, given, labels) / -math.log(2) for factor, (view, given) in links]
-
-
-def codec_bits_per_dim(images: Images, *, limit: int | None = None) -> dict[str, float]:
-    """Mean bits for each sub-pixel that lossless PNG and WebP need, at settings for small files."""
-    bits = dict.fromkeys(CODECS, 0)
-    number = _limited(images, limit)
-    for i in range(number):
-        pixels = images[i].permute(1, 2, 0).numpy()
-        picture = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
-        for codec, options in CODECS.items():
-            buffer = io.BytesIO()
-            picture.save(buffer, codec, **options)
-            bits[codec] += 8 * buffer.tell()
-    return {codec: total / (number * images[0].numel()) for codec, total in bits.items()}
 
 
 def _limited(images: Images, limit: int | None) -> int:

@@ -36,7 +36,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin
+from huggingface_hub import ModelCard, PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from pixelcnn.auxiliary import Auxiliary, Downsample, QuantizedGrayscale
@@ -214,6 +214,12 @@ class ImageModel(nn.Module, PyTorchModelHubMixin, library_name="pixelcnn", tags=
         classes: number of class labels; 0 for a model of images alone.
         consistent: whether each factor gives probability only to images that have the next view. False is the paper's
             way, and the log-probability a lower bound.
+        size: of the images that it is trained on, one number for squares or (H, W), and so the size that it draws
+            unless asked for another; None if unknown. Training sets it.
+
+    Attributes:
+        card: figures and origin of a model that was loaded from a folder with a `card.json`; empty if unknown, and once
+            it is trained further.
 
     Raises:
         ValueError: for an argument that is out of range, or a sequence of another length than the chain asks for.
@@ -236,6 +242,7 @@ class ImageModel(nn.Module, PyTorchModelHubMixin, library_name="pixelcnn", tags=
         dropout: float = 0.5,
         classes: int = 0,
         consistent: bool = True,
+        size: int | Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         check_format(channels, levels)
@@ -271,6 +278,8 @@ class ImageModel(nn.Module, PyTorchModelHubMixin, library_name="pixelcnn", tags=
             "consistent": consistent,
         }
         self._hub_mixin_config = self.config
+        self.size = size
+        self.card: dict[str, Any] = {}
 
         self.formats = [(channels, levels)]
         for auxiliary in self.auxiliaries:
@@ -321,6 +330,26 @@ class ImageModel(nn.Module, PyTorchModelHubMixin, library_name="pixelcnn", tags=
             factor.constraint = auxiliary if consistent else None
 
     @property
+    def size(self) -> tuple[int, int] | None:
+        """(H, W) of the images that it was trained on; None if unknown. It can be set to one number for squares."""
+        return (self.config["size"][0], self.config["size"][1]) if self.config["size"] else None
+
+    @size.setter
+    def size(self, size: int | Sequence[int] | None) -> None:
+        sides = [size, size] if isinstance(size, int) else size
+        if sides is not None:
+            if not isinstance(sides, list | tuple) or len(sides) != 2:
+                raise ValueError(f"size={size!r}: use one number for squares, (H, W), or None if it is unknown")
+            for side in sides:
+                check_whole(size=side)
+        self.config["size"] = None if sides is None else list(sides)
+
+    @property
+    def side(self) -> int | None:
+        """The side of the images that it was trained on, where these are known and square."""
+        return self.size[0] if self.size and self.size[0] == self.size[1] else None
+
+    @property
     def levels(self) -> int:
         """The values of a sub-pixel are in [0, levels)."""
         return self.formats[0][1]
@@ -336,8 +365,13 @@ class ImageModel(nn.Module, PyTorchModelHubMixin, library_name="pixelcnn", tags=
             raise ValueError(f"k={k!r}: this model has the views 0 to {len(self.factors) - 1}")
         channels, levels = self.formats[k]
         sizes = {name: value[k:] for name, value in self.config.items() if isinstance(value, list)}
-        own = {"channels": channels, "levels": levels, "auxiliaries": self.auxiliaries[k:]}
-        own["log_scales"] = self.config["log_scales"]  # the one list that has no entry for each factor
+        own = {
+            "channels": channels,
+            "levels": levels,
+            "auxiliaries": self.auxiliaries[k:],
+            "log_scales": self.config["log_scales"],  # no entry for each factor, like the others
+            "size": None if self.size is None else self.sizes(self.size)[k],
+        }
         arguments: dict[str, Any] = self.config | sizes | own
         with torch.device("meta"):  # its own factors are neither made nor drawn
             model = ImageModel(**arguments)
@@ -408,13 +442,16 @@ class ImageModel(nn.Module, PyTorchModelHubMixin, library_name="pixelcnn", tags=
     def sample(
         self,
         n: int = 1,
-        size: int | tuple[int, int] = 32,
+        size: int | tuple[int, int] | None = None,
         seed: int = 0,
         scale_shift: float = 0.0,
         map: bool = False,
         labels: Tensor | None = None,
     ) -> Tensor:
-        """Draw n images (n, C, H, W) of type uint8; see `pixelcnn.sampling.sample`, which also gives the views."""
+        """Draw n images (n, C, H, W) of type uint8; see `pixelcnn.sampling.sample`, which also gives the views.
+
+        By default they have the size of the images that the model was trained on.
+        """
         from pixelcnn.sampling import sample  # sampling is made of models, so it cannot come first
 
         return sample(self, n, size, seed=seed, scale_shift=scale_shift, map=map, labels=labels)[0]
@@ -423,6 +460,17 @@ class ImageModel(nn.Module, PyTorchModelHubMixin, library_name="pixelcnn", tags=
         from pixelcnn.checkpoint import save  # for the same reason
 
         save(self, save_directory)
+
+    def generate_model_card(self, **fields: Any) -> ModelCard:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Write the card that `save_pretrained` and `push_to_hub` put beside the model: what is known of it.
+
+        Args:
+            fields: of the front matter, such as `license="mit"` or `datasets=["owner/name"]`; the hub's methods take
+                them as `model_card_kwargs`.
+        """
+        from pixelcnn.cards import model_card  # for the same reason
+
+        return model_card(self, **fields)
 
     @classmethod
     def _from_pretrained(cls, *, model_id: str, **options: Any) -> "ImageModel":  # pyright: ignore[reportIncompatibleMethodOverride]

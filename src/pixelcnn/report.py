@@ -20,13 +20,15 @@ import torch
 from torch import Tensor
 
 from pixelcnn.auxiliary import Downsample, QuantizedGrayscale
-from pixelcnn.checkpoint import RUN, check_empty, is_shipped, load, read_json, write_atomically, zoo_card
+from pixelcnn.checkpoint import RUN, check_empty, load, read_json, write_atomically
+from pixelcnn.codecs import codec_bits_per_dim
 from pixelcnn.data import Crop, Images, load_images
 from pixelcnn.evaluation import evaluate
 from pixelcnn.figures import Chart, Gallery, Part, Section, Strip, Table, bars, page, save_picture, sheet
 from pixelcnn.likelihoods import check_whole
 from pixelcnn.models import ImageModel, evaluating
 from pixelcnn.sampling import colorize, sample
+from pixelcnn.shipped import is_shipped
 
 COLUMNS = 8  # pictures in a row
 SHIFTS = [round(-0.1 * i, 1) for i in range(11)]
@@ -55,6 +57,8 @@ PUBLISHED = [
 PUBLISHED_RESOLUTIONS = {8: 4.58, 16: 4.30, 32: 3.33, 64: 2.61, 128: 1.52}
 PUBLISHED_PARTS = {"train": "0.442", "test": "0.459"}
 PUBLISHED_COLOURS = "2.52"
+CODECS_TEXT = """So many bits a codec made from the model would need, and so many do the files of lossless codecs, each
+at its settings for small files. Files hold headers too, which matters for small images."""
 TABLE_1 = """Ours are beside the published values (the paper's Table 1), the best last. A bound, marked ≤, is what the
 views of an image need together; a consistent model's own figure is exact."""
 TABLE_2 = """Each view as an image of its own, with what is simpler than it, in bits for each of its own sub-pixels. The
@@ -93,6 +97,7 @@ class Subject:
         source: what it was trained on, in words.
         images: of the splits `train` and `test`, where they are at hand; of `train` only what it was trained on.
         scores: of these splits.
+        codecs: bits per dimension of lossless files of the images that the test score is of.
     """
 
     name: str
@@ -101,6 +106,7 @@ class Subject:
     source: str
     images: dict[str, Images]
     scores: dict[str, Score]
+    codecs: dict[str, float]
 
     @property
     def bound(self) -> str:
@@ -198,15 +204,15 @@ def find_subject(
             f"{name!r} has {model.classes} classes and {model.levels} levels: reports are of models of 8-bit images "
             "without classes"
         )
-    card = zoo_card(name) if is_shipped(name) else {}
+    card = model.card if is_shipped(name) else {}
     run = Path(name) / RUN
     trained = read_json(run).get("data", {}) if run.is_file() else {}
     short = Path(name).resolve().name
-    side: int = size or card.get("size") or trained.get("size") or 32
+    side: int = size or trained.get("size") or model.side or 32
     if data is None and not trained:
         scores = {split: Score(**score) for split, score in card.get("scores", {}).items()}
         source = ", ".join(dict.fromkeys(part["source"] for part in card.get("data", [])))
-        return Subject(short, model, side, source, {}, scores)
+        return Subject(short, model, side, source, {}, scores, card.get("codecs", {}))
     options = {
         "size": side,
         "crop": crop or (trained.get("crop") if data is None else None),
@@ -218,18 +224,32 @@ def find_subject(
         images[split] = load_images(data or trained["source"], split, channels=channels, progress=progress, **options)
         result = evaluate(model, images[split], limit=limit, progress=progress)
         scores[split] = Score(result.bits_per_dim, result.factors, result.images, images[split].name)
-    return Subject(short, model, side, images["test"].name, images, scores)
+    codecs = codec_bits_per_dim(images["test"], limit=limit, progress=progress)
+    return Subject(short, model, side, images["test"].name, images, scores, codecs)
 
 
 def _tables(subjects: Sequence[Subject]) -> Iterator[Section]:
     """Those of the paper that the models have figures for."""
     scored = [subject for subject in subjects if "test" in subject.scores]
+    if compared := [subject for subject in scored if subject.codecs]:
+        yield Section("Beside lossless files", [CODECS_TEXT, _codecs(compared)])
     if cifar := [subject for subject in scored if "cifar" in subject.source.lower()]:
         yield Section("CIFAR-10", [TABLE_1, _published(cifar)])
     if pyramids := [subject for subject in scored if subject.pyramid]:
         yield Section("Bits per dimension for each resolution", [TABLE_2, _resolutions(pyramids)])
     if grey := [subject for subject in scored if subject.grey]:
         yield Section("Structure and colour", [PARTS, _parts(grey)])
+
+
+def _codecs(subjects: Sequence[Subject]) -> Table:
+    names = list(dict.fromkeys(name for subject in subjects for name in subject.codecs))
+    rows = []
+    for subject in subjects:
+        score = subject.scores["test"]
+        files = [f"{subject.codecs[name]:.3f}" if name in subject.codecs else "" for name in names]
+        source = f"{score.images} images of {score.source}"
+        rows.append([subject.name, f"{subject.bound}{score.total:.3f}", *files, source])
+    return Table(["", "the model", *names, "images"], rows, "Bits per dimension of held-out images")
 
 
 def _published(subjects: Sequence[Subject]) -> Table:

@@ -26,6 +26,8 @@ from pixelcnn.models import Factor, ImageModel, check_images, evaluating
 from pixelcnn.progress import progress_bar
 from pixelcnn.traversal import Schedule, groups, traverse, wavefront_lag
 
+UNKNOWN_SIZE = (32, 32)  # of what a model draws that does not say at which size it was trained
+
 
 def position_noise(likelihood: Likelihood, size: tuple[int, int], seeds: range, factor: int) -> Tensor:
     """Uniform numbers in [0, 1), (len(seeds), num_noise, H, W): an independent canvas for each seed and factor."""
@@ -101,7 +103,7 @@ def sample_factor(
 def sample_views(
     model: ImageModel,
     n: int = 1,
-    size: int | tuple[int, int] = 32,
+    size: int | tuple[int, int] | None = None,
     *,
     seed: int = 0,
     scale_shift: float = 0.0,
@@ -120,7 +122,8 @@ def sample_views(
     Args:
         model: any model.
         n: number of images.
-        size: of the images: one number for squares, or (H, W).
+        size: of the images: one number for squares, or (H, W); None for that of the images that the model was trained
+            on, or 32 where that is unknown.
         seed: of the first image; image i is that of seed + i.
         scale_shift: added to the log-scales of the logistics: -0.5, say, for cleaner and less varied images.
         map: for each pixel draw a component of the mixture and take its mode.
@@ -141,6 +144,7 @@ def sample_views(
     """
     check_whole(n=n)
     check_whole(at_least=0, seed=seed)
+    size = model.size or UNKNOWN_SIZE if size is None else size
     sides = size if isinstance(size, tuple) else (size, size)
     for side in sides:
         check_whole(size=side)
@@ -207,7 +211,7 @@ def _boxes(model: ImageModel, box: Bounds | None, shape: tuple[int, ...]) -> lis
     return list(boxes)
 
 
-def sample(model: ImageModel, n: int = 1, size: int | tuple[int, int] = 32, **options: Any) -> list[Tensor]:
+def sample(model: ImageModel, n: int = 1, size: int | tuple[int, int] | None = None, **options: Any) -> list[Tensor]:
     """Draw n images from a model, and with them their views.
 
     The arguments and errors are those of `sample_views`.

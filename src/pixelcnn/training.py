@@ -242,6 +242,7 @@ def train(
         bf16=training.bf16,
         device=accelerator.device,
     )
+    model.size, model.card = images.size, {}
     if accelerator.is_main_process:
         claim_folder(folder, model, {"training": asdict(training), **(notes or {})}, resume=resume, overwrite=overwrite)
     accelerator.wait_for_everyone()

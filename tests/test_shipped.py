@@ -1,0 +1,158 @@
+"""The zoo: every model is what its card says, and without `pixelcnn-zoo`, or with another one, all else works."""
+
+import hashlib
+import json
+import sys
+import tomllib
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import inside
+from safetensors.torch import load_file
+
+from pixelcnn import __version__, demo, shipped
+from pixelcnn.auxiliary import Downsample
+from pixelcnn.checkpoint import WEIGHTS, load, save
+from pixelcnn.models import ImageModel, PyramidPixelCNN
+from pixelcnn.shipped import CARD, CONFIG, RESEARCH_ONLY, shipped_names, why_missing, zoo_card, zoo_folder, zoo_names
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def model() -> ImageModel:
+    return ImageModel(auxiliaries=[Downsample(2)], filters=3, blocks=1, scales=1, embedding_blocks=1, size=8).eval()
+
+
+@pytest.fixture
+def tiny(model: ImageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A model inside a package, with its card."""
+    folder = tmp_path / "zoo" / "tiny"
+    save(model, folder, torch.bfloat16)
+    digests = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in (CONFIG, WEIGHTS)}
+    (folder / CARD).write_text(json.dumps({"title": "Tiny", "sha256": digests}))
+    monkeypatch.setattr(shipped, "ZOO", tmp_path / "zoo")
+    return folder
+
+
+@pytest.fixture(params=["missing", "0.0.1"])
+def reason(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Without `pixelcnn-zoo`, or with one of another version: what is said then."""
+    if request.param == "missing":
+        monkeypatch.setitem(sys.modules, "pixelcnn_zoo", None)
+        return "comes with pixelcnn-zoo, which is not installed: pip install pixelcnn-zoo"
+    monkeypatch.setattr(import_module("pixelcnn_zoo"), "__version__", request.param)
+    return f"pixelcnn-zoo 0.0.1 does not go with pixelcnn {__version__}: pip install pixelcnn-zoo=={__version__}"
+
+
+def test_a_shipped_model_is_its_weights_in_bf16(model: ImageModel, tiny: Path) -> None:
+    """Law: every weight is that of the model, rounded, and is computed with in float32."""
+    loaded = load("tiny")
+    assert loaded.card == zoo_card("tiny")
+    for name, weight in loaded.state_dict().items():
+        assert weight.dtype == torch.float32
+        assert torch.equal(weight, model.state_dict()[name].bfloat16().float())
+    assert {weight.dtype for weight in load_file(tiny / WEIGHTS).values()} == {torch.bfloat16}
+
+
+@pytest.mark.parametrize("name", [CONFIG, WEIGHTS])
+@pytest.mark.parametrize("damage", ["one byte", "missing"])
+def test_a_shipped_file_whose_hash_differs_is_refused(tiny: Path, name: str, damage: str) -> None:
+    content = bytearray((tiny / name).read_bytes())
+    if damage == "missing" and name == WEIGHTS:
+        (tiny / name).unlink()
+    else:
+        content[-2] ^= 1
+        (tiny / name).write_bytes(content)
+    with pytest.raises(ValueError, match=r"is not the file that was shipped .*install pixelcnn again"):
+        load("tiny")
+
+
+def test_a_damaged_card_is_refused(tiny: Path) -> None:
+    (tiny / CARD).write_text("{")
+    with pytest.raises(ValueError, match=r"card\.json is damaged .*install pixelcnn again"):
+        load("tiny")
+
+
+@pytest.mark.parametrize("name", shipped_names())
+def test_every_model_of_the_zoo_is_what_its_card_says(name: str) -> None:
+    """The files have the card's hashes, and the card the model's size; all models together are at most 40 MB."""
+    card, model = zoo_card(name), load(name)
+    assert card["parameters"] == sum(parameter.numel() for parameter in model.parameters())
+    assert model.size == (card["size"], card["size"])
+    assert set(card["sha256"]) == {CONFIG, WEIGHTS}
+    assert card["bits_per_dim"]["total"] == pytest.approx(sum(card["bits_per_dim"]["factors"]))
+    assert list(card["codecs"]) == ["PNG", "WebP", "JPEG XL"]
+    assert len(card["minutes"]) == len(card["steps"]) == len(model.factors)
+    folders = [zoo_folder(each) for each in shipped_names()]
+    assert sum(path.stat().st_size for folder in folders for path in folder.iterdir()) <= 40e6
+
+
+def test_what_is_for_research_only_is_in_the_other_distribution() -> None:
+    """Law: the two folders hold the models that the code says, and the versions are one."""
+    assert sorted(path.parent.name for path in (ROOT / "zoo").glob(f"src/*/*/{CONFIG}")) == sorted(RESEARCH_ONLY)
+    assert sorted(path.parent.name for path in shipped.ZOO.glob(f"*/{CONFIG}")) == ["photos-pyramid"]
+    assert zoo_names() == shipped_names() == sorted([*RESEARCH_ONLY, "photos-pyramid"])
+    core, zoo = (tomllib.loads((ROOT / path / "pyproject.toml").read_text())["project"] for path in (".", "zoo"))
+    assert zoo["dependencies"] == [f"pixelcnn=={core['version']}"]
+    assert import_module("pixelcnn_zoo").__version__ == core["version"]
+    assert "research" not in core["license"]
+
+
+def test_without_the_zoo_the_rest_works_and_says_how_to_get_it(reason: str) -> None:
+    """One line and exit code 2 for its models; `pixelcnn models` lists the others, and says what is missing."""
+    assert zoo_names() == ["photos-pyramid"]
+    assert load("photos-pyramid").size == (128, 128)
+    for name in RESEARCH_ONLY:
+        with pytest.raises(ValueError, match="pixelcnn-zoo") as error:
+            load(name)
+        assert reason in str(error.value)
+        assert repr(name) in str(error.value)
+    refused = inside("sample", "faces128-pyramid", "--out", "never.png")
+    assert refused.returncode == 2
+    assert reason in refused.stderr
+    assert refused.stderr.count("\n") == 1
+    listing = json.loads(inside("models", "--json").stdout)
+    assert list(listing["models"]) == ["photos-pyramid"]
+    assert listing["missing"] == {name: why_missing(name) for name in RESEARCH_ONLY}
+    assert inside("models").stdout.count("pixelcnn-zoo") >= len(RESEARCH_ONLY)
+
+
+@pytest.mark.parametrize("reason", ["missing"], indirect=True)
+def test_a_near_name_is_suggested_whether_it_is_installed_or_not(reason: str) -> None:
+    with pytest.raises(ValueError, match="did you mean 'faces128-pyramid'"):
+        load("face128-pyramid")
+
+
+@pytest.mark.parametrize("reason", ["missing"], indirect=True)
+def test_without_the_zoo_the_demonstration_leaves_its_sections_out(
+    reason: str, model: ImageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    save(model, tmp_path / "photographs")
+    monkeypatch.setattr(demo, "ENLARGER", str(tmp_path / "photographs"))
+    page = demo.demo(tmp_path / "run", minutes=0.002, size=4, progress=False).read_text()
+    assert "<h2>Faces</h2>" not in page
+    assert "colourings" not in page
+    assert "Photographs enlarged" in page
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 2
+    assert all(reason in line for line in said)
+
+
+def test_a_name_that_is_not_in_the_zoo_is_refused() -> None:
+    with pytest.raises(ValueError, match="no shipped model 'nothing': there are cifar10-grayscale"):
+        zoo_card("nothing")
+
+
+def test_a_folder_hides_a_shipped_model_only_if_it_holds_one(
+    model: ImageModel, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder of results that is named after a model is not taken for it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny").mkdir()
+    assert load("tiny").config == model.config
+    other = PyramidPixelCNN(1, filters=2, blocks=1, embedding_blocks=1)
+    save(other, tmp_path / "tiny")
+    assert load("tiny").config == other.config
