@@ -203,7 +203,7 @@ def test_no_shape_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_margins_are_not_most_of_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
     """A network that looks far gets larger tiles, if they fit."""
-    network = {"filters": 2, "blocks": 3, "scales": 3}
+    network: dict[str, Any] = {"filters": 2, "blocks": 3, "scales": 3}
     monkeypatch.setattr(memory, "LITTLE", 10**6)
     monkeypatch.setattr(tiles, "NO_MATTER", 10**6)
     gigabytes(monkeypatch, 8)
@@ -218,7 +218,8 @@ def test_margins_are_not_most_of_the_work(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize("filters", [1, 40])
 def test_no_rehearsal_is_needed_for_what_is_small(kind: str, filters: int) -> None:
     """Law: the estimate without a rehearsal is above that with one."""
-    model = ImageModel(**TINY | KINDS[kind] | {"filters": filters, "blocks": 3})
+    options: dict[str, Any] = TINY | KINDS[kind] | {"filters": filters, "blocks": 3}
+    model = ImageModel(**options)
     for factor in model.factors:
         whole = Tiling(1, *([tiles._whole(factor, side)] for side in (37, 41)))
         rehearsed = memory.SCORING_MARGIN * tiles._tile_memory(meta_twin(factor), whole, (37, 41))
