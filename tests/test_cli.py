@@ -85,7 +85,8 @@ def test_training_from_a_model(model: Path, pictures: Path, tmp_path: Path) -> N
     begun = inside(*begin, "--from", model)
     assert begun.returncode == 0, begun.stderr
     assert json.loads((tmp_path / "run" / "run.json").read_text())["from"] == str(model)
-    scores = [inside("evaluate", folder, "--data", pictures, "--json") for folder in (model, tmp_path / "run")]
+    again = ("--data", pictures, "--split", "all", "--json")
+    scores = [inside("evaluate", folder, *again) for folder in (model, tmp_path / "run")]
     assert len({json.loads(score.stdout)["bits_per_dim"] for score in scores}) == 1
     assert (tmp_path / "run" / "config.json").read_text() == (model / "config.json").read_text()
     again = inside(*begin, "--from", tmp_path / "run", "--overwrite")

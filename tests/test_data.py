@@ -1,8 +1,12 @@
 """Images: every source and every bad input on real files, and the laws of the training order."""
 
 import io
+import os
 import re
+import shutil
+import struct
 import time
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +20,18 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from pixelcnn.data import Images, JoinedImages, Shuffled, load_images
+from pixelcnn.data import (
+    Images,
+    JoinedImages,
+    NothingHeldOutError,
+    Preparation,
+    Shuffled,
+    changed_since,
+    load_images,
+    load_unseen,
+    visible_files,
+)
+from pixelcnn.decoding import FORMATS, MAX_PIXELS
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 PHOTOS = Path(__file__).parents[1] / "src" / "pixelcnn" / "photos"
@@ -175,21 +190,148 @@ def test_folders_are_read_at_any_depth_in_the_order_of_names_without_hidden_file
 
 def test_sub_folders_train_and_test_are_the_splits(tmp_path):
     train, test = fill(tmp_path / "train", 3), fill(tmp_path / "test" / "deeper", 2)
-    save(tmp_path / "stray.png", noise(3, 3))
+    save(tmp_path / "stray.png", noise(8, 8))
+    (tmp_path / "README").write_text("no image")
+    images = load_images(tmp_path)
+    assert same(images, train)
+    assert images.notes == ["2 images are in no part, and only split 'all' has them"]
+    assert same(load_images(tmp_path, "test"), test)
+    everything = load_images(tmp_path, "all", skip_broken=True)
+    assert same(everything, [*train, *test, tensor(noise(8, 8))])
+    assert everything.skipped == 1
+
+
+@pytest.mark.parametrize("layout", ["folders", "parquet", "nested parquet"])
+@pytest.mark.parametrize(
+    "names", [("Train", "Test", "Val"), ("training", "TESTING", "dev"), ("train2017", "test", "validation")]
+)
+def test_the_usual_names_of_parts_are_known(tmp_path, layout, names):
+    """Law: to test is `test`, or the validation where there is none; `all` is everything."""
+    expected = []
+    for i, name in enumerate(names):
+        images = [noise(4, 4, seed=10 * i + j) for j in range(3)]
+        expected.append([tensor(pixels) for pixels in images])
+        if layout == "folders":
+            for j, pixels in enumerate(images):
+                save(tmp_path / name / "deeper" / f"{j}.png", pixels)
+        else:
+            path = f"{name}-00000-of-00001.PARQUET" if layout == "parquet" else f"default/{name}/0000.parquet"
+            save_parquet(tmp_path / path, images)
+    train, test, validation = expected
     assert same(load_images(tmp_path), train)
     assert same(load_images(tmp_path, "test"), test)
-    assert same(load_images(tmp_path, "all"), train + test)
+    assert same(load_images(tmp_path, "validation"), validation)
+    assert same(load_images(tmp_path, "all"), [*train, *test, *validation])
+    assert load_images(tmp_path).notes == ["3 images are in the part validation, which is left alone"]
+    for path in [
+        path for path in tmp_path.rglob("*") if path.is_file() and "test" in str(path.relative_to(tmp_path)).lower()
+    ]:
+        path.unlink()
+    images = load_images(tmp_path, "test")
+    assert same(images, validation)
+    assert (images.part, images.notes) == ("its part validation", [])
+    assert same(load_images(tmp_path), train)
+    assert same(load_images(tmp_path, "all"), [*train, *validation])
 
 
-@pytest.mark.parametrize(("count", "tests"), [(2, 1), (19, 1), (100, 5)])
-def test_a_source_without_test_part_holds_out_five_percent_always_the_same(tmp_path, count, tests):
-    everything = fill(tmp_path, count, side=2)
-    train, test = load_images(tmp_path), load_images(tmp_path, "test")
-    assert (len(train), len(test)) == (count - tests, tests)
-    parts = {x.numpy().tobytes() for split in (train, test) for x in every(split)}
-    assert parts == {x.numpy().tobytes() for x in everything}
-    assert same(load_images(tmp_path, "test"), every(test))
-    assert same(load_images(tmp_path, "all"), everything)
+def test_parts_that_are_not_all_there(tmp_path):
+    """Images beside a folder `test` are those to train on; a folder `train` beside others is one subject of several."""
+    cats, test = fill(tmp_path / "a" / "cats", 2), fill(tmp_path / "a" / "test", 3)
+    assert same(load_images(tmp_path / "a"), cats)
+    assert same(load_images(tmp_path / "a", "test"), test)
+    fill(tmp_path / "b" / "cats", 2)
+    fill(tmp_path / "b" / "train", 3)
+    assert sum(len(load_images(tmp_path / "b", split)) for split in ("train", "test")) == 5
+    fill(tmp_path / "c" / "train", 3)
+    (tmp_path / "c" / "README.md").write_text("no image")
+    images = load_images(tmp_path / "c")
+    assert len(images) == 3
+    assert "left out 1 files that are no pictures" in images.notes[0]
+    fill(tmp_path / "d" / "Val", 3)
+    refuse(tmp_path / "d", "only a validation part, use 'test' or 'all'", split="train")
+    assert len(load_images(tmp_path / "d", "test")) == 3
+    refuse(
+        tmp_path / "a", "split='validation': source=", "use one of ['train', 'test', 'test', 'all']", split="validation"
+    )
+
+
+def test_what_is_held_out_depends_on_each_image_alone(tmp_path):
+    """Law: adding and removing images moves no other, copies are together, and about 5 % are held out."""
+    everything = fill(tmp_path / "a", 300, side=2)
+    train, test = load_images(tmp_path / "a"), load_images(tmp_path / "a", "test")
+    assert len(train) + len(test) == 300
+    assert 5 <= len(test) <= 27  # 15 expected, three standard deviations
+    contents = [{x.numpy().tobytes() for x in every(split)} for split in (train, test)]
+    assert set.union(*contents) == {x.numpy().tobytes() for x in everything}
+    for path in sorted((tmp_path / "a").iterdir())[::3]:
+        path.unlink()
+    for i in range(50):
+        save(tmp_path / "a" / "more" / f"{i}.png", noise(2, 2, seed=1000 + i))
+    shutil.copytree(tmp_path / "a", tmp_path / "a" / "copies")
+    changed = [{x.numpy().tobytes() for x in every(load_images(tmp_path / "a", split))} for split in ("train", "test")]
+    assert not changed[0] & contents[1]
+    assert not changed[1] & contents[0]
+    assert not changed[0] & changed[1]
+    save_parquet(tmp_path / "table.parquet", [noise(2, 2, seed=i) for i in range(300)])
+    table = load_images(tmp_path / "table.parquet", "test")
+    assert {x.numpy().tobytes() for x in every(table)} == contents[1]
+
+
+def test_too_few_images_to_hold_any_out(tmp_path):
+    for i in (2, 3):
+        save(tmp_path / f"{i}.png", noise(8, 8, seed=i))
+    with pytest.raises(NothingHeldOutError, match=r"of 2 images of .* none is among the 5 % .* folders train and test"):
+        load_images(tmp_path, "test")
+    assert len(load_images(tmp_path)) == 2
+
+
+def test_the_fingerprint_is_of_contents_and_preparation(tmp_path):
+    """Law: names and order do not matter; one image more, another size or split do."""
+    for i in range(40):
+        save(tmp_path / "a" / f"{i}.png", noise(8, 8, seed=i))
+        save(tmp_path / "b" / "x" / f"{99 - i}.png", noise(8, 8, seed=i))
+    first = load_images(tmp_path / "a").fingerprint
+    assert first == load_images(tmp_path / "b").fingerprint
+    assert first["images"] == len(load_images(tmp_path / "a"))
+    assert changed_since(first, load_images(tmp_path / "b").fingerprint) is None
+    prints = [load_images(tmp_path / "a", **options).fingerprint["blake2b"]
+              for options in ({}, {"size": 4}, {"crop": (1, 0, 0, 0)}, {"channels": 1}, {"split": "all"})]  # fmt: skip
+    for i in range(40, 60):
+        save(tmp_path / "b" / f"{i}.png", noise(8, 8, seed=i))
+    more = load_images(tmp_path / "b").fingerprint
+    assert len({*prints, more["blake2b"]}) == 6
+    said = changed_since(first, more)
+    assert said is not None
+    assert f"{first['images']} images then, {more['images']} now" in said
+    joined = [
+        JoinedImages([load_images(tmp_path / name, size=4) for name in names]).fingerprint for names in ("ab", "ba")
+    ]
+    assert joined[0] == joined[1]
+    assert joined[0]["images"] == first["images"] + more["images"]
+
+
+def test_what_a_model_has_not_seen(tmp_path):
+    """The test part; of what it was trained on, wherever that is now, the images held out; else all of it."""
+    fill(tmp_path / "own", 60)
+    fill(tmp_path / "parts" / "train", 3)
+    fill(tmp_path / "parts" / "test", 2)
+    for i in range(4):
+        save(tmp_path / "other" / f"{i}.png", noise(8, 8, seed=100 + i))
+    held_out = load_images(tmp_path / "own", "test")
+    trained = {"source": str(tmp_path / "own"), "size": None, "crop": None,
+               "fingerprint": load_images(tmp_path / "own").fingerprint}  # fmt: skip
+    assert len(load_unseen(tmp_path / "other", trained)) == 4
+    assert len(load_unseen(tmp_path / "other" / "0.png", trained)) == 1
+    assert len(load_unseen(tmp_path / "parts", trained)) == 2
+    assert len(load_unseen(tmp_path / "own", {})) == 60
+    assert same(load_unseen(tmp_path / "own" / ".." / "own", trained), every(held_out))
+    shutil.copytree(tmp_path / "own", tmp_path / "moved")
+    moved = load_unseen(tmp_path / "moved", trained, size=4)
+    assert len(moved) == len(held_out)
+    assert moved.notes == []
+    assert "it may have seen some" in load_unseen(tmp_path / "own", {"source": trained["source"]}).notes[0]
+    next(path for path in sorted((tmp_path / "own").iterdir())).unlink()
+    assert "the data changed since the training began: " in load_unseen(tmp_path / "own", trained).notes[0]
 
 
 def test_parquet_folder_with_shards_labels_and_unequal_columns(tmp_path):
@@ -211,7 +353,7 @@ def test_a_parquet_file_alone_is_split_and_keeps_labels_with_images(tmp_path):
     images = [noise(4, 4, seed=i) for i in range(40)]
     path = save_parquet(tmp_path / "[odd] *name*.parquet", images, column="img", label=list(range(40)))
     train, test = load_images(path), load_images(path, "test")
-    assert (len(train), len(test)) == (38, 2)
+    assert len(train) + len(test) == 40
     for split in (train, test):
         assert split.labels is not None
         assert same(split, [tensor(images[label]) for label in split.labels])
@@ -298,7 +440,6 @@ def test_missing_and_empty_folders(tmp_path):
 
 
 def test_a_file_that_is_no_parquet(tmp_path):
-    refuse(save(tmp_path / "a.png", noise(4, 4)), "use the folder that holds the images")
     (tmp_path / "bad.parquet").write_bytes(b"PAR1 nothing more")
     refuse(tmp_path / "bad.parquet", "bad.parquet", "cannot be read as parquet")
     whole = save_parquet(tmp_path / "whole.parquet", [noise(4, 4)] * 3).read_bytes()
@@ -339,7 +480,6 @@ def test_sixteen_bit_and_float_images_are_refused_and_not_skipped(tmp_path):
 def test_arguments_out_of_range(tmp_path):
     fill(tmp_path, 1)
     refuse(tmp_path, "split='validation'", split="validation")
-    refuse(tmp_path, "only image cannot be split", split="train")
     refuse(tmp_path, "size=0", "--size", size=0)
     refuse(tmp_path, "size=-3", "--size", size=-3)
     refuse(tmp_path, "crop=(-1, 0, 0, 0)", "--crop", crop=(-1, 0, 0, 0))
@@ -384,7 +524,7 @@ def test_the_hub_is_read_part_by_part_with_the_crop_of_the_paper(monkeypatch):
     monkeypatch.setattr(HfApi, "dataset_info", lambda *args, **kwargs: None)
     monkeypatch.setattr(datasets, "load_dataset", lambda hub_id: hub if hub_id == "nielsr/CelebA-faces" else None)
     train, test = load_images("celeba"), load_images("celeba", "test")
-    assert (len(train), len(test), train.size) == (19, 1, (128, 128))
+    assert (len(train) + len(test), train.size) == (20, (128, 128))
     expected = {noise(218, 178, seed=i)[50:-40, 25:-25].tobytes() for i in range(20)}
     assert {x.permute(1, 2, 0).numpy().tobytes() for split in (train, test) for x in every(split)} == expected
     assert load_images("celeba", size=64, crop=(0, 0, 0, 0)).size == (64, 64)
@@ -395,7 +535,7 @@ def test_the_check_shows_progress_only_where_it_takes_long(tmp_path, capsys, mon
     load_images(tmp_path, "all", progress=True)
     assert capsys.readouterr() == ("", "")
     moments = iter(range(0, 100, 10))
-    monkeypatch.setattr("pixelcnn.data.time.monotonic", lambda: next(moments))
+    monkeypatch.setattr("pixelcnn.sources.time.monotonic", lambda: next(moments))
     load_images(tmp_path, "all", progress=True)
     assert capsys.readouterr().out == ""
 
