@@ -64,6 +64,7 @@ def main() -> NoReturn:
     import pixelcnn.cli_pictures  # noqa: F401  (adds its verbs to the app)
 
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")  # its bars tell of its own cache
+    os.environ.setdefault("DATASETS_VERBOSITY", "critical")  # its errors come as exceptions too
     try:
         sys.exit(app(standalone_mode=False) or 0)
     except Exit as exit:
