@@ -1,10 +1,17 @@
 """Images: every source and every bad input on real files, and the laws of the training order."""
 
 import io
+import os
 import re
+import shutil
+import struct
 import time
+import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,9 +21,21 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
+from torch._utils import ExceptionWrapper
 from torch.utils.data import DataLoader
 
-from pixelcnn.data import Images, JoinedImages, Shuffled, load_images
+from pixelcnn.data import (
+    Images,
+    JoinedImages,
+    NothingHeldOutError,
+    Preparation,
+    Shuffled,
+    changed_since,
+    load_images,
+    load_unseen,
+    visible_files,
+)
+from pixelcnn.decoding import FORMATS, MAX_PIXELS, is_deep
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 PHOTOS = Path(__file__).parents[1] / "src" / "pixelcnn" / "photos"
@@ -175,21 +194,148 @@ def test_folders_are_read_at_any_depth_in_the_order_of_names_without_hidden_file
 
 def test_sub_folders_train_and_test_are_the_splits(tmp_path):
     train, test = fill(tmp_path / "train", 3), fill(tmp_path / "test" / "deeper", 2)
-    save(tmp_path / "stray.png", noise(3, 3))
+    save(tmp_path / "stray.png", noise(8, 8))
+    (tmp_path / "README").write_text("no image")
+    images = load_images(tmp_path)
+    assert same(images, train)
+    assert images.notes == ["2 images are in no part, and only split 'all' has them"]
+    assert same(load_images(tmp_path, "test"), test)
+    everything = load_images(tmp_path, "all", skip_broken=True)
+    assert same(everything, [*train, *test, tensor(noise(8, 8))])
+    assert everything.skipped == 1
+
+
+@pytest.mark.parametrize("layout", ["folders", "parquet", "nested parquet"])
+@pytest.mark.parametrize(
+    "names", [("Train", "Test", "Val"), ("training", "TESTING", "dev"), ("train2017", "test", "validation")]
+)
+def test_the_usual_names_of_parts_are_known(tmp_path, layout, names):
+    """Law: to test is `test`, or the validation where there is none; `all` is everything."""
+    expected = []
+    for i, name in enumerate(names):
+        images = [noise(4, 4, seed=10 * i + j) for j in range(3)]
+        expected.append([tensor(pixels) for pixels in images])
+        if layout == "folders":
+            for j, pixels in enumerate(images):
+                save(tmp_path / name / "deeper" / f"{j}.png", pixels)
+        else:
+            path = f"{name}-00000-of-00001.PARQUET" if layout == "parquet" else f"default/{name}/0000.parquet"
+            save_parquet(tmp_path / path, images)
+    train, test, validation = expected
     assert same(load_images(tmp_path), train)
     assert same(load_images(tmp_path, "test"), test)
-    assert same(load_images(tmp_path, "all"), train + test)
+    assert same(load_images(tmp_path, "validation"), validation)
+    assert same(load_images(tmp_path, "all"), [*train, *test, *validation])
+    assert load_images(tmp_path).notes == ["3 images are in the part validation, which is left alone"]
+    for path in [
+        path for path in tmp_path.rglob("*") if path.is_file() and "test" in str(path.relative_to(tmp_path)).lower()
+    ]:
+        path.unlink()
+    images = load_images(tmp_path, "test")
+    assert same(images, validation)
+    assert (images.part, images.notes) == ("its part validation", [])
+    assert same(load_images(tmp_path), train)
+    assert same(load_images(tmp_path, "all"), [*train, *validation])
 
 
-@pytest.mark.parametrize(("count", "tests"), [(2, 1), (19, 1), (100, 5)])
-def test_a_source_without_test_part_holds_out_five_percent_always_the_same(tmp_path, count, tests):
-    everything = fill(tmp_path, count, side=2)
-    train, test = load_images(tmp_path), load_images(tmp_path, "test")
-    assert (len(train), len(test)) == (count - tests, tests)
-    parts = {x.numpy().tobytes() for split in (train, test) for x in every(split)}
-    assert parts == {x.numpy().tobytes() for x in everything}
-    assert same(load_images(tmp_path, "test"), every(test))
-    assert same(load_images(tmp_path, "all"), everything)
+def test_parts_that_are_not_all_there(tmp_path):
+    """Images beside a folder `test` are those to train on; a folder `train` beside others is one subject of several."""
+    cats, test = fill(tmp_path / "a" / "cats", 2), fill(tmp_path / "a" / "test", 3)
+    assert same(load_images(tmp_path / "a"), cats)
+    assert same(load_images(tmp_path / "a", "test"), test)
+    fill(tmp_path / "b" / "cats", 2)
+    fill(tmp_path / "b" / "train", 3)
+    assert sum(len(load_images(tmp_path / "b", split)) for split in ("train", "test")) == 5
+    fill(tmp_path / "c" / "train", 3)
+    (tmp_path / "c" / "README.md").write_text("no image")
+    images = load_images(tmp_path / "c", "all")
+    assert len(images) == 3
+    assert "left out 1 files that are no pictures" in images.notes[0]
+    fill(tmp_path / "d" / "Val", 3)
+    refuse(tmp_path / "d", "only a validation part, use 'test' or 'all'", split="train")
+    assert len(load_images(tmp_path / "d", "test")) == 3
+    refuse(
+        tmp_path / "a", "split='validation': source=", "use one of ['train', 'test', 'test', 'all']", split="validation"
+    )
+
+
+def test_what_is_held_out_depends_on_each_image_alone(tmp_path):
+    """Law: adding and removing images moves no other, copies are together, and about 5 % are held out."""
+    everything = fill(tmp_path / "a", 300, side=2)
+    train, test = load_images(tmp_path / "a"), load_images(tmp_path / "a", "test")
+    assert len(train) + len(test) == 300
+    assert 5 <= len(test) <= 27  # 15 expected, three standard deviations
+    contents = [{x.numpy().tobytes() for x in every(split)} for split in (train, test)]
+    assert set.union(*contents) == {x.numpy().tobytes() for x in everything}
+    for path in sorted((tmp_path / "a").iterdir())[::3]:
+        path.unlink()
+    for i in range(50):
+        save(tmp_path / "a" / "more" / f"{i}.png", noise(2, 2, seed=1000 + i))
+    shutil.copytree(tmp_path / "a", tmp_path / "a" / "copies")
+    changed = [{x.numpy().tobytes() for x in every(load_images(tmp_path / "a", split))} for split in ("train", "test")]
+    assert not changed[0] & contents[1]
+    assert not changed[1] & contents[0]
+    assert not changed[0] & changed[1]
+    save_parquet(tmp_path / "table.parquet", [noise(2, 2, seed=i) for i in range(300)])
+    table = load_images(tmp_path / "table.parquet", "test")
+    assert {x.numpy().tobytes() for x in every(table)} == contents[1]
+
+
+def test_too_few_images_to_hold_any_out(tmp_path):
+    for i in (2, 3):
+        save(tmp_path / f"{i}.png", noise(8, 8, seed=i))
+    with pytest.raises(NothingHeldOutError, match=r"of 2 images of .* none is among the 5 % .* folders train and test"):
+        load_images(tmp_path, "test")
+    assert len(load_images(tmp_path)) == 2
+
+
+def test_the_fingerprint_is_of_contents_and_preparation(tmp_path):
+    """Law: names and order do not matter; one image more, another size or split do."""
+    for i in range(40):
+        save(tmp_path / "a" / f"{i}.png", noise(8, 8, seed=i))
+        save(tmp_path / "b" / "x" / f"{99 - i}.png", noise(8, 8, seed=i))
+    first = load_images(tmp_path / "a").fingerprint
+    assert first == load_images(tmp_path / "b").fingerprint
+    assert first["images"] == len(load_images(tmp_path / "a"))
+    assert changed_since(first, load_images(tmp_path / "b").fingerprint) is None
+    changes: list[dict[str, Any]] = [{}, {"size": 4}, {"crop": (1, 0, 0, 0)}, {"channels": 1}, {"split": "all"}]
+    prints = [load_images(tmp_path / "a", **change).fingerprint["blake2b"] for change in changes]
+    for i in range(40, 60):
+        save(tmp_path / "b" / f"{i}.png", noise(8, 8, seed=i))
+    more = load_images(tmp_path / "b").fingerprint
+    assert len({*prints, more["blake2b"]}) == 6
+    said = changed_since(first, more)
+    assert said is not None
+    assert f"{first['images']} images then, {more['images']} now" in said
+    joined = [
+        JoinedImages([load_images(tmp_path / name, size=4) for name in names]).fingerprint for names in ("ab", "ba")
+    ]
+    assert joined[0] == joined[1]
+    assert joined[0]["images"] == first["images"] + more["images"]
+
+
+def test_what_a_model_has_not_seen(tmp_path):
+    """The test part; of what it was trained on, wherever that is now, the images held out; else all of it."""
+    fill(tmp_path / "own", 60)
+    fill(tmp_path / "parts" / "train", 3)
+    fill(tmp_path / "parts" / "test", 2)
+    for i in range(4):
+        save(tmp_path / "other" / f"{i}.png", noise(8, 8, seed=100 + i))
+    held_out = load_images(tmp_path / "own", "test")
+    trained = {"source": str(tmp_path / "own"), "size": None, "crop": None,
+               "fingerprint": load_images(tmp_path / "own").fingerprint}  # fmt: skip
+    assert len(load_unseen(tmp_path / "other", trained)) == 4
+    assert len(load_unseen(tmp_path / "other" / "0.png", trained)) == 1
+    assert len(load_unseen(tmp_path / "parts", trained)) == 2
+    assert len(load_unseen(tmp_path / "own", {})) == 60
+    assert same(load_unseen(tmp_path / "own" / ".." / "own", trained), every(held_out))
+    shutil.copytree(tmp_path / "own", tmp_path / "moved")
+    moved = load_unseen(tmp_path / "moved", trained, size=4)
+    assert len(moved) == len(held_out)
+    assert moved.notes == []
+    assert "it may have seen some" in load_unseen(tmp_path / "own", {"source": trained["source"]}).notes[0]
+    next(path for path in sorted((tmp_path / "own").iterdir())).unlink()
+    assert "the data changed since the training began: " in load_unseen(tmp_path / "own", trained).notes[0]
 
 
 def test_parquet_folder_with_shards_labels_and_unequal_columns(tmp_path):
@@ -211,7 +357,7 @@ def test_a_parquet_file_alone_is_split_and_keeps_labels_with_images(tmp_path):
     images = [noise(4, 4, seed=i) for i in range(40)]
     path = save_parquet(tmp_path / "[odd] *name*.parquet", images, column="img", label=list(range(40)))
     train, test = load_images(path), load_images(path, "test")
-    assert (len(train), len(test)) == (38, 2)
+    assert len(train) + len(test) == 40
     for split in (train, test):
         assert split.labels is not None
         assert same(split, [tensor(images[label]) for label in split.labels])
@@ -298,7 +444,6 @@ def test_missing_and_empty_folders(tmp_path):
 
 
 def test_a_file_that_is_no_parquet(tmp_path):
-    refuse(save(tmp_path / "a.png", noise(4, 4)), "use the folder that holds the images")
     (tmp_path / "bad.parquet").write_bytes(b"PAR1 nothing more")
     refuse(tmp_path / "bad.parquet", "bad.parquet", "cannot be read as parquet")
     whole = save_parquet(tmp_path / "whole.parquet", [noise(4, 4)] * 3).read_bytes()
@@ -339,7 +484,6 @@ def test_sixteen_bit_and_float_images_are_refused_and_not_skipped(tmp_path):
 def test_arguments_out_of_range(tmp_path):
     fill(tmp_path, 1)
     refuse(tmp_path, "split='validation'", split="validation")
-    refuse(tmp_path, "only image cannot be split", split="train")
     refuse(tmp_path, "size=0", "--size", size=0)
     refuse(tmp_path, "size=-3", "--size", size=-3)
     refuse(tmp_path, "crop=(-1, 0, 0, 0)", "--crop", crop=(-1, 0, 0, 0))
@@ -384,7 +528,7 @@ def test_the_hub_is_read_part_by_part_with_the_crop_of_the_paper(monkeypatch):
     monkeypatch.setattr(HfApi, "dataset_info", lambda *args, **kwargs: None)
     monkeypatch.setattr(datasets, "load_dataset", lambda hub_id: hub if hub_id == "nielsr/CelebA-faces" else None)
     train, test = load_images("celeba"), load_images("celeba", "test")
-    assert (len(train), len(test), train.size) == (19, 1, (128, 128))
+    assert (len(train) + len(test), train.size) == (20, (128, 128))
     expected = {noise(218, 178, seed=i)[50:-40, 25:-25].tobytes() for i in range(20)}
     assert {x.permute(1, 2, 0).numpy().tobytes() for split in (train, test) for x in every(split)} == expected
     assert load_images("celeba", size=64, crop=(0, 0, 0, 0)).size == (64, 64)
@@ -395,9 +539,277 @@ def test_the_check_shows_progress_only_where_it_takes_long(tmp_path, capsys, mon
     load_images(tmp_path, "all", progress=True)
     assert capsys.readouterr() == ("", "")
     moments = iter(range(0, 100, 10))
-    monkeypatch.setattr("pixelcnn.data.time.monotonic", lambda: next(moments))
+    monkeypatch.setattr("pixelcnn.sources.time.monotonic", lambda: next(moments))
     load_images(tmp_path, "all", progress=True)
     assert capsys.readouterr().out == ""
+
+
+# Whatever a person would say is in a folder
+
+
+def test_folders_and_files_however_they_got_there(tmp_path):
+    """Links are followed, loops end, and each folder is read once; endings and names are as they come."""
+    folder, elsewhere = tmp_path / "folder", tmp_path / "elsewhere"
+    places = ["elsewhere/deep/a.PNG", "folder/.cache/b.png", "folder/c", "folder/d.picture", "apart.jpeg"]
+    expected = []
+    for i, place in enumerate(places):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        expected.append(tensor(noise(4, 4, seed=i)))
+        (tmp_path / place).write_bytes(encoded(noise(4, 4, seed=i)))
+    (folder / "linked").symlink_to(elsewhere)
+    (folder / "zz").symlink_to(folder / ".cache")
+    (folder / "e.jpeg").symlink_to(tmp_path / "apart.jpeg")
+    (elsewhere / "loop").symlink_to(folder)
+    (folder / "again").symlink_to(folder)
+    odd = os.fsencode(folder) + b"/\xe4.png"  # no UTF-8
+    Path(os.fsdecode(odd)).write_bytes(encoded(noise(4, 4, seed=9)))
+    (folder / "._d.jpg").write_bytes(b"no image")
+    a, b, c, d, e = expected
+    images = load_images(folder, "all")
+    assert same(images, [c, d, e, a, b, tensor(noise(4, 4, seed=9))])
+    hidden, repeated = images.notes
+    assert "1 hidden files, such as " in hidden
+    assert "._d.jpg" in hidden
+    assert "read folders once" in repeated
+    assert len(visible_files(folder, "**/*")) == 6
+    assert [path.name for path in visible_files(folder, "**/*.PNG")] == ["a.PNG"]
+    fill(tmp_path / "hidden" / ".x", 1)
+    refuse(tmp_path / "hidden", "is an empty folder, hidden ones aside")
+
+
+def test_a_folder_of_tables_and_pictures(tmp_path):
+    images = [noise(4, 4, seed=i) for i in range(5)]
+    save_parquet(tmp_path / "x" / "IMG.PARQUET", images[:2], label=[1, 2])
+    save_parquet(tmp_path / "y.parquet", images[2:3], column="img", id=["a"])
+    for i in (3, 4):
+        save(tmp_path / f"{i}.png", images[i])
+    (tmp_path / "README.md").write_text("no image")
+    mixed = load_images(tmp_path, "all")
+    assert sorted(x.numpy().tobytes() for x in every(mixed)) == sorted(tensor(x).numpy().tobytes() for x in images)
+    assert mixed.labels is None
+    assert len(mixed.notes) == 1
+    assert "README.md" in mixed.notes[0]
+
+
+def test_a_picture_alone_is_a_source(tmp_path):
+    assert same(load_images(save(tmp_path / "a.png", noise(4, 4)), "all"), [tensor(noise(4, 4))])
+
+
+def batch_of_a_worker(images: Images, indices: list[int]) -> None:
+    """Fail as a loader's worker process does."""
+    try:
+        images.batch(indices)
+    except ValueError:
+        ExceptionWrapper(where="in DataLoader worker process 0").reraise()
+
+
+def test_what_vanishes_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr("pixelcnn.data._KEPT_BYTES", 0)
+    fill(tmp_path, 3)
+    images = load_images(tmp_path, "all")
+    (tmp_path / "001.png").unlink()
+    with pytest.raises(ValueError, match=r"001.png' cannot be read \(No such file or directory\)"):
+        images.batch([0, 1])
+    with pytest.raises(ValueError, match=r"^'.*001.png' cannot be read .*--skip-broken$"):
+        batch_of_a_worker(images, [1])
+
+
+# Whoever made it
+
+
+def pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+UNREADABLE = {
+    "a pipe": pipe,
+    "a link to a device": lambda path: path.symlink_to("/dev/zero"),
+    "a link to nowhere": lambda path: path.symlink_to(path.with_name("nowhere")),
+    "a link to itself": lambda path: path.symlink_to(path),
+    "a file of terabytes": lambda path: os.truncate(path.write_bytes(b"") or path, 2**41),
+}
+
+
+@pytest.mark.parametrize("kind", UNREADABLE)
+def test_what_is_no_regular_file_is_named_or_left_out_and_never_opened(tmp_path, kind):
+    good = fill(tmp_path / "a", 3)
+    UNREADABLE[kind](tmp_path / "a" / "x.png")
+    refuse(tmp_path / "a", "x.png", "--skip-broken")
+    images = load_images(tmp_path / "a", "all", skip_broken=True)
+    assert same(images, good)
+    assert images.skipped == 1
+    UNREADABLE[kind](tmp_path / "b.parquet")
+    refuse(tmp_path / "b.parquet", "b.parquet")
+    (tmp_path / "c").mkdir()
+    (tmp_path / "b.parquet").rename(tmp_path / "c" / "b.parquet")
+    refuse(tmp_path / "c", "b.parquet", "cannot be read as parquet", skip_broken=True)
+
+
+def test_a_table_never_opens_a_file(tmp_path):
+    """A path without content, in any column, is a broken image, whatever it leads to."""
+    save(tmp_path / "secret.png", noise(4, 4))
+    pipe(tmp_path / "pipe.png")
+    records = [{"bytes": encoded(noise(4, 4, seed=1)), "path": "/dev/zero"}]
+    records += [{"bytes": None, "path": str(tmp_path / name)} for name in ("secret.png", "pipe.png")]
+    rows = datasets.Dataset.from_dict({"image": records, "label": [str(tmp_path / "pipe.png")] * 3})
+    rows = rows.cast_column("image", datasets.Image(decode=False)).cast_column("label", datasets.Image())
+    rows.to_parquet(tmp_path / "table.parquet")
+    refuse(tmp_path / "table.parquet", "secret.png", "cannot be read (no content)", "--skip-broken")
+    images = load_images(tmp_path / "table.parquet", "all", skip_broken=True)
+    assert same(images, [tensor(noise(4, 4, seed=1))])
+    assert (images.skipped, images.labels) == (2, None)
+    pq.write_table(pa.table({"image": [str(tmp_path / "secret.png")]}), tmp_path / "paths.parquet")
+    refuse(tmp_path / "paths.parquet", "cannot be read (no content)")
+
+
+def test_null_images_are_broken_ones(tmp_path):
+    records = [{"bytes": encoded(noise(4, 4)), "path": None}, None, {"bytes": None, "path": None}]
+    pq.write_table(pa.table({"image": records, "label": [1, 2, 3]}), tmp_path / "a.parquet")
+    refuse(tmp_path / "a.parquet", "image number 1 cannot be read (no content)", "--skip-broken")
+    images = load_images(tmp_path / "a.parquet", "all", skip_broken=True)
+    assert (len(images), images.skipped, images.labels) == (1, 2, [1])
+
+
+def test_files_of_the_hub_are_read_from_its_cache_alone(tmp_path, monkeypatch):
+    from huggingface_hub import HfApi, constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(HfApi, "dataset_info", lambda *args, **kwargs: None)
+    inside = save(tmp_path / "cache" / "datasets--owner--name" / "a.png", noise(4, 4))
+    outside = save(tmp_path / "b.png", noise(4, 4))
+    rows = datasets.Dataset.from_dict({"image": [str(inside), str(outside)]}).cast_column("image", datasets.Image())
+    monkeypatch.setattr(datasets, "load_dataset", lambda _: {"Validation": rows, "train": rows, "extra": rows})
+    refuse("owner/name", "b.png", "no content", split="test")
+    images = load_images("owner/name", "test", skip_broken=True)
+    assert same(images, [tensor(noise(4, 4))])
+    assert (images.part, images.skipped) == ("its part validation", 1)
+    assert images.notes == ["2 images are in no part, and only split 'all' has them"]
+
+
+POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n(pwned) print\nshowpage\n%%EOF\n"
+
+
+def test_only_named_formats_are_opened(tmp_path, monkeypatch):
+    """PostScript would start Ghostscript; no other decoder of Pillow sees a byte either."""
+
+    def start(*_, **__):
+        raise AssertionError("a program was started")
+
+    monkeypatch.setattr("subprocess.Popen", start)
+    Image.init()
+    assert {"EPS", "WMF"} <= Image.OPEN.keys() - {*FORMATS}
+    (tmp_path / "evil.png").write_bytes(POSTSCRIPT)
+    refuse(tmp_path, "evil.png", "cannot be read (no image)")
+    for name in ("ICO", "TGA", "PCX"):
+        Image.fromarray(noise(8, 8)).save(tmp_path / "evil.png", name)
+        refuse(tmp_path, "evil.png", "cannot be read (no image)")
+
+
+def png(width: int, height: int, depth: int, kind: int, pixels: bytes) -> bytes:
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    header = struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(pixels)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(("width", "height"), [(8193, 8192), (10_000, 9_000), (13_000, 13_000), (2**31 - 1, 2**31 - 1)])
+def test_too_many_pixels_are_refused_before_decoding(tmp_path, width, height):
+    """Law: an error of one line, however many, and not a pixel is decoded."""
+    assert width * height > MAX_PIXELS
+    (tmp_path / "huge.png").write_bytes(png(width, height, 8, 2, b"\0" * 1000))
+    start = time.monotonic()
+    refuse(tmp_path, "huge.png", "more than 67 million pixels: make it smaller", "--skip-broken")
+    assert time.monotonic() - start < 1
+
+
+def tiff(bits: int) -> bytes:
+    """A colour TIFF of 1x1 pixels."""
+    tags = [(256, 1), (257, 1), (258, 0), (259, 1), (262, 2), (273, 200), (277, 3), (278, 1), (279, 3 * bits // 8)]
+    entries = [struct.pack("<HHII", tag, 3, 1, value) for tag, value in tags]
+    entries[2] = struct.pack("<HHII", 258, 3, 3, 180)
+    head = b"II*\0" + struct.pack("<IH", 8, len(tags)) + b"".join(entries) + b"\0" * 4
+    return (
+        head.ljust(180, b"\0") + struct.pack("<HHH", bits, bits, bits) + b"\0" * 14 + b"\x12\x34" * (3 * bits // 16 + 1)
+    )
+
+
+def altered(content: bytes, marker: bytes, offset: int, value: int) -> bytes:
+    place = content.index(marker) + offset
+    return content[:place] + bytes([value]) + content[place + 1 :]
+
+
+DEEP = {
+    "colour.png": png(1, 1, 16, 2, b"\0" + b"\x12\x34" * 3),
+    "alpha.png": png(1, 1, 16, 6, b"\0" + b"\x12\x34" * 4),
+    "grey and alpha.png": png(1, 1, 16, 4, b"\0" + b"\x12\x34" * 2),
+    "colour.tif": tiff(16),
+    "colour.ppm": b"P6 1 1 65535\n" + b"\x12\x34" * 3,
+    "plain.ppm": b"P3 1 1 1023\n1 2 3\n",
+    "colour.jp2": altered(encoded(noise(8, 8), "jpeg2000"), b"\xff\x4f\xff\x51", 42, 15),
+}
+
+
+@pytest.mark.parametrize("name", DEEP)
+def test_sixteen_bit_colours_are_refused_too(tmp_path, name):
+    (tmp_path / name).write_bytes(DEEP[name])
+    refuse(tmp_path, name, "more than 8 bits a channel: convert it to 8-bit", skip_broken=True)
+
+
+def test_eight_bits_are_not_refused(tmp_path):
+    for name, content in {"a.tif": tiff(8), "b.ppm": b"P6 1 1 255\n123", "c.ppm": b"P3 1 1 15\n1 2 3\n"}.items():
+        (tmp_path / name).write_bytes(content)
+    assert len(load_images(tmp_path, "all")) == 3
+    avif = encoded(noise(8, 8), "avif")  # of 10 bits Pillow cannot write any
+    with Image.open(io.BytesIO(avif)) as picture:
+        assert not is_deep(picture, avif)
+        assert is_deep(picture, altered(avif, b"av1C", 6, 0x4C))
+    for format in ("jpeg2000", "avif", "tiff"):
+        Preparation(3, None, None)({"bytes": encoded(noise(8, 8), format), "path": None}, 0)
+
+
+def damaged(content: bytes, random: np.random.Generator) -> bytes:
+    """Cut off somewhere, or some bytes replaced, or some doubled."""
+    place, kind = int(random.integers(len(content))), random.integers(3)
+    if kind == 0:
+        return content[:place]
+    if kind == 1:
+        return content[:place] + content[max(0, place - 9) :]
+    changed = bytearray(content)
+    for index in random.integers(len(content), size=random.integers(1, 9)):
+        changed[int(index) if random.random() < 0.5 else int(index) % 64] = random.integers(256)
+    return bytes(changed)
+
+
+def refusal(call: Callable, *arguments, **options) -> str | None:
+    try:
+        call(*arguments, **options)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+@pytest.mark.filterwarnings("ignore:::PIL")  # Pillow warns of odd metadata, and reads on
+@pytest.mark.parametrize("format", ["avif", "bmp", "gif", "jpeg", "jpeg2000", "png", "ppm", "tiff", "webp"])
+def test_damaged_pictures_are_read_or_refused_in_one_line(format):
+    """Fuzzing: an array, or a ValueError of one line; no other exception, no hang."""
+    random = np.random.default_rng(len(format))
+    whole = encoded(noise(24, 24), format)
+    for _ in range(60):
+        said = refusal(Preparation(3, None, None), {"bytes": damaged(whole, random), "path": "x"}, 0)
+        assert said is None or ("'x'" in said and "\n" not in said)
+
+
+def test_damaged_tables_are_read_or_refused_in_one_line(tmp_path):
+    random = np.random.default_rng(0)
+    images = [noise(4, 4, seed=i) for i in range(3)]
+    whole = save_parquet(tmp_path / "whole.parquet", images, label=[1, 2, 3]).read_bytes()
+    footer = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
+    for i in range(40):
+        content = damaged(whole, random) if i % 2 else whole[:footer] + damaged(whole[footer:-8], random) + whole[-8:]
+        path = tmp_path / f"{i}.parquet"
+        path.write_bytes(content)
+        assert "\n" not in (refusal(load_images, path, "all", skip_broken=True) or "")
 
 
 # The order of training

@@ -238,7 +238,7 @@ def claim_folder(folder: Path, model: ImageModel, run: dict[str, Any], *, resume
 def _difference(old: Any, new: Any, name: str = "") -> str | None:
     """The first entry in which two JSON values differ, in words."""
     if isinstance(old, dict) and isinstance(new, dict):
-        for key in old | new:
+        for key in (old | new).keys() - {"fingerprint"}:  # data that changed are a warning, not another run
             if difference := _difference(old.get(key), new.get(key), f"{name}.{key}".lstrip(".")):
                 return difference
         return None

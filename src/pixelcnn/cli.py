@@ -65,6 +65,7 @@ def main() -> NoReturn:
     import pixelcnn.cli_pictures  # noqa: F401  (both add their verbs to the app)
 
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")  # its bars tell of its own cache
+    os.environ.setdefault("DATASETS_VERBOSITY", "critical")  # its errors come as exceptions too
     try:
         sys.exit(app(standalone_mode=False) or 0)
     except Exit as exit:
@@ -142,7 +143,7 @@ def train(
     import torch
 
     from pixelcnn.checkpoint import RUN
-    from pixelcnn.data import UnfetchedError
+    from pixelcnn.data import NothingHeldOutError, UnfetchedError, changed_since, load_images
     from pixelcnn.recipes import find_recipe
     from pixelcnn.training import Training, train
 
@@ -162,11 +163,19 @@ def train(
         model = load_model(str(out) if resume and (out / RUN).is_file() else start, None)
     if consistent is not None:
         model.consistent = consistent
+    options: dict[str, Any] = {"channels": model.formats[0][0], "skip_broken": skip_broken, "progress": True}
     try:
-        images = _load_images(source, "train", skip_broken, model.formats[0][0])
+        images = load_images(**source, split="train", **options)
     except UnfetchedError as error:
         raise ValueError(f"{error}, as in 'pixelcnn train {recipe} {error.options} --out {out}'") from error
-    held_out = _load_images(source, "test", skip_broken, model.formats[0][0])
+    try:
+        held_out = load_images(**source, split="test", **options)
+        _say(f"{images.name}: {_count(images)} to train on, {_count(held_out)} held out", images, held_out)
+    except NothingHeldOutError:
+        held_out = None
+        _say(f"{images.name}: {_count(images)} to train on, too few to hold any out: sheets show those", images)
+    if resume and (changed := changed_since(_data_of(str(out)).get("fingerprint"), images.fingerprint)):
+        _say(changed)
     try:
         train(
             model,
@@ -181,7 +190,7 @@ def train(
             held_out=held_out,
             save_minutes=save_minutes,
             sheet_minutes=sheet_minutes,
-            notes={"recipe": recipe, "from": start, "data": source},
+            notes={"recipe": recipe, "from": start, "data": source | {"fingerprint": images.fingerprint}},
             progress=True,
         )
     finally:
@@ -195,7 +204,10 @@ def evaluate(
     data: Source = None,
     size: Size = None,
     crop: Crop = None,
-    split: Annotated[str, typer.Option(help="train, test or all.")] = "test",
+    split: Annotated[
+        str | None,
+        typer.Option(help="train, test, validation or all; by default what the model was not trained on."),
+    ] = None,
     limit: Annotated[int | None, typer.Option(help="Score the first so many images only.")] = None,
     batch_size: Annotated[int, typer.Option(help="Images scored at once.")] = 32,
     codecs: Annotated[bool, typer.Option("--codecs", help="Also those of PNG, WebP and JPEG XL, lossless.")] = False,
@@ -207,18 +219,23 @@ def evaluate(
     from dataclasses import asdict
 
     from pixelcnn.codecs import codec_bits_per_dim
+    from pixelcnn.data import load_images, load_unseen
     from pixelcnn.evaluation import evaluate
 
     loaded = load_model(model, consistent)
     trained = _data_of(model)
     if data is None and "source" not in trained:
-        raise ValueError(f"{model!r} does not say what it was trained on: name images with --data")
-    if size is None:
-        size = trained.get("size", loaded.side)
-    source = {"source": data or trained["source"], "size": size, "crop": crop}
-    if data is None and crop is None:
-        source["crop"] = trained["crop"]
-    images = _load_images(source, split, skip_broken, channels=loaded.formats[0][0])
+        raise ValueError(_where_images_are(model))
+    options: dict[str, Any] = {
+        "size": trained.get("size", loaded.side) if size is None else size,
+        "crop": trained.get("crop") if data is None and crop is None else crop,
+        "channels": loaded.formats[0][0],
+        "skip_broken": skip_broken,
+        "progress": True,
+    }
+    source = data or trained["source"]
+    images = load_unseen(source, trained, **options) if split is None else load_images(source, split, **options)
+    _say(f"{images.name}: scoring {_count(images)}", images)
     result = evaluate(loaded, images, batch_size=batch_size, limit=limit, progress=True)
     others = codec_bits_per_dim(images, limit=limit, progress=True) if codecs else {}
     if json:
@@ -380,22 +397,47 @@ def drawing_options(precision: str, scale_shift: float, map: bool, compile: bool
     return {"scale_shift": scale_shift, "map": map, "dtype": dtype, "compile": compile, "progress": True}
 
 
-def _load_images(source: dict[str, Any], split: str, skip_broken: bool, channels: int) -> "Images":
-    """Open a source, and say what was left out."""
-    from pixelcnn.data import load_images
+def _count(images: "Images") -> str:
+    return f"{len(images)} images ({images.part})"
 
-    images = load_images(**source, split=split, channels=channels, skip_broken=skip_broken, progress=True)
-    if images.skipped:
-        print(f"pixelcnn: left out {images.skipped} files that cannot be read", file=sys.stderr)
-    return images
+
+def _say(line: str, *sets: "Images") -> None:
+    """Say on standard error which images these are, and what of their source is left out."""
+    print(f"data: {line}", file=sys.stderr)
+    for note in dict.fromkeys(note for images in sets for note in images.notes):
+        print(f"data: {note}", file=sys.stderr)
+    if skipped := sum(images.skipped for images in sets):
+        print(f"pixelcnn: left out {skipped} files that cannot be read", file=sys.stderr)
 
 
 def _data_of(model: str) -> dict[str, Any]:
-    """What a run was trained on; nothing for a model from elsewhere."""
+    """What a run was trained on; of a shipped model the images, if they are shipped too."""
     from pixelcnn.checkpoint import RUN, read_json
+    from pixelcnn.shipped import is_shipped, zoo_card
 
+    if is_shipped(model):
+        sources = {each["source"] for each in zoo_card(model)["data"]}
+        return {"source": "photos"} if "photos" in sources else {}
     run = Path(model) / RUN
     return read_json(run).get("data", {}) if run.is_file() else {}
+
+
+def _where_images_are(model: str) -> str:
+    """How to get the images that a model can be scored on."""
+    from pixelcnn.recipes import find_recipe
+    from pixelcnn.shipped import is_shipped, zoo_card
+
+    if not is_shipped(model):
+        return f"{model!r} does not say what it was trained on: name images with --data"
+    card = zoo_card(model)
+    names = ", ".join(dict.fromkeys(each["source"] for each in card["data"]))
+    source = find_recipe(card["recipe"]).source
+    seen = ", of which it has seen some" if source == "celeba" else ""  # whose images are all in one part
+    return (
+        f"{model!r} was trained on {names}, and scored on {card['held_out']}, which do not come with the package: use "
+        f"'pixelcnn evaluate {model} --data FOLDER' for images of yours, or --data {source} for those that the "
+        f"Hugging Face hub has{seen}"
+    )
 
 
 if __name__ == "__main__":

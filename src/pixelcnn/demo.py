@@ -177,7 +177,8 @@ def _enlarged(seed: int, progress: bool) -> Section:
 
 def _train(model: ImageModel, photos: Images, folder: Path, recipe: Recipe, progress: bool) -> None:
     """As `pixelcnn train` would, the coarsest factor first, but not each for the same time."""
-    notes = {"recipe": RECIPE, "data": {"source": recipe.source, "size": recipe.size, "crop": None}}
+    source = {"source": recipe.source, "size": recipe.size, "crop": None, "fingerprint": photos.fingerprint}
+    notes = {"recipe": RECIPE, "data": source}
     options: dict[str, Any] = {"sheet_minutes": 0, "notes": notes, "overwrite": True, "progress": progress}
     for k in reversed(range(len(SHARES))):
         minutes, resume = recipe.minutes * SHARES[k], k + 1 < len(SHARES)

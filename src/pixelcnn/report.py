@@ -11,6 +11,7 @@ __all__ = ["FIGURES", "Score", "Subject", "find_subject", "report", "subject_sec
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -22,7 +23,7 @@ from torch import Tensor
 from pixelcnn.auxiliary import Downsample, QuantizedGrayscale
 from pixelcnn.checkpoint import RUN, check_empty, load, read_json, write_atomically
 from pixelcnn.codecs import codec_bits_per_dim
-from pixelcnn.data import Crop, Images, load_images
+from pixelcnn.data import Crop, Images, NothingHeldOutError, load_images, load_unseen
 from pixelcnn.evaluation import evaluate
 from pixelcnn.figures import Chart, Gallery, Part, Section, Strip, Table, bars, page, save_picture, sheet
 from pixelcnn.likelihoods import check_whole
@@ -218,14 +219,19 @@ def find_subject(
         "crop": crop or (trained.get("crop") if data is None else None),
         "skip_broken": skip_broken,
     }
+    options |= {"channels": model.formats[0][0], "progress": progress}
     images, scores = {}, {}
-    for split in ("test",) if data else ("train", "test"):  # of other images none was trained on
-        channels = model.formats[0][0]
-        images[split] = load_images(data or trained["source"], split, channels=channels, progress=progress, **options)
+    if data is not None:
+        images["test"] = load_unseen(data, trained, **options)
+    else:
+        images["train"] = load_images(trained["source"], "train", **options)
+        with suppress(NothingHeldOutError):  # then there are no figures of held-out images
+            images["test"] = load_images(trained["source"], "test", **options)
+    for split in images:
         result = evaluate(model, images[split], limit=limit, progress=progress)
         scores[split] = Score(result.bits_per_dim, result.factors, result.images, images[split].name)
-    codecs = codec_bits_per_dim(images["test"], limit=limit, progress=progress)
-    return Subject(short, model, side, images["test"].name, images, scores, codecs)
+    codecs = codec_bits_per_dim(images["test"], limit=limit, progress=progress) if "test" in images else {}
+    return Subject(short, model, side, data or trained["source"], images, scores, codecs)
 
 
 def _tables(subjects: Sequence[Subject]) -> Iterator[Section]:
