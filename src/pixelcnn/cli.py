@@ -133,7 +133,7 @@ def train(
 
     import torch
 
-    from pixelcnn.checkpoint import RUN
+    from pixelcnn.checkpoint import CONFIG
     from pixelcnn.data import UnfetchedError
     from pixelcnn.recipes import find_recipe
     from pixelcnn.training import Training, train
@@ -151,7 +151,7 @@ def train(
     if start is None:
         model = chosen.model()
     else:  # a run that is resumed holds the weights that it began with
-        model = load_model(str(out) if resume and (out / RUN).is_file() else start, None)
+        model = load_model(str(out) if resume and (out / CONFIG).is_file() else start, None)
     if consistent is not None:
         model.consistent = consistent
     try:
@@ -380,12 +380,12 @@ def _load_images(source: dict[str, Any], split: str, skip_broken: bool, channels
 
 def _data_of(model: str) -> dict[str, Any]:
     """What a run was trained on; of a shipped model the size; nothing for a model from elsewhere."""
-    from pixelcnn.checkpoint import RUN, is_shipped, read_json, zoo_card
+    from pixelcnn.checkpoint import is_shipped, zoo_card
+    from pixelcnn.runs import data_of
 
     if is_shipped(model):
         return {"size": zoo_card(model)["size"]}
-    run = Path(model) / RUN
-    return read_json(run).get("data", {}) if run.is_file() else {}
+    return data_of(Path(model))
 
 
 if __name__ == "__main__":
