@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from conftest import inside
 from test_figures import Page, assert_self_contained, decoded
 
 from pixelcnn import checkpoint
+from pixelcnn import report as module
 from pixelcnn.auxiliary import Downsample, QuantizedGrayscale
 from pixelcnn.data import load_images
 from pixelcnn.evaluation import evaluate
@@ -150,8 +152,10 @@ def test_models_of_one_name_keep_their_pictures_apart(tmp_path, folders):
     assert {"plain-samples.png", "plain-2-samples.png"} <= {path.name for path in out.iterdir()}
 
 
-def test_only_a_report_is_overwritten(tmp_path, folders, made):
+def test_only_a_report_is_overwritten(tmp_path, folders, made, monkeypatch):
     """What else lies in its folder stays, as do pictures of models that the new one is not of."""
+    sections = partial(module.subject_sections, figures=["samples"])
+    monkeypatch.setattr(module, "subject_sections", sections)
     out = shutil.copytree(made, tmp_path / "out")
     (out / "mine.png").write_text("mine")
     with pytest.raises(ValueError, match="use --overwrite to replace the report in it"):

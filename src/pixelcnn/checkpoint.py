@@ -8,7 +8,8 @@ between.
 The two files of a model are one: both are written to their ends before the first is renamed. `config.json` has the hash
 of the weights, and the weights hold a copy of their own configuration. Where the two do not belong together, since
 a process was killed between the two renames, the copy counts: a folder is the old model or the new one. What a person
-edits in `config.json`, such as `consistent`, counts where the hash is that of the weights, or is not there.
+edits in `config.json`, such as `consistent`, counts as long as the hash stays. Files of earlier versions have neither
+hash nor copy, and are taken as they are.
 
 Weights are finite numbers of type float32, bfloat16 or float16.
 
@@ -252,7 +253,7 @@ def _read_model(folder: Path) -> ImageModel:
     config, source, path = read_json(folder / CONFIG), folder / CONFIG, folder / WEIGHTS
     recorded = config.pop(HASH, None)
     with _open_tensors(path, AGAIN) as (file, notes):
-        if recorded not in (None, notes.get("sha256")) and "config" in notes:
+        if "config" in notes and recorded != notes.get("sha256"):
             source, recorded = path, None  # a save ended between its two files, so these weights count for themselves
             config = _parse_note(path, notes["config"])
         try:

@@ -2,8 +2,8 @@
 
 A `config.json` holds the keyword arguments of `ImageModel`. What it may ask for is limited (`MOST`, `MOST_BLOCKS`,
 `MOST_PARAMETERS`, `MOST_JSON`), far above the published models, of which the largest has 135 million parameters and the
-deepest some 80 blocks: a file that asks for the impossible is refused before anything is allocated. The limits are those
-of files; in Python a model may be as large as the machine allows, but beyond them it cannot be loaded.
+deepest some 80 blocks: a file that asks for the impossible is refused before anything is allocated. The limits are
+those of files; in Python a model may be as large as the machine allows, but beyond them it cannot be loaded.
 """
 
 __all__ = ["build_model", "parse_json", "shorten"]

@@ -1,7 +1,8 @@
 """Drawing images: thin callers of the traversal.
 
 The noise of a pixel belongs to the image and to the position, not to the order in which pixels are visited: image i of
-seed s is image 0 of seed s + i, alone or inside a batch.
+seed s is image 0 of seed s + i, alone or inside a batch, up to rounding. (Sums of another batch are rounded otherwise; now
+and then that moves a draw from one value to the next, and what follows is drawn given it.)
 
 What an image is asked to agree with is never left to chance: `colorize`, `upscale` and `complete` renormalise, whether
 the model is consistent or not, over the values that are still possible.
