@@ -293,6 +293,7 @@ def test_arguments_are_honored_or_refused(folder: Path, options: dict[str, Any],
 
 
 def test_unknown_arguments_are_errors(folder: Path) -> None:
+    unknown: dict[str, Any]
     for unknown in ({"nonsense": 1}, {"filters": 3}, {"proxies": {}}, {"strict": False}):
         with pytest.raises(TypeError, match=f"unexpected keyword argument '{next(iter(unknown))}'"):
             load(folder, **unknown)

@@ -87,7 +87,7 @@ def test_training_from_a_model(model: Path, pictures: Path, tmp_path: Path) -> N
     assert json.loads((tmp_path / "run" / "run.json").read_text())["from"] == str(model)
     scores = [inside("evaluate", folder, "--data", pictures, "--json") for folder in (model, tmp_path / "run")]
     assert len({json.loads(score.stdout)["bits_per_dim"] for score in scores}) == 1
-    assert (tmp_path / "run" / "config.json").read_text() == (model / "config.json").read_text()
+    assert read_config(tmp_path / "run") == read_config(model)
     again = inside(*begin, "--from", tmp_path / "run", "--overwrite")
     assert again.returncode == 0, again.stderr
     assert load(tmp_path / "run").config == load(model).config

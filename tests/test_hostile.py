@@ -38,7 +38,7 @@ def tiny_model() -> ImageModel:
 def make_state(model: ImageModel) -> TrainingState:
     factor = model.factors[0]
     optimizer = torch.optim.Adam(factor.parameters())
-    sum(parameter.sum() for parameter in factor.parameters()).backward()
+    torch.stack([parameter.sum() for parameter in factor.parameters()]).sum().backward()
     optimizer.step()
     averaged = AveragedModel(factor)
     return TrainingState(factor, averaged, optimizer, torch.get_rng_state()[None], step=3, seconds=1.5)

@@ -154,6 +154,7 @@ def test_a_factor_has_one_writer(tmp_path: Path) -> None:
         assert holder.stdout
         assert holder.stdout.readline() == b"held\n"
         before = tree(tmp_path)
+        options: dict[str, Any]
         for options in ({"resume": True}, {"overwrite": True}, {"overwrite": True, "factors": [1]}):
             start = time.perf_counter()
             with pytest.raises(ValueError, match=r"factor-0' is being trained by another process: wait for it to end"):

@@ -300,7 +300,7 @@ def test_no_sheet_ends_a_training(
         raise errors.pop()
 
     monkeypatch.setattr("pixelcnn.training.save_picture", fail)
-    often = {"sheet_minutes": 1e-9}
+    often: dict[str, Any] = {"sheet_minutes": 1e-9}
     assert_same(plain, train(tiny_model(), images, tmp_path / "b", Training(batch_size=4), steps=2, **often))
     lines = capsys.readouterr().err.splitlines()
     assert len([line for line in lines if line.startswith("pixelcnn: no sheet-00000")]) == 4
