@@ -15,7 +15,7 @@ import torch
 from conftest import inside, pixelcnn, save_noise
 from PIL import Image
 
-from pixelcnn.checkpoint import load, save, write_json
+from pixelcnn.checkpoint import load, read_config, save, write_json
 from pixelcnn.models import PixelCNN, PyramidPixelCNN
 from pixelcnn.recipes import RECIPES
 

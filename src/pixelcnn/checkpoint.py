@@ -268,8 +268,12 @@ def _read_model(folder: Path) -> ImageModel:
         )
     if name := _first_not_finite(weights):
         raise ValueError(f"{path}: {name} has values that are not finite; {AGAIN}")
-    model.to_empty(device="cpu")  # which keeps the order in memory; the values are those of the file
-    model.load_state_dict(weights)
+    # In the order in memory that the layers choose.
+    laid = {
+        name: torch.empty_strided(meta.shape, meta.stride(), dtype=meta.dtype).copy_(weights[name])
+        for name, meta in model.state_dict().items()
+    }
+    model.load_state_dict(laid, assign=True)
     return model
 
 

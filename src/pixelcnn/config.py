@@ -16,6 +16,7 @@ from difflib import get_close_matches
 from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from pixelcnn.auxiliary import Auxiliary, Downsample, QuantizedGrayscale
 from pixelcnn.models import ImageModel
@@ -107,13 +108,25 @@ def build_model(config: Mapping[str, Any]) -> ImageModel:
     try:
         _check_limits(config)
         arguments = {**config, "auxiliaries": _auxiliaries(config.get("auxiliaries", []))}
-        with torch.device("meta"):
+        with torch.device("meta"), _WithoutValues():
             model = ImageModel(**arguments)
     except (TypeError, ValueError) as error:
         raise ValueError(shorten(str(error))) from None
     if (number := sum(parameter.numel() for parameter in model.parameters())) > MOST_PARAMETERS:
         raise ValueError(f"a model of {number} parameters: at most {MOST_PARAMETERS} can be loaded")
     return model
+
+
+class _WithoutValues(TorchFunctionMode):
+    """Leave out the drawing of fresh weights, which on the device "meta" have no values.
+
+    For it torch would load its compiler, which takes a second.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in (torch.nn.init.normal_, torch.Tensor.mul, torch.Tensor.__mul__):
+            return args[0] if args else None
+        return (torch.empty if func is torch.randn else func)(*args, **(kwargs or {}))
 
 
 def _check_limits(config: Mapping[str, Any]) -> None:
