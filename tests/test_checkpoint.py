@@ -1,7 +1,10 @@
 """A model in a folder: the same bits back, and one clear error for everything that can be wrong with it."""
 
+import errno
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,8 +12,9 @@ from safetensors.torch import load_file, save_file
 
 import pixelcnn
 from pixelcnn.auxiliary import Downsample, QuantizedGrayscale
-from pixelcnn.checkpoint import CONFIG, claim_folder, load, save, write_atomically
+from pixelcnn.checkpoint import CONFIG, WEIGHTS, load, save, write_atomically
 from pixelcnn.models import ImageModel, PixelCNN, PyramidPixelCNN
+from pixelcnn.runs import claim_folder
 
 
 @pytest.fixture
@@ -76,15 +80,20 @@ def test_the_range_of_log_scales_is_kept(tmp_path: Path) -> None:
     assert torch.equal(load(tmp_path).log_prob(x), chosen.eval().log_prob(x))
     model = PixelCNN(filters=4, blocks=1)
     model.load_state_dict(chosen.state_dict())
-    claim_folder(tmp_path, model, {"seed": 0}, resume=False, overwrite=True)
-    assert json.loads((tmp_path / CONFIG).read_text())["log_scales"] == [None, -2]
-    edit(tmp_path, log_scales=None)
-    assert load(tmp_path).config == model.config
-    assert torch.equal(load(tmp_path).log_prob(x), model.eval().log_prob(x))
+    run = tmp_path / "run"
+    with claim_folder(run, model, {"training": {}}, [0], resume=False, overwrite=False):
+        assert json.loads((run / CONFIG).read_text())["log_scales"] == [None, -2]
+    edit(run, log_scales=None)
+    assert load(run).config == model.config
+    assert torch.equal(load(run).log_prob(x), model.eval().log_prob(x))
     assert not torch.equal(model.log_prob(x), chosen.log_prob(x))
-    claim_folder(tmp_path, model, {"seed": 0}, resume=True, overwrite=False)
-    with pytest.raises(ValueError, match=r"another run: log_scales is \[None, -2.0\] there and \[-1.0, 3.0\] here"):
-        claim_folder(tmp_path, chosen, {"seed": 0}, resume=True, overwrite=False)
+    with claim_folder(run, model, {"training": {}}, [0], resume=True, overwrite=False):
+        pass
+    with (
+        pytest.raises(ValueError, match=r"another run: log_scales is \[None, -2.0\] there and \[-1.0, 3.0\] here"),
+        claim_folder(run, chosen, {"training": {}}, [0], resume=True, overwrite=False),
+    ):
+        pass
 
 
 @pytest.mark.parametrize(
@@ -103,7 +112,7 @@ def test_the_range_of_log_scales_is_kept(tmp_path: Path) -> None:
         ({"consistent": "x"}, "consistent='x'"),
         ({"log_scales": -7}, "log_scales=-7"),
         ({"log_scales": [-2, -7]}, r"log_scales=\[-2, -7\]"),
-        ({"log_scales": [float("nan"), None]}, r"log_scales=\[nan, None\]"),
+        ({"log_scales": [float("nan"), None]}, "NaN is not a finite number"),
         ({"log_scales": {"lowest": -7}}, r"log_scales=\{"),
         ({"size": "x"}, "size='x'"),
         ({"size": 0}, "size=0"),
@@ -166,6 +175,172 @@ def test_missing_models(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"filters": 4, "blocks": 1, "scales": 1}')
     with pytest.raises(ValueError, match=r"model\.safetensors is missing"):
         load(tmp_path)
+
+
+def test_weights_lie_in_memory_as_those_of_a_fresh_model(model: ImageModel, folder: Path) -> None:
+    """Convolutions and fused Adam want that order."""
+    for loaded, fresh in zip(load(folder).parameters(), model.parameters(), strict=True):
+        assert loaded.stride() == fresh.stride()
+        assert loaded.requires_grad
+
+
+def other_model() -> ImageModel:
+    return PyramidPixelCNN(1, filters=3, blocks=1, embedding_blocks=1)
+
+
+def stop_after(renames: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a process be killed after so many files have got their names."""
+    done, replace = [], Path.replace
+
+    def replace_once_more(path: Path, target: Path) -> Path:
+        if len(done) == renames:
+            raise KeyboardInterrupt
+        done.append(target)
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", replace_once_more)
+
+
+@pytest.mark.parametrize("renames", [0, 1, 2])
+@pytest.mark.parametrize("earlier", ["now", "before there were hashes"])
+def test_a_folder_is_one_whole_model_whenever_a_save_is_killed(
+    model: ImageModel, folder: Path, renames: int, earlier: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Law: killed between any two steps, a folder holds the old model or the new one."""
+    if earlier != "now":
+        edit(folder, weights_sha256=None)
+        save_file(load_file(folder / WEIGHTS), folder / WEIGHTS)
+    new = other_model()
+    with monkeypatch.context() as patch:
+        stop_after(renames, patch)
+        if renames == 2:
+            save(new, folder)
+        else:
+            with pytest.raises(KeyboardInterrupt):
+                save(new, folder)
+    expected = model if renames == 0 else new
+    loaded = load(folder)
+    assert loaded.config == expected.config
+    assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), expected.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("verb", ["save", "save_pretrained"])
+def test_a_full_disk_keeps_the_old_model(
+    model: ImageModel, folder: Path, verb: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full while the second file is written: nothing has changed, and nothing is left over."""
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    calls, fsync = [], os.fsync
+
+    def fill(file: int) -> None:
+        calls.append(file)
+        if len(calls) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        fsync(file)
+
+    monkeypatch.setattr("os.fsync", fill)
+    with pytest.raises(OSError, match="No space left on device; what was there before is still there: make room"):
+        save(other_model(), folder) if verb == "save" else other_model().save_pretrained(folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert load(folder).config == model.config
+
+
+def test_saving_is_reproducible(model: ImageModel, folder: Path, tmp_path: Path) -> None:
+    for i in range(5):
+        save(model, tmp_path / str(i))
+        assert all(
+            (tmp_path / str(i) / name).read_bytes() == (folder / name).read_bytes() for name in (CONFIG, WEIGHTS)
+        )
+
+
+def test_what_a_person_edits_counts(folder: Path) -> None:
+    edit(folder, consistent=False)
+    assert not load(folder).consistent
+
+
+def test_weights_without_a_config_of_their_own_must_be_those_of_the_config(folder: Path) -> None:
+    weights = load_file(folder / WEIGHTS)
+    save_file(weights, folder / WEIGHTS)  # without notes
+    load(folder)
+    weights["factors.0.network.last.bias"] += 1
+    save_file(weights, folder / WEIGHTS)
+    with pytest.raises(ValueError, match=r"does not belong to config\.json beside it"):
+        load(folder)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_neither_saved_nor_loaded(
+    model: ImageModel, folder: Path, value: float
+) -> None:
+    before = (folder / WEIGHTS).read_bytes()
+    with torch.no_grad():
+        model.factors[1].network.last.bias[0] = value
+    with pytest.raises(ValueError, match=r"factors\.1\.network\.last\.bias has values that are not finite"):
+        save(model, folder)
+    assert (folder / WEIGHTS).read_bytes() == before
+    edit(folder, weights_sha256=None)
+    save_file({name: weight.contiguous() for name, weight in model.state_dict().items()}, folder / WEIGHTS)
+    with pytest.raises(ValueError, match=r"factors\.1\.network\.last\.bias has values that are not finite"):
+        load(folder)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.int32, torch.int8, torch.bool, torch.float8_e4m3fn])
+def test_weights_of_another_type_are_refused(model: ImageModel, folder: Path, dtype: torch.dtype) -> None:
+    with pytest.raises(ValueError, match=f"dtype={dtype}: use one of torch.float32, torch.bfloat16, torch.float16"):
+        save(model, folder, dtype)
+    weights = load_file(folder / WEIGHTS)
+    save_file(
+        weights | {"factors.0.network.last.bias": weights["factors.0.network.last.bias"].to(dtype)}, folder / WEIGHTS
+    )
+    with pytest.raises(ValueError, match=r"factors\.0\.network\.last\.bias is of type \w+; weights are of type F32"):
+        load(folder)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_weights_of_half_the_size_are_computed_with_in_float32(
+    model: ImageModel, folder: Path, dtype: torch.dtype
+) -> None:
+    save(model, folder, dtype)
+    for name, weight in load(folder).state_dict().items():
+        assert torch.equal(weight, model.state_dict()[name].to(dtype).float())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"revision": "main"}, "revision='main': .* is a folder here, and is not on the hub; leave it out"),
+        ({"force_download": True}, "force_download=True"),
+        ({"device": "cuda:77"}, "device='cuda:77': there is no such device; use cpu"),
+        ({"device": "meta"}, "device='meta'"),
+        ({"device": "nonsense"}, "device='nonsense'"),
+    ],
+)
+def test_arguments_are_honored_or_refused(folder: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        load(folder, **options)
+    if "device" in options:
+        options = {"map_location": options["device"]}
+    with pytest.raises(ValueError, match=message):
+        ImageModel.from_pretrained(folder, **options)
+
+
+def test_unknown_arguments_are_errors(folder: Path) -> None:
+    unknown: dict[str, Any]
+    for unknown in ({"nonsense": 1}, {"filters": 3}, {"proxies": {}}, {"strict": False}):
+        with pytest.raises(TypeError, match=f"unexpected keyword argument '{next(iter(unknown))}'"):
+            load(folder, **unknown)
+        with pytest.raises(TypeError, match=f"unexpected keyword argument '{next(iter(unknown))}'"):
+            ImageModel.from_pretrained(folder, **unknown)
+    with pytest.raises(ValueError, match="the configuration is that of the model"):
+        load(folder).save_pretrained(folder, config={"filters": 3})  # pyright: ignore[reportArgumentType]  (the law)
+
+
+@pytest.mark.parametrize("consistent", [None, True, False])
+def test_from_pretrained_takes_what_can_be_chosen(folder: Path, consistent: bool | None) -> None:
+    """Whether it is consistent; the device; and a shipped model by its name, as for `load`."""
+    for name in (folder, "photos-pyramid"):
+        loaded = ImageModel.from_pretrained(name, consistent=consistent, map_location="cpu", local_files_only=True)
+        assert loaded.consistent == (consistent is not False)
 
 
 def test_a_failed_write_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ import torch
 from conftest import inside, pixelcnn, save_noise
 from PIL import Image
 
-from pixelcnn.checkpoint import load, save, write_json
+from pixelcnn.checkpoint import load, read_config, save, write_json
 from pixelcnn.data import load_images
 from pixelcnn.models import PixelCNN, PyramidPixelCNN
 from pixelcnn.recipes import RECIPES
@@ -142,7 +142,7 @@ def test_training_from_a_model(model: Path, pictures: Path, tmp_path: Path) -> N
     again = ("--data", pictures, "--split", "all", "--json")
     scores = [inside("evaluate", folder, *again) for folder in (model, tmp_path / "run")]
     assert len({json.loads(score.stdout)["bits_per_dim"] for score in scores}) == 1
-    assert (tmp_path / "run" / "config.json").read_text() == (model / "config.json").read_text()
+    assert read_config(tmp_path / "run") == read_config(model)
     again = inside(*begin, "--from", tmp_path / "run", "--overwrite")
     assert again.returncode == 0, again.stderr
     assert load(tmp_path / "run").config == load(model).config

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -123,14 +124,27 @@ def test_training_can_go_on_where_the_demonstration_ended(run):
     assert last_step(run) == steps
 
 
-def test_a_folder_that_is_not_empty_is_left_alone_unless_asked(tmp_path):
+def test_only_a_demonstration_is_overwritten(run, tmp_path, monkeypatch):
+    """A folder of something else is left alone, and so is what else lies in that of a demonstration, killed or not."""
+    options = {"minutes": 0.001, "size": 4, "progress": False}
+    monkeypatch.setattr(module, "_train", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(ValueError, match=r"not empty: use --overwrite"):
-        demo(tmp_path, minutes=0.001, size=4, progress=False)
+    for overwrite in (False, True):
+        with pytest.raises(ValueError, match=r"not empty, and holds no run but 'mine.txt': name another folder"):
+            demo(tmp_path, overwrite=overwrite, **options)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
-    path = demo(tmp_path, minutes=0.001, size=4, overwrite=True, progress=False)
-    assert path.is_file()
-    assert (tmp_path / "mine.txt").read_text() == "mine"
+    folder = shutil.copytree(run, tmp_path / "copy")
+    (folder / "mine.txt").write_text("mine")
+    with pytest.raises(ValueError, match=r"not empty: use --overwrite to replace the run in it"):
+        demo(folder, **options)
+    for _ in range(2):  # that of the first, which was interrupted as it began to train, is known as one all the same
+        with pytest.raises(KeyboardInterrupt):
+            demo(folder, overwrite=True, **options)
+        names = {path.name for path in folder.iterdir()}
+        assert names == {".lock", "run.json", "faces.png", "report.html", "mine.txt"}
+    (folder / "report.html").write_text("<title>mine</title>")
+    with pytest.raises(ValueError, match=r"report.html' is of no demonstration: name another folder"):
+        demo(folder, overwrite=True, **options)
 
 
 @pytest.mark.parametrize(

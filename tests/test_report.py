@@ -1,6 +1,8 @@
 """Reports: the figures that a chain has, from a real folder, through the command line."""
 
 import json
+import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from conftest import inside, save_noise
 from test_figures import Page, assert_self_contained, decoded
 
 from pixelcnn import checkpoint, shipped
+from pixelcnn import report as module
 from pixelcnn.auxiliary import Downsample, QuantizedGrayscale
 from pixelcnn.codecs import CODECS
 from pixelcnn.data import load_images
@@ -124,7 +127,8 @@ def test_bits_by_resolution_are_those_of_the_views_alone():
         (["nothing-of-that-name"], "no model 'nothing-of-that-name'"),
         (["{plain}", "--limit", "0"], "limit=0"),
         (["{plain}", "--data", "photoz"], "did you mean 'photos'"),
-        (["{plain}", "--out", "{plain}"], "is not empty: use --overwrite"),
+        (["{plain}", "--out", "{plain}"], "is not empty, and holds no report: name another folder"),
+        (["{plain}", "--out", "{plain}", "--overwrite"], "is not empty, and holds no report: name another folder"),
     ],
 )
 def test_what_cannot_be_reported_on_is_said_in_one_line(tmp_path, folders, arguments, message):
@@ -171,6 +175,39 @@ def test_models_of_one_name_keep_their_pictures_apart(tmp_path, folders):
     out = tmp_path / "out"
     assert inside("report", folders["plain"], folders["plain"], "--out", out, "--limit", 2).returncode == 0
     assert {"plain-samples.png", "plain-2-samples.png"} <= {path.name for path in out.iterdir()}
+
+
+def test_only_a_report_is_overwritten(tmp_path, folders, made, monkeypatch):
+    """What else lies in its folder stays, as do pictures of models that the new one is not of."""
+    sections = partial(module.subject_sections, figures=["samples"])
+    monkeypatch.setattr(module, "subject_sections", sections)
+    out = shutil.copytree(made, tmp_path / "out")
+    (out / "mine.png").write_text("mine")
+    with pytest.raises(ValueError, match="use --overwrite to replace the report in it"):
+        report([str(folders["plain"])], out, limit=1)
+    page = out / "report.html"
+    earlier = page.read_text()
+    report([str(folders["plain"])], out, limit=1, overwrite=True)
+    assert page.read_text() != earlier
+    assert (out / "mine.png").read_text() == "mine"
+    assert (out / "grey-samples.png").read_bytes() == (made / "grey-samples.png").read_bytes()
+    page.write_text(earlier.replace("a report</title>", "a report of mine</title>"))
+    with pytest.raises(ValueError, match="holds no report: name another folder"):
+        report([str(folders["plain"])], out, limit=1, overwrite=True)
+
+
+@pytest.mark.parametrize(
+    "data",
+    ["photos", 3, {"source": 3}, {"source": "photos", "size": "x"}, {"source": "photos", "crop": [1]}, {"size": 8}],
+)
+def test_what_a_run_says_of_its_data_may_be_anything(tmp_path, folders, data):
+    """A run.json of another's hand ends in one line, or says nothing."""
+    folder = shutil.copytree(folders["plain"], tmp_path / "model")
+    checkpoint.write_json(folder / checkpoint.RUN, {"data": data})
+    for verb in (("evaluate", folder, "--limit", 1), ("sample", folder, "-n", 1, "--out", tmp_path / "s.png")):
+        result = inside(*verb)
+        assert "Traceback" not in result.stderr
+        assert result.returncode == 0 or result.stderr.startswith("pixelcnn: ")
 
 
 @pytest.mark.parametrize("options", [{"classes": 2}, {"levels": 4}])

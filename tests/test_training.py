@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
@@ -20,10 +21,11 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import pixelcnn.training
-from pixelcnn.checkpoint import load, save
+from pixelcnn.checkpoint import TrainingState, load, save
 from pixelcnn.data import Images, load_images
 from pixelcnn.models import Factor, ImageModel, PixelCNN, PyramidPixelCNN
 from pixelcnn.recipes import find_recipe
+from pixelcnn.runs import save_factor
 from pixelcnn.training import Budget, Training, train
 
 ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -320,6 +322,75 @@ def test_a_run_is_not_overwritten_by_accident(images: Images, tmp_path: Path) ->
     train(other, images, run, Training(batch_size=2), steps=1, sheet_minutes=0, overwrite=True)
     assert (run / "mine.txt").read_text() == "keep"
     assert load(run).config["filters"] == [6, 6]
+
+
+def test_a_run_is_held_while_it_is_trained(images: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the first factor to the last nobody else can train one of them, or overwrite it; afterwards anybody can."""
+    options: dict[str, Any] = {"steps": 1, "sheet_minutes": 0}
+    choices: list[dict[str, Any]] = [{"resume": True, "factor": 0}, {"overwrite": True}]
+
+    def save_and_try(*arguments: Any) -> None:
+        save_factor(*arguments)
+        with pytest.raises(ValueError, match=r"factor-0' is being trained by another process: wait for it"):
+            train(tiny_model(), images, tmp_path, Training(batch_size=4), **options, **choices.pop())
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pixelcnn.training.save_factor", save_and_try)
+        train(tiny_model(), images, tmp_path, Training(batch_size=4), **options)
+    assert not choices
+    train(tiny_model(), images, tmp_path, Training(batch_size=4), factor=0, resume=True, **options)
+
+
+def test_a_factor_alone_comes_back_in_the_folders_model(images: Images, tmp_path: Path) -> None:
+    """Resumed with a model of other weights, train gives back what the folder holds, of every factor."""
+    train(tiny_model(), images, tmp_path, Training(batch_size=4), steps=2, sheet_minutes=0)
+    options: dict[str, Any] = {"steps": 3, "sheet_minutes": 0, "factor": 0, "resume": True}
+    assert_same(train(tiny_model(seed=1), images, tmp_path, Training(batch_size=4), **options), load(tmp_path))
+
+
+def test_no_sheet_ends_a_training(
+    images: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """Drawing fails in any way: there is one line for each sheet, and the weights are those of a run without."""
+    errors = [FloatingPointError("x"), OSError(28, "No space\nleft"), MemoryError(), RuntimeError("o")]
+    plain = train(tiny_model(), images, tmp_path / "a", Training(batch_size=4), steps=2, sheet_minutes=0)
+
+    def fail(*arguments: Any, **options: Any) -> None:
+        raise errors.pop()
+
+    monkeypatch.setattr("pixelcnn.training.save_picture", fail)
+    often: dict[str, Any] = {"sheet_minutes": 1e-9}
+    assert_same(plain, train(tiny_model(), images, tmp_path / "b", Training(batch_size=4), steps=2, **often))
+    lines = capsys.readouterr().err.splitlines()
+    assert len([line for line in lines if line.startswith("pixelcnn: no sheet-00000")]) == 4
+    assert not errors
+
+
+def test_a_factor_that_is_done_is_freed(images: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the next one begins, neither its network nor its optimizer is there any more."""
+    seen: list[Any] = []
+
+    class Noted(TrainingState):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            assert all(reference() is None for reference in seen)
+            seen.extend(map(weakref.ref, (self.factor, self.averaged, *self.optimizers)))
+
+    monkeypatch.setattr("pixelcnn.training.TrainingState", Noted)
+    train(tiny_model(), images, tmp_path, Training(batch_size=4), steps=2)
+    assert len(seen) == 6
+    assert all(reference() is None for reference in seen)
+
+
+def test_a_damaged_line_of_the_history_is_forgotten(images: Images, tmp_path: Path) -> None:
+    """One that was cut when the disk was full, or written by anybody else, does not keep a run from going on."""
+    options: dict[str, Any] = {"factor": 0, "sheet_minutes": 0}
+    train(tiny_model(), images, tmp_path, Training(batch_size=4), steps=1, **options)
+    path = tmp_path / "factor-0" / "history.jsonl"
+    whole = path.read_text()
+    path.write_text(whole + '{"step": 1, "sec{"step": 1}\n[]\n{}\n{"step": "1"}\n' + "[" * 10_000 + "}\n")
+    train(tiny_model(), images, tmp_path, Training(batch_size=4), steps=1, resume=True, **options)
+    assert path.read_text() == whole
 
 
 def test_budget() -> None:

@@ -142,7 +142,7 @@ def train(
 
     import torch
 
-    from pixelcnn.checkpoint import RUN
+    from pixelcnn.checkpoint import CONFIG
     from pixelcnn.data import NothingHeldOutError, UnfetchedError, changed_since, load_images
     from pixelcnn.recipes import find_recipe
     from pixelcnn.training import Training, train
@@ -160,7 +160,7 @@ def train(
     if start is None:
         model = chosen.model()
     else:  # a run that is resumed holds the weights that it began with
-        model = load_model(str(out) if resume and (out / RUN).is_file() else start, None)
+        model = load_model(str(out) if resume and (out / CONFIG).is_file() else start, None)
     if consistent is not None:
         model.consistent = consistent
     options: dict[str, Any] = {"channels": model.formats[0][0], "skip_broken": skip_broken, "progress": True}
@@ -412,14 +412,13 @@ def _say(line: str, *sets: "Images") -> None:
 
 def _data_of(model: str) -> dict[str, Any]:
     """What a run was trained on; of a shipped model the images, if they are shipped too."""
-    from pixelcnn.checkpoint import RUN, read_json
+    from pixelcnn.runs import data_of
     from pixelcnn.shipped import is_shipped, zoo_card
 
     if is_shipped(model):
         sources = {each["source"] for each in zoo_card(model)["data"]}
         return {"source": "photos"} if "photos" in sources else {}
-    run = Path(model) / RUN
-    return read_json(run).get("data", {}) if run.is_file() else {}
+    return data_of(Path(model))
 
 
 def _where_images_are(model: str) -> str:

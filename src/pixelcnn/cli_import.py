@@ -21,10 +21,13 @@ def import_model(
     overwrite: Overwrite = False,
 ) -> None:
     """Make a model of a trained PixelCNN++ of another program; it computes the same likelihoods."""
-    from pixelcnn.checkpoint import CONFIG, RUN, WEIGHTS, check_empty, save
+    from pixelcnn.checkpoint import CONFIG, RUN, WEIGHTS, save
     from pixelcnn.imports import import_checkpoint
 
-    check_empty(out, overwrite)
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{str(out)!r} is a file: name a folder")
+    if out.exists() and any(out.iterdir()) and not overwrite:
+        raise ValueError(f"{str(out)!r} is not empty: use --overwrite to replace the model in it, or another folder")
     if (out / RUN).exists():
         raise ValueError(f"{str(out)!r} holds a training run: name another folder")
     if file.resolve() in [(out / name).resolve() for name in (CONFIG, WEIGHTS)]:

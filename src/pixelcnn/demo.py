@@ -9,7 +9,7 @@ import json
 import math
 import shlex
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import torch
 from rich.console import Console
 from rich.table import Table as Listing
 
-from pixelcnn.checkpoint import check_empty, write_atomically
+from pixelcnn.checkpoint import write_atomically
 from pixelcnn.codecs import codec_bits_per_dim
 from pixelcnn.data import Images, load_images
 from pixelcnn.evaluation import Evaluation, evaluate
@@ -40,7 +40,8 @@ from pixelcnn.history import HISTORY
 from pixelcnn.models import ImageModel, evaluating
 from pixelcnn.progress import progress_bar
 from pixelcnn.recipes import Recipe, find_recipe
-from pixelcnn.report import find_subject, subject_sections
+from pixelcnn.report import PAGE, find_subject, has_title, subject_sections
+from pixelcnn.runs import begin_run, check_run_folder
 from pixelcnn.sampling import sample, sample_factor, sample_views, upscale
 from pixelcnn.shipped import why_missing
 from pixelcnn.training import INITIAL_IMAGES, train
@@ -48,6 +49,9 @@ from pixelcnn.traversal import groups, wavefront_lag
 
 FACES, COLOURS, ENLARGER = "faces128-pyramid", "faces32-grayscale", "photos-pyramid"  # of the zoo
 RECIPE = "photos32-pyramid-small"
+TITLE, FACES_PICTURE = "PixelCNN with auxiliary variables: a demonstration", "faces.png"
+REMEDIES = "--overwrite to replace the run in it, or another folder"
+UNDER_WAY = "The model is being trained; this page will be replaced when it is done."
 SHARES = (0.7, 0.2, 0.1)  # of the training time: a step on a finer view takes longer, and there is more to learn
 PICTURES = 6
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -94,16 +98,16 @@ def demo(
         minutes: of training, all factors together. Scoring and sampling come on top.
         size: side of the photographs, at most 128.
         seed: of the weights, the training and the samples.
-        overwrite: replace what an earlier run left in the folder.
+        overwrite: replace the run in the folder: what training writes, `report.html` and `faces.png`.
         progress: show progress bars.
 
     Returns:
         The path of the report.
 
     Raises:
-        ValueError: for a folder that is not empty, or an argument out of range.
+        ValueError: for a folder that is not empty or holds something else, or an argument out of range.
     """
-    check_empty(folder, overwrite)
+    _check_folder(folder, overwrite)
     if not 0 < minutes < math.inf:
         raise ValueError(f"minutes={minutes!r}: use a number above 0")
     photos, held_out = (load_images("photos", split, size=size, progress=progress) for split in ("train", "test"))
@@ -112,6 +116,8 @@ def demo(
     missing = {name: reason for name in (FACES, COLOURS) if (reason := why_missing(name))}
     for reason in missing.values():
         print(f"pixelcnn: left out: {reason}", file=sys.stderr)
+    begin_run(folder, _notes(recipe, photos), overwrite=overwrite, remedies=REMEDIES)
+    write_atomically(folder / PAGE, page(TITLE, [Section("Under way", [UNDER_WAY])]).encode())
     faces = [] if FACES in missing else [_faces(folder, seed, progress)]
     torch.manual_seed(seed)
     model = recipe.model()
@@ -144,15 +150,28 @@ def demo(
         *coloured,
         Section("Going on", [GOING_ON, Code(_commands(folder, recipe))]),
     ]  # fmt: skip
-    path = folder / "report.html"
-    write_atomically(path, page("PixelCNN with auxiliary variables: a demonstration", sections).encode())
+    path = folder / PAGE
+    write_atomically(path, page(TITLE, sections).encode())
     _print(f"{len(held_out)} held-out photographs at {size}x{size}", totals, path)
     return path
 
 
+def _check_folder(folder: Path, overwrite: bool) -> None:
+    """A ValueError for a folder that is neither empty nor that of a run, or has files that no demonstration made."""
+    check_run_folder(folder, overwrite=overwrite, remedies=REMEDIES)
+    others = [name for name in (PAGE, FACES_PICTURE) if (folder / name).exists()]
+    if others and not has_title(folder / PAGE, TITLE):
+        raise ValueError(f"{str(folder / others[0])!r} is of no demonstration: name another folder")
+
+
+def _notes(recipe: Recipe, photos: Images) -> dict[str, Any]:
+    data = {"source": recipe.source, "size": recipe.size, "crop": None, "fingerprint": photos.fingerprint}
+    return {"training": asdict(recipe.training), "recipe": RECIPE, "data": data}
+
+
 def _faces(folder: Path, seed: int, progress: bool) -> Section:
     """Draw faces; `faces.png` shows every view as soon as it is there."""
-    subject, path = find_subject(FACES), folder / "faces.png"
+    subject, path = find_subject(FACES), folder / FACES_PICTURE
     strips: list[Strip] = []
     for k, view in sample_views(subject.model, PICTURES, subject.size, seed=seed, map=True, progress=progress):
         strips.append((subject.views[k], view, subject.model.levels))
@@ -177,8 +196,7 @@ def _enlarged(seed: int, progress: bool) -> Section:
 
 def _train(model: ImageModel, photos: Images, folder: Path, recipe: Recipe, progress: bool) -> None:
     """As `pixelcnn train` would, the coarsest factor first, but not each for the same time."""
-    source = {"source": recipe.source, "size": recipe.size, "crop": None, "fingerprint": photos.fingerprint}
-    notes = {"recipe": RECIPE, "data": source}
+    notes = _notes(recipe, photos)
     options: dict[str, Any] = {"sheet_minutes": 0, "notes": notes, "overwrite": True, "progress": progress}
     for k in reversed(range(len(SHARES))):
         minutes, resume = recipe.minutes * SHARES[k], k + 1 < len(SHARES)

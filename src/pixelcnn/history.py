@@ -8,8 +8,18 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from pixelcnn.checkpoint import write_atomically
+from pixelcnn.config import parse_json
 
 HISTORY = "history.jsonl"
+
+
+def _step_of(line: str) -> int:
+    """The step of a line; 0 where it is none, such as one that was cut when a disk was full."""
+    try:
+        step = parse_json(line).get("step")
+    except ValueError:
+        return 0
+    return step if type(step) is int else 0
 
 
 class Due:
@@ -37,8 +47,8 @@ class History:
         """Forget what an interrupted run wrote after the step from which this one goes on."""
         if self.accelerator.is_main_process:
             path = self.folder / HISTORY
-            lines = path.read_text().splitlines() if path.exists() else []
-            kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
+            lines = path.read_text(errors="replace").splitlines() if path.exists() else []
+            kept = [line for line in lines if 0 < _step_of(line) <= step]
             write_atomically(path, "".join(f"{line}\n" for line in kept).encode())
         self.accelerator.init_trackers(self.folder.name, init_kwargs={"tensorboard": {"purge_step": step + 1}})
 

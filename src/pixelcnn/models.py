@@ -479,10 +479,36 @@ class ImageModel(nn.Module, PyTorchModelHubMixin, library_name="pixelcnn", tags=
 
         return sample(self, n, size, seed=seed, scale_shift=scale_shift, map=map, labels=labels)[0]
 
-    def _save_pretrained(self, save_directory: Path) -> None:
-        from pixelcnn.checkpoint import save  # for the same reason
+    def save_pretrained(
+        self,
+        save_directory: str | Path,
+        *,
+        config: None = None,
+        repo_id: str | None = None,
+        push_to_hub: bool = False,
+        model_card_kwargs: dict[str, Any] | None = None,
+        **push_to_hub_kwargs: Any,
+    ) -> str | None:
+        """Save the model as `pixelcnn.save` does, with a card if there is none; see `huggingface_hub.ModelHubMixin`.
 
-        save(self, save_directory)
+        The mixin's own would remove an earlier `config.json` before it knows whether there is room for the new one.
+
+        Raises:
+            ValueError: where a configuration is given: it is that of the model.
+        """
+        from pixelcnn.checkpoint import save, write_atomically  # which are made of models, so they cannot come first
+
+        if config is not None:
+            raise ValueError(f"config={config!r}: the configuration is that of the model; leave it out")
+        folder = Path(save_directory)
+        save(self, folder)
+        if not (folder / "README.md").exists():
+            card = self.generate_model_card(**(model_card_kwargs or {}))
+            write_atomically(folder / "README.md", str(card).encode())
+        if not push_to_hub:
+            return None
+        name = repo_id or folder.name
+        return self.push_to_hub(name, model_card_kwargs=model_card_kwargs, **push_to_hub_kwargs)
 
     def generate_model_card(self, **fields: Any) -> ModelCard:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Write the card that `save_pretrained` and `push_to_hub` put beside the model: what is known of it.
@@ -496,10 +522,28 @@ class ImageModel(nn.Module, PyTorchModelHubMixin, library_name="pixelcnn", tags=
         return model_card(self, **fields)
 
     @classmethod
-    def _from_pretrained(cls, *, model_id: str, **options: Any) -> "ImageModel":  # pyright: ignore[reportIncompatibleMethodOverride]
+    def from_pretrained(  # pyright: ignore[reportIncompatibleMethodOverride]  (it takes no model arguments but one)
+        cls,
+        pretrained_model_name_or_path: str | Path,
+        *,
+        consistent: bool | None = None,
+        map_location: str | torch.device = "cpu",
+        **options: Any,
+    ) -> "ImageModel":
+        """Load a model as `pixelcnn.load` does.
+
+        Args:
+            pretrained_model_name_or_path: a folder, the name of a shipped model, or a hub id.
+            consistent: instead of what its configuration says. All else about it is what its weights were trained as.
+            map_location: the device.
+            options: of `pixelcnn.load`, such as `revision`.
+        """
         from pixelcnn.checkpoint import load  # for the same reason
 
-        return load(model_id, **{k: options[k] for k in ("revision", "cache_dir", "token", "local_files_only")})
+        model = load(pretrained_model_name_or_path, device=map_location, **options)
+        if consistent is not None:
+            model.consistent = consistent
+        return model
 
 
 class PixelCNN(ImageModel):

@@ -6,7 +6,7 @@ how it scores is measured on its images where these are at hand, and else read f
 Reference: Kolesnikov & Lampert, PixelCNN models with auxiliary variables (ICML 2017), tables 1 and 2, figures 3 to 7.
 """
 
-__all__ = ["FIGURES", "Score", "Subject", "find_subject", "report", "subject_sections"]
+__all__ = ["FIGURES", "PAGE", "Score", "Subject", "find_subject", "has_title", "report", "subject_sections"]
 
 import re
 import time
@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +22,18 @@ import torch
 from torch import Tensor
 
 from pixelcnn.auxiliary import Downsample, QuantizedGrayscale
-from pixelcnn.checkpoint import RUN, check_empty, load, read_json, write_atomically
+from pixelcnn.checkpoint import load, write_atomically
 from pixelcnn.codecs import codec_bits_per_dim
 from pixelcnn.data import Crop, Images, NothingHeldOutError, load_images, load_unseen
 from pixelcnn.evaluation import evaluate
 from pixelcnn.figures import Chart, Gallery, Part, Section, Strip, Table, bars, page, save_picture, sheet
 from pixelcnn.likelihoods import check_whole
 from pixelcnn.models import ImageModel, evaluating
+from pixelcnn.runs import data_of
 from pixelcnn.sampling import colorize, sample
 from pixelcnn.shipped import is_shipped
 
+PAGE, TITLE = "report.html", "PixelCNN models with auxiliary variables: a report"
 COLUMNS = 8  # pictures in a row
 SHIFTS = [round(-0.1 * i, 1) for i in range(11)]
 GRID_ROWS, GRID_COLUMNS = 4, len(SHIFTS) + 1
@@ -150,20 +153,20 @@ def report(
             was trained on, and for shipped models, whose images are elsewhere, the figures of their cards.
         limit: images of each split that are scored.
         seed: of the samples.
-        overwrite: replace what an earlier report left in the folder.
+        overwrite: replace an earlier report in the folder: `report.html`, and the pictures that the new one has too.
         progress: show progress bars.
 
     Returns:
         The path of the page.
 
     Raises:
-        ValueError: where one of the names is no model, the images cannot be had, or the folder is not empty.
+        ValueError: where one of the names is no model, the images cannot be had, or the folder holds something else.
     """
     check_whole(limit=limit)
     check_whole(at_least=0, seed=seed)
     if not names:
         raise ValueError("name the models to report on: folders that training made, or shipped models")
-    check_empty(folder, overwrite)
+    _check_folder(folder, overwrite)
     options: dict[str, Any] = {"data": data, "size": size, "crop": crop, "skip_broken": skip_broken, "limit": limit}
     subjects = [find_subject(name, **options, progress=progress) for name in names]
     called = [subject.name for subject in subjects]
@@ -176,10 +179,29 @@ def report(
     sections = [*_tables(subjects)]
     for subject in subjects:
         sections += subject_sections(subject, seed=seed, progress=progress)
+    path = folder / PAGE
+    write_atomically(path, page(TITLE, sections).encode())  # first: a folder without it would not be known as a report
     _save_pictures(sections, folder)
-    path = folder / "report.html"
-    write_atomically(path, page("PixelCNN models with auxiliary variables: a report", sections).encode())
     return path
+
+
+def _check_folder(folder: Path, overwrite: bool) -> None:
+    """A ValueError for a folder that is neither empty nor that of an earlier report, to be replaced."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{str(folder)!r} is a file: name a folder")
+    if not folder.exists() or not any(folder.iterdir()):
+        return
+    if not has_title(folder / PAGE, TITLE):
+        raise ValueError(f"{str(folder)!r} is not empty, and holds no report: name another folder")
+    if not overwrite:
+        raise ValueError(
+            f"{str(folder)!r} is not empty: use --overwrite to replace the report in it, or another folder"
+        )
+
+
+def has_title(path: Path, title: str) -> bool:
+    """Whether a file is a page of that title that this package made."""
+    return path.is_file() and f"<title>{escape(title)}</title>" in path.read_text(errors="replace")
 
 
 def find_subject(
@@ -206,11 +228,10 @@ def find_subject(
             "without classes"
         )
     card = model.card if is_shipped(name) else {}
-    run = Path(name) / RUN
-    trained = read_json(run).get("data", {}) if run.is_file() else {}
+    trained = data_of(Path(name))
     short = Path(name).resolve().name
     side: int = size or trained.get("size") or model.side or 32
-    if data is None and not trained:
+    if data is None and "source" not in trained:
         scores = {split: Score(**score) for split, score in card.get("scores", {}).items()}
         source = ", ".join(dict.fromkeys(part["source"] for part in card.get("data", [])))
         return Subject(short, model, side, source, {}, scores, card.get("codecs", {}))

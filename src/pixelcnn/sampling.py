@@ -1,7 +1,8 @@
 """Drawing images: thin callers of the traversal.
 
 The noise of a pixel belongs to the image and to the position, not to the order in which pixels are visited: image i of
-seed s is image 0 of seed s + i, alone or inside a batch.
+seed s is image 0 of seed s + i, alone or inside a batch, up to rounding. (In a batch of another size sums are rounded
+otherwise: now and then that moves a draw to the next value, and all that follows is drawn given it.)
 
 What an image is asked to agree with is never left to chance: `colorize`, `upscale` and `complete` renormalise, whether
 the model is consistent or not, over the values that are still possible.
@@ -124,7 +125,7 @@ def sample_views(
         n: number of images.
         size: of the images: one number for squares, or (H, W); None for that of the images that the model was trained
             on, or 32 where that is unknown.
-        seed: of the first image; image i is that of seed + i.
+        seed: of the first image; image i is that of seed + i, up to rounding.
         scale_shift: added to the log-scales of the logistics: -0.5, say, for cleaner and less varied images.
         map: for each pixel draw a component of the mixture and take its mode.
         labels: (n,) class labels, for a model with classes.

@@ -7,6 +7,7 @@ A run is a folder. Beside the trained model (`config.json`, `model.safetensors`:
     factor-K/history.jsonl        a line every few seconds: step, seconds, bits per dimension, images a second
     factor-K/sheet-STEP.png       samples; of a factor that is given a view, samples given those of held-out images
     factor-K/events.*             the history for TensorBoard
+    factor-K/.lock                held by the process that trains the factor
 
 Resume is exact. What a step sees depends on the seed and the step alone (`Shuffled`); the state holds the rest:
 weights, their average, the optimizer's moments, and the random state that draws dropout. (Accelerate can save states
@@ -16,8 +17,10 @@ too, but reads parts of them as unrestricted pickles.)
 __all__ = ["Training", "train"]
 
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -31,7 +34,8 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import BatchSampler, DataLoader
 
-from pixelcnn.checkpoint import STATE, TrainingState, claim_folder, publish, save_factor
+from pixelcnn.checkpoint import STATE, TrainingState, load, restore_state
+from pixelcnn.config import shorten
 from pixelcnn.data import Images, Shuffled
 from pixelcnn.figures import save_picture, sheet
 from pixelcnn.history import Due, History
@@ -40,6 +44,7 @@ from pixelcnn.memory import check_training_memory
 from pixelcnn.models import Factor, ImageModel
 from pixelcnn.optimizers import OPTIMIZERS, make_optimizers, set_rate
 from pixelcnn.progress import progress_bar
+from pixelcnn.runs import claim_folder, publish, save_factor
 from pixelcnn.sampling import sample_factor
 
 LOG_MINUTES = 2 / 60
@@ -191,7 +196,7 @@ def train(
         initialize: begin with the data-dependent initialisation of fresh weights; False goes on from the weights of a
             model that is trained already.
         resume: go on with the run in the folder; a factor that has no state there begins.
-        overwrite: replace the run in the folder.
+        overwrite: replace the run in the folder: what a run writes is removed, and nothing else.
         held_out: images whose views the sample sheets begin with; by default those to train on.
         save_minutes: time between two saved states; 0 saves after every step.
         sheet_minutes: time between two sample sheets; 0 for none.
@@ -199,10 +204,11 @@ def train(
         progress: show a progress bar.
 
     Returns:
-        The model with the averaged weights, which is also in the folder.
+        The model with the averaged weights, which is also in the folder: factors that are not trained are those there.
 
     Raises:
-        ValueError: for a folder that is not empty or holds another run, or an argument out of range.
+        ValueError: for a folder that is not empty or holds another run, a factor that another process trains, or an
+            argument out of range.
         MemoryError: where a factor needs more memory than is free, before anything is written.
         FloatingPointError: when the loss or its gradient is not finite; what was saved last stays.
         OSError: when the disk is full; what was saved last stays.
@@ -243,25 +249,38 @@ def train(
         device=accelerator.device,
     )
     model.size, model.card = images.size, {}
-    if accelerator.is_main_process:
-        claim_folder(folder, model, {"training": asdict(training), **(notes or {})}, resume=resume, overwrite=overwrite)
-    accelerator.wait_for_everyone()
-    for k in factors:
-        _train_factor(
-            model,
-            k,
-            shuffled,
-            folder,
-            training,
-            budgets[k],
-            accelerator,
-            initialize=initialize,
-            held_out=held_out or images,
-            save_minutes=save_minutes,
-            sheet_minutes=sheet_minutes,
-            progress=progress,
-        )
+    with ExitStack() as held:
+        if accelerator.is_main_process:
+            run = {"training": asdict(training), **(notes or {})}
+            held.enter_context(claim_folder(folder, model, run, factors, resume=resume, overwrite=overwrite))
+        accelerator.wait_for_everyone()
+        for k in factors:
+            _train_factor(
+                model,
+                k,
+                shuffled,
+                folder,
+                training,
+                budgets[k],
+                accelerator,
+                initialize=initialize,
+                held_out=held_out or images,
+                save_minutes=save_minutes,
+                sheet_minutes=sheet_minutes,
+                progress=progress,
+            )
+            accelerator.free_memory()  # or it would keep the network and the optimizer until the last factor is done
+    if resume and factor is not None:
+        accelerator.wait_for_everyone()
+        _take_others(model, factor, folder)
     return model.eval()
+
+
+def _take_others(model: ImageModel, k: int, folder: Path) -> None:
+    """Put all factors but one of a folder's model into this one."""
+    for j, factor in enumerate(load(folder).factors):
+        if j != k:
+            model.factors[j].load_state_dict(factor.state_dict())
 
 
 def _check_fit(model: ImageModel, images: Images) -> None:
@@ -311,7 +330,7 @@ def _train_factor(
 
     # Restore.
     if state_path.exists():
-        state.restore(state_path)
+        restore_state(state, state_path)
         if main:
             publish(model, k, folder)  # or a run that was killed between state and model would never write the latter
     if len(state.random) != accelerator.num_processes:
@@ -347,7 +366,7 @@ def _train_factor(
                 if main:
                     save_factor(state, model, k, folder)
             if sheet_due(seconds, done and sheet_minutes > 0) and main:
-                _write_sheet(model, k, held_out, history.folder / f"sheet-{state.step:06d}.png")
+                _try_sheet(model, k, held_out, history.folder / f"sheet-{state.step:06d}.png")
     history.end()
 
 
@@ -439,6 +458,15 @@ def _set_random_state(state: Tensor, device: torch.device) -> None:
         torch.cuda.set_rng_state(state, device)
     else:
         torch.set_rng_state(state.clone())  # which reads the whole storage, whatever part of it the tensor is
+
+
+def _try_sheet(model: ImageModel, k: int, held_out: Images, path: Path) -> None:
+    """Write a sheet of samples, or say in one line why there is none: no picture is worth the training."""
+    try:
+        _write_sheet(model, k, held_out, path)
+    except Exception as error:
+        reason = shorten(str(error)) or type(error).__name__
+        print(f"pixelcnn: no {path.name}, training goes on ({reason})", file=sys.stderr)
 
 
 def _write_sheet(model: ImageModel, k: int, held_out: Images, path: Path) -> None:
