@@ -145,7 +145,8 @@ def score(
     loaded = load_model(model, consistent)
     names = ["picture", "total", *[f"factor {k}" for k in range(len(loaded.factors))]]
     rows = []
-    for name, bits in score_pictures(loaded, _noting(read_pictures(pictures, loaded.formats[0][0])), heat_maps):
+    found = _noting(read_pictures(pictures, loaded.formats[0][0]))
+    for name, bits in score_pictures(loaded, found, heat_maps, progress=True):
         rows.append(dict(zip(names, [name, *bits], strict=True)))
     if json:
         print(dumps(rows))

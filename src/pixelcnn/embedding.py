@@ -64,6 +64,10 @@ class EmbeddingNetwork(nn.Module):
 
     def forward(self, auxiliary: Tensor, size: tuple[int, int]) -> Tensor:
         """Integers (B, channels, h, w) to `(B, filters, *size)`, `size` being that of the image it conditions."""
+        return self.enlarge_to(self.trunk(auxiliary), size)
+
+    def trunk(self, auxiliary: Tensor) -> Tensor:
+        """All that is computed at the resolution of the auxiliary image and below: (B, filters, h, w)."""
         x = self.first(add_ones(auxiliary, self.levels, self.first.bias.dtype))
         states: list[list[Tensor]] = []
         for scale, blocks in enumerate(self.down):
@@ -79,6 +83,10 @@ class EmbeddingNetwork(nn.Module):
                 x = block(x, concat_elu(x), [concat_elu(states[scale].pop())])
             if scale > 0:
                 x = self.grow[scale - 1](x, states[scale - 1][0].shape[-2:])
+        return x
+
+    def enlarge_to(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+        """All that follows the trunk: `(B, filters, *size)`."""
         if self.enlarge is not None:
             x = self.enlarge(x, size)
         for block in self.enlarged:

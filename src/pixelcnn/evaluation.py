@@ -5,6 +5,7 @@ __all__ = ["Evaluation", "codec_bits_per_dim", "evaluate", "surprise"]
 import io
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -13,8 +14,9 @@ from torch import Tensor
 
 from pixelcnn.data import Images
 from pixelcnn.likelihoods import check_whole
-from pixelcnn.models import ImageModel, evaluating
+from pixelcnn.models import ImageModel, check_images, evaluating
 from pixelcnn.progress import progress_bar
+from pixelcnn.tiles import Tiling, link_by_bands, plan, score_by_tiles
 
 # For small images WebP's method 4 gives smaller files than 6, in a thirtieth of the time.
 CODECS: dict[str, dict[str, object]] = {
@@ -41,35 +43,86 @@ def evaluate(
     Args:
         model: any model; its averaged weights, if it was loaded from a training run.
         images: integers of the model's channels and levels, all of one size.
-        batch_size: images scored at once; it does not change the result.
+        batch_size: images scored at once, at most; it does not change the result. Fewer are where memory asks for it,
+            and large images are scored in tiles.
         limit: score the first so many images only.
         progress: show a progress bar.
 
     Returns:
         Means over the images, in bits for each sub-pixel of an image.
+
+    Raises:
+        MemoryError: where not even a tile of one image fits, before any is scored.
     """
     check_whole(batch_size=batch_size)
     number = _limited(images, limit)
     device = next(model.parameters()).device
+    tilings = plan(model, min(batch_size, number), images.size)
+    batch_size = max(tiling.images for tiling in tilings)
     total = torch.zeros(len(model.factors), dtype=torch.float64)
     start = time.perf_counter()
-    with evaluating(model), progress_bar(visible=progress, fields="{task.fields[note]}") as bar:
+    with progress_bar(visible=progress, fields="{task.fields[note]}") as bar:
         task = bar.add_task("scoring", total=number, note="")
         for first in range(0, number, batch_size):
             indices = range(first, min(first + batch_size, number))
             labels = torch.tensor([images.labels[i] for i in indices]) if model.classes and images.labels else None
-            total += model.bits_per_dim(images.batch(indices).to(device), labels).factors.double().sum(0).cpu()
+
+            def show(share: float, indices: range = indices) -> None:
+                bar.update(task, completed=indices.start + share * len(indices))
+
+            x = images.batch(indices).to(device)
+            for k, bits in enumerate(_surprise(model, x, labels, tilings, show)):
+                total[k] += float(bits.double().sum()) / x[0].numel()
             bar.update(task, completed=indices.stop, note=f"{total.sum() / indices.stop:.3f} bits/dim")
     factors = (total / number).tolist()
     return Evaluation(sum(factors), factors, number, number / (time.perf_counter() - start))
 
 
-def surprise(model: ImageModel, x: Tensor, labels: Tensor | None = None) -> list[Tensor]:
-    """Bits that each pixel of each view costs given those before it: (B, C, H, W) to K + 1 maps (B, H_k, W_k)."""
+def surprise(
+    model: ImageModel, x: Tensor, labels: Tensor | None = None, *, callback: Callable[[float], None] | None = None
+) -> list[Tensor]:
+    """Bits that each pixel of each view costs given those before it: (B, C, H, W) to K + 1 maps (B, H_k, W_k).
+
+    Large images are scored in tiles, in a fraction of the memory that they need in one piece, to the same numbers up to
+    rounding.
+
+    Args:
+        model: any model.
+        x: integer images of any size.
+        labels: (B,) class labels, for a model with classes.
+        callback: called after each tile with the share of all pixels that is done.
+
+    Raises:
+        ValueError: for images or labels that do not fit the model.
+        MemoryError: where not even the smallest tile fits, before anything is computed.
+    """
+    check_images(x, *model.formats[0])
+    H, W = x.shape[2:]
+    return _surprise(model, x, labels, plan(model, len(x), (H, W)), callback)
+
+
+def _surprise(
+    model: ImageModel,
+    x: Tensor,
+    labels: Tensor | None,
+    tilings: list[Tiling],
+    callback: Callable[[float], None] | None,
+) -> list[Tensor]:
     labels = model.check_labels(labels, len(x))
+    total, done = len(x) * sum(math.prod(size) for size in model.sizes((x.shape[2], x.shape[3]))), 0
+
+    def count(pixels: int) -> None:
+        nonlocal done
+        done += pixels
+        if callback is not None:
+            callback(done / total)
+
     with evaluating(model):
-        links = zip(model.factors, model.links(x), strict=True)
-        return [factor.pixel_log_prob(view, given, labels) / -math.log(2) for factor, (view, given) in links]
+        links = zip(model.factors, tilings, link_by_bands(model, x), strict=True)
+        return [
+            score_by_tiles(factor, tiling, view, given, labels, count).div_(-math.log(2))
+            for factor, tiling, (view, given) in links
+        ]
 
 
 def codec_bits_per_dim(images: Images, *, limit: int | None = None) -> dict[str, float]:

@@ -19,6 +19,7 @@ __all__ = [
     "LEFT_AND_HERE",
     "Conv",
     "Dropout",
+    "Edges",
     "GatedResidual",
     "TransposedConv",
     "concat_elu",
@@ -28,6 +29,7 @@ __all__ = [
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -67,6 +69,15 @@ class Dropout(nn.Module):
         return x * keep.to(x.dtype).mul_(256 / (256 - self.dropped))
 
 
+class Edges(NamedTuple):
+    """Rows and columns at the edges of a window that are not as in the whole image, since what they read is missing."""
+
+    above: int = 0
+    below: int = 0
+    left: int = 0
+    right: int = 0
+
+
 class _WeightNormalized(nn.Module):
     """What the two kinds of convolution share: offsets, parameters and the normalised weight."""
 
@@ -92,6 +103,21 @@ class _WeightNormalized(nn.Module):
         norm = torch.linalg.vector_norm(self.direction, dim=(1, 2, 3))
         return self.direction * (self.gain / norm)[:, None, None, None]
 
+    def spoil(self, edges: Edges) -> Edges:
+        """The edges of the output of a window, given those of the input; the sides of a window divide by the stride."""
+        return Edges(
+            max(0, self._before(edges.above, self.rows)),
+            max(0, self._after(edges.below, self.rows)),
+            max(0, self._before(edges.left, self.cols)),
+            max(0, self._after(edges.right, self.cols)),
+        )
+
+    def _before(self, wrong: int, offsets: range) -> int:
+        raise NotImplementedError
+
+    def _after(self, wrong: int, offsets: range) -> int:
+        raise NotImplementedError
+
 
 class Conv(_WeightNormalized):
     """Convolution over the given row and column offsets: (B, inputs, H, W) to (B, outputs, H / stride, W / stride).
@@ -103,6 +129,12 @@ class Conv(_WeightNormalized):
         """Zeros before and after, so that output `i` reads `stride * i + offset`; below zero the input is cropped."""
         last = (size - 1) // self.stride * self.stride
         return -offsets[0], last + offsets[-1] - (size - 1)
+
+    def _before(self, wrong: int, offsets: range) -> int:
+        return -((offsets[0] - wrong) // self.stride)
+
+    def _after(self, wrong: int, offsets: range) -> int:
+        return (wrong + offsets[-1]) // self.stride
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Several inputs count as one, their channels after one another."""
@@ -120,6 +152,12 @@ class Conv(_WeightNormalized):
 
 class TransposedConv(_WeightNormalized):
     """The transpose of a strided `Conv`: input (i, j) writes the outputs (stride * i + r, stride * j + c)."""
+
+    def _before(self, wrong: int, offsets: range) -> int:
+        return self.stride * (wrong - 1) + offsets[-1] + 1
+
+    def _after(self, wrong: int, offsets: range) -> int:
+        return self.stride * wrong - offsets[0]
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         """(B, inputs, h, w) to `(B, outputs, *size)`, where h and w are `size / stride` rounded up."""

@@ -11,16 +11,26 @@ Pyramids of 24 to 100 filters, batches of 16 and 32, float32 and bf16), by 1.7 t
 0.7 times where the state is (PixelCNN++ with 160 filters, a batch of 4), which has none. The rest is what convolutions
 work in, and what the allocator cannot use again.
 
-Sampling counts its own buffers (`pixelcnn.cached`); here it asks whether they fit.
+Scoring is rehearsed in the same way, tile by tile (`pixelcnn.tiles`). Sampling counts its own buffers
+(`pixelcnn.cached`); here it asks whether they fit.
 """
 
-__all__ = ["check_sampling_memory", "check_training_memory", "free_memory", "training_memory"]
+__all__ = [
+    "Allowance",
+    "check_sampling_memory",
+    "check_training_memory",
+    "check_whole_memory",
+    "free_memory",
+    "meta_twin",
+    "peak_memory",
+    "training_memory",
+]
 
 import os
 import weakref
-from collections.abc import Iterable
-from copy import copy
-from typing import Any
+from collections.abc import Callable, Iterable
+from copy import copy, deepcopy
+from typing import Any, NamedTuple
 
 import psutil
 import torch
@@ -28,12 +38,16 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from pixelcnn.models import ImageModel
+from pixelcnn.models import Factor, ImageModel
 
 LASTING = 5  # times the weights: themselves, their average, their gradient, two moments
 WRITING = 12  # times the weights: the state that is saved has four of them, each copied, turned to bytes and joined
 CPU_MARGIN = 1.5
 GPU_MARGIN = 1.1  # not measured: torch's own allocator there leaves few gaps
+SCORING_MARGIN = 1.7  # real tiles on a CPU grew by 1.3 to 1.6 times the sum
+# Tiles of more bytes than this are slower on a CPU, whose allocator asks the system for each large tensor anew:
+# 11 seconds a million pixels at 0.4 GB, 15 at 1.5 and 25 at 6 (`photos-pyramid`, one core).
+LITTLE = 4 * 10**8
 
 
 def training_memory(
@@ -118,6 +132,37 @@ def check_sampling_memory(needed: int, device: torch.device) -> None:
         )
 
 
+class Allowance(NamedTuple):
+    """Bytes that scoring takes readily, those that it takes if it must, and what predictions are multiplied by."""
+
+    little: float
+    most: float
+    margin: float
+
+    @classmethod
+    def of(cls, device: torch.device) -> "Allowance":
+        free = free_memory(device)
+        if device.type == "cpu":
+            return cls(min(LITTLE, free), free, SCORING_MARGIN)
+        return cls(free, free, GPU_MARGIN)
+
+
+def check_whole_memory(model: ImageModel, number: int, size: tuple[int, int]) -> None:
+    """Raise a MemoryError, before anything is allocated, where `number` images (H, W) cannot be scored in one piece."""
+    parameter = next(model.parameters())
+    _, most, margin = Allowance.of(parameter.device)
+    learning = torch.is_grad_enabled() and any(each.requires_grad for each in model.parameters())
+    for k in range(len(model.factors)):
+        with torch.set_grad_enabled(learning):
+            needed = margin * _rehearse(model, k, size, number, learning=True, bf16=False)
+        if needed > most:
+            H, W = size
+            raise MemoryError(
+                f"to score factor {k} of {number} images of {W}x{H} in one piece needs about {needed / 1e9:.2g} GB, "
+                f"and {most / 1e9:.2g} GB are free: pixelcnn.surprise scores large images in tiles"
+            )
+
+
 def free_memory(device: torch.device) -> int:
     """Bytes that a process can still use, where those of one machine share its memory evenly."""
     if device.type == "cuda":
@@ -142,9 +187,19 @@ def _rehearse(model: ImageModel, k: int, size: tuple[int, int], images: int, *, 
         ]
         labels = torch.empty(images, dtype=torch.int64) if model.classes else None
         inputs = views[k], views[k + 1] if k + 1 < len(views) else None, labels
-        with _Meter() as meter:
-            kept = factor(*inputs) if learning else factor.initialize(*inputs)
-        del kept
+        return peak_memory(lambda: factor(*inputs) if learning else factor.initialize(*inputs))
+
+
+def meta_twin(factor: Factor) -> Factor:
+    """A copy of a factor without values, to rehearse with."""
+    return deepcopy(factor).to("meta").eval()
+
+
+def peak_memory(function: Callable[[], object]) -> int:
+    """The most bytes that the tensors that a function makes take at once."""
+    with _Meter() as meter:
+        kept = function()
+    del kept
     return meter.peak
 
 

@@ -46,6 +46,7 @@ from pixelcnn.likelihoods import Categorical, Likelihood, LogisticMixture, check
 from pixelcnn.network import CausalNetwork
 
 PerFactor = int | Sequence[int]
+LARGE = 2**20  # pixels that are scored at once only after a look at the memory
 MOST_CATEGORICAL_LEVELS = 16  # the paper's 4-bit grey view; with more levels their order is worth knowing
 
 
@@ -110,10 +111,14 @@ class Factor(nn.Module):
             raise ValueError(
                 f"auxiliary of shape {tuple(auxiliary.shape)}: this factor is given no image; leave it out"
             )
-        if self.classes is not None:
-            vector = self.classes(labels)[:, :, None, None]
-            context = vector if context is None else context + vector
-        return context
+        return self.add_class(context, labels)
+
+    def add_class(self, context: Tensor | None, labels: Tensor | None) -> Tensor | None:
+        """An embedding (B, context, H, W) with the vectors of the labels; these alone, (B, context, 1, 1), for None."""
+        if self.classes is None:
+            return context
+        vector = self.classes(labels)[:, :, None, None]
+        return vector if context is None else context + vector
 
     def guess(self, size: tuple[int, int], auxiliary: Tensor | None) -> Tensor | None:
         """What the means of an image (H, W) are counted from, (B, C, H, W); None for zero."""
@@ -128,7 +133,11 @@ class Factor(nn.Module):
             ValueError: where the auxiliary image does not fit.
         """
         H, W = x.shape[-2:]
-        params = self.network(x, self.context((H, W), auxiliary, labels))
+        return self.count_from_guess(self.network(x, self.context((H, W), auxiliary, labels)), auxiliary)
+
+    def count_from_guess(self, params: Tensor, auxiliary: Tensor | None) -> Tensor:
+        """What the network gives, (B, P, H, W), with the means counted from what the auxiliary image says."""
+        H, W = params.shape[-2:]
         guess = self.guess((H, W), auxiliary)
         return params if guess is None else self.likelihood.count_from(params, guess)
 
@@ -139,10 +148,14 @@ class Factor(nn.Module):
             ValueError: where the auxiliary image does not fit, or is not the image's view and has to be.
         """
         params = self.params(x, auxiliary, labels)
+        if self.constraint is not None and auxiliary is not None and not torch.compiler.is_compiling():
+            self.constraint.check(x, auxiliary, self.likelihood.levels)
+        return self.log_prob_of(params, x, auxiliary)
+
+    def log_prob_of(self, params: Tensor, x: Tensor, auxiliary: Tensor | None) -> Tensor:
+        """Log-probability of each pixel under parameters (B, P, H, W), in nats; the auxiliary image is the image's."""
         if self.constraint is None or auxiliary is None:
             return self.likelihood.log_prob(params, x)
-        if not torch.compiler.is_compiling():
-            self.constraint.check(x, auxiliary, self.likelihood.levels)
         return self.likelihood.log_prob(params, x, self.constraint.bounds(x, auxiliary, self.likelihood.levels))
 
     def forward(self, x: Tensor, auxiliary: Tensor | None = None, labels: Tensor | None = None) -> Tensor:
@@ -370,18 +383,28 @@ class ImageModel(nn.Module, PyTorchModelHubMixin, library_name="pixelcnn", tags=
 
     def _factor_log_probs(self, x: Tensor, labels: Tensor | None) -> Tensor:
         """Log-probabilities in nats, (B, K + 1)."""
+        check_images(x, *self.formats[0])
         labels = self.check_labels(labels, len(x))
+        B, _, H, W = x.shape
+        if B * H * W > LARGE and not torch.compiler.is_compiling():
+            from pixelcnn.memory import check_whole_memory  # which asks about models, so it cannot come first
+
+            check_whole_memory(self, B, (H, W))
         links = zip(self.factors, self.links(x), strict=True)
         return torch.stack([factor(view, auxiliary, labels) for factor, (view, auxiliary) in links], 1)
 
     def log_prob(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
         """`log p(x_0, ..., x_K)` in nats: integers (B, C, H, W) to (B,).
 
-        That is `log p(x)` of a consistent model or an empty chain, and a lower bound on it of others.
+        That is `log p(x)` of a consistent model or an empty chain, and a lower bound on it of others. Images are scored
+        in one piece, so that the result is differentiable: `pixelcnn.surprise` needs less memory for large ones.
 
         Args:
             x: images of any size.
             labels: (B,) int64 class labels, for a model with classes.
+
+        Raises:
+            MemoryError: where large images need more memory than is free.
         """
         return self._factor_log_probs(x, labels).sum(1)
 

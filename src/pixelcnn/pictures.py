@@ -20,6 +20,7 @@ from pixelcnn.data import Preparation, visible_files
 from pixelcnn.evaluation import surprise
 from pixelcnn.figures import Strip, heat_map, save_picture, sheet, to_picture, to_png
 from pixelcnn.models import ImageModel
+from pixelcnn.progress import late_bar
 
 PIPE = "-"  # standard input or output
 SHEET = "contact-sheet.png"
@@ -149,7 +150,7 @@ def draw_alternatives(
 
 
 def score_pictures(
-    model: ImageModel, pictures: Iterator[Picture], heat_maps: Path | None = None
+    model: ImageModel, pictures: Iterator[Picture], heat_maps: Path | None = None, *, progress: bool = False
 ) -> Iterator[tuple[str, list[float]]]:
     """For each picture its name and its bits per dimension, the total first and then the factors.
 
@@ -157,10 +158,12 @@ def score_pictures(
         model: any model.
         pictures: of the model's channels.
         heat_maps: folder for a picture of each one's views beside the bits of each of their pixels.
+        progress: show a progress bar for each picture that takes longer than two seconds.
     """
     for picture in pictures:
         x = picture.x[None]
-        maps = surprise(model, x)
+        with late_bar(f"scoring {picture.name}", visible=progress) as show:
+            maps = surprise(model, x, callback=show)
         bits = [float(each.double().sum()) / x.numel() for each in maps]
         if heat_maps is not None:
             strips = []
