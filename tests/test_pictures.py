@@ -19,7 +19,8 @@ from pixelcnn.auxiliary import Downsample, QuantizedGrayscale
 from pixelcnn.checkpoint import load, save
 from pixelcnn.figures import heat_map
 from pixelcnn.models import GrayscalePixelCNN, ImageModel, PixelCNN, PyramidPixelCNN
-from pixelcnn.pictures import read_mask, read_pictures
+from pixelcnn.masks import box_mask, read_mask
+from pixelcnn.pictures import Pictures, find_pictures
 
 NAMES = ["a.png", "b.png", "more/c.png"]
 
