@@ -84,7 +84,7 @@ def find_pictures(arguments: Sequence[str], besides: Iterable[Path], say: Callab
     origins += [Origin(Path("stdin"), None)] if PIPE in arguments else []
     if not origins:
         asked = ", ".join(map(repr, arguments))
-        raise ValueError(f"{asked}: an empty folder, or nothing to read in it: put pictures there, or name another")
+        raise ValueError(f"{asked} is an empty folder, but for what is left out: put pictures there, or name another")
     return origins
 
 
