@@ -16,6 +16,7 @@ from conftest import inside, pixelcnn, save_noise
 from PIL import Image
 
 from pixelcnn.checkpoint import load, save, write_json
+from pixelcnn.data import load_images
 from pixelcnn.models import PixelCNN, PyramidPixelCNN
 from pixelcnn.recipes import RECIPES
 
@@ -76,6 +77,58 @@ def test_train_evaluate_sample(pictures: Path, tmp_path: Path) -> None:
     assert names == ["000005.png", "000006.png"]
     with Image.open(tmp_path / "files" / names[0]) as picture:
         assert picture.size == (9, 9)
+
+
+def test_images_are_held_out_and_named(tmp_path: Path) -> None:
+    """What is held out was not trained on and is scored; a change of the data is said, by --resume and evaluate."""
+    pictures = tmp_path / "pictures"
+    (pictures / "Train").mkdir(parents=True)
+    (pictures / "Val").mkdir()
+    save_noise(pictures / "Train", 6, (8, 8))
+    save_noise(pictures / "Val", 3, (8, 8))
+    run = tmp_path / "run"
+    train = ("train", "photos32-pyramid-small", "--data", pictures, "--size", 8, "--batch-size", 2, "--factor", 2,
+             "--sheet-minutes", 0, "--out", run, "--steps")  # fmt: skip
+    begun = inside(*train, 1)
+    assert begun.returncode == 0, begun.stderr
+    assert "6 images (its part train) to train on, 3 images (its part validation) held out" in begun.stderr
+    kept = json.loads((run / "run.json").read_text())["data"]["fingerprint"]
+    assert kept == load_images(pictures, size=8).fingerprint
+    scored = inside("evaluate", run, "--json")
+    assert json.loads(scored.stdout)["images"] == 3
+    assert "scoring 3 images (its part validation)" in scored.stderr
+    assert "changed" not in begun.stderr + scored.stderr
+    (pictures / "Train" / "0.png").unlink()
+    changed = [inside(*train, 2, "--resume"), inside("evaluate", run)]
+    for result in changed:
+        assert result.returncode == 0, result.stderr
+        assert "data: the data changed since the training began: 6 images then, 5 now" in result.stderr
+
+
+def test_other_images_are_scored_whole(model: Path, pictures: Path, tmp_path: Path) -> None:
+    """Of a folder that a model was not trained on all is scored, of one with a test part that."""
+    (tmp_path / "test").mkdir()
+    (tmp_path / "cats").mkdir()
+    other = save_noise(tmp_path / "test", 2, (8, 8))
+    save_noise(tmp_path / "cats", 4, (8, 8))
+    for data, images in ((other, 2), (tmp_path, 2), (other / "0.png", 1)):
+        assert json.loads(inside("evaluate", model, "--data", data, "--json").stdout)["images"] == images
+    own = inside("evaluate", model, "--data", pictures)
+    assert own.returncode == 2
+    assert "of 6 images" in own.stderr
+    assert "or use split 'all'" in own.stderr
+
+
+def test_shipped_models_know_their_test_images() -> None:
+    scored = inside("evaluate", "photos-pyramid", "--size", 16, "--limit", 1, "--json")
+    assert scored.returncode == 0, scored.stderr
+    assert "photos: scoring 41 images (its part test)" in scored.stderr
+    for name, source in (("cifar10-grayscale", "cifar10"), ("faces128-pyramid", "celeba, of which it has seen some")):
+        refused = inside("evaluate", name)
+        assert refused.returncode == 2
+        assert f"'pixelcnn evaluate {name} --data FOLDER'" in refused.stderr
+        assert f"--data {source.partition(',')[0]} for those that the Hugging Face hub has" in refused.stderr
+        assert source.partition(",")[2] in refused.stderr
 
 
 def test_training_from_a_model(model: Path, pictures: Path, tmp_path: Path) -> None:
@@ -223,7 +276,7 @@ def test_errors_are_one_line_and_code_2(model: Path, pictures: Path, tmp_path: P
         (("evaluate", "facez"), "no model 'facez'"),
         (("evaluate", model, "--split", "tests"), "split="),
         (("evaluate", model, "--data", mixed, "--size", 100), "--size"),
-        (("evaluate", model, "--limit", 0), "limit=0"),
+        (("evaluate", model, "--split", "all", "--limit", 0), "limit=0"),
         (("sample", model, "-n", 0, "--out", out), "n=0"),
         (("sample", model, "--out", pictures), "--overwrite"),
         (("sample", model, "--out", out, "--size", 0), "size=0"),

@@ -7,8 +7,11 @@ import shutil
 import struct
 import time
 import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,6 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
+from torch._utils import ExceptionWrapper
 from torch.utils.data import DataLoader
 
 from pixelcnn.data import (
@@ -31,7 +35,7 @@ from pixelcnn.data import (
     load_unseen,
     visible_files,
 )
-from pixelcnn.decoding import FORMATS, MAX_PIXELS
+from pixelcnn.decoding import FORMATS, MAX_PIXELS, is_deep
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 PHOTOS = Path(__file__).parents[1] / "src" / "pixelcnn" / "photos"
@@ -244,7 +248,7 @@ def test_parts_that_are_not_all_there(tmp_path):
     assert sum(len(load_images(tmp_path / "b", split)) for split in ("train", "test")) == 5
     fill(tmp_path / "c" / "train", 3)
     (tmp_path / "c" / "README.md").write_text("no image")
-    images = load_images(tmp_path / "c")
+    images = load_images(tmp_path / "c", "all")
     assert len(images) == 3
     assert "left out 1 files that are no pictures" in images.notes[0]
     fill(tmp_path / "d" / "Val", 3)
@@ -294,8 +298,8 @@ def test_the_fingerprint_is_of_contents_and_preparation(tmp_path):
     assert first == load_images(tmp_path / "b").fingerprint
     assert first["images"] == len(load_images(tmp_path / "a"))
     assert changed_since(first, load_images(tmp_path / "b").fingerprint) is None
-    prints = [load_images(tmp_path / "a", **options).fingerprint["blake2b"]
-              for options in ({}, {"size": 4}, {"crop": (1, 0, 0, 0)}, {"channels": 1}, {"split": "all"})]  # fmt: skip
+    changes: list[dict[str, Any]] = [{}, {"size": 4}, {"crop": (1, 0, 0, 0)}, {"channels": 1}, {"split": "all"}]
+    prints = [load_images(tmp_path / "a", **change).fingerprint["blake2b"] for change in changes]
     for i in range(40, 60):
         save(tmp_path / "b" / f"{i}.png", noise(8, 8, seed=i))
     more = load_images(tmp_path / "b").fingerprint
@@ -538,6 +542,274 @@ def test_the_check_shows_progress_only_where_it_takes_long(tmp_path, capsys, mon
     monkeypatch.setattr("pixelcnn.sources.time.monotonic", lambda: next(moments))
     load_images(tmp_path, "all", progress=True)
     assert capsys.readouterr().out == ""
+
+
+# Whatever a person would say is in a folder
+
+
+def test_folders_and_files_however_they_got_there(tmp_path):
+    """Links are followed, loops end, and each folder is read once; endings and names are as they come."""
+    folder, elsewhere = tmp_path / "folder", tmp_path / "elsewhere"
+    places = ["elsewhere/deep/a.PNG", "folder/.cache/b.png", "folder/c", "folder/d.picture", "apart.jpeg"]
+    expected = []
+    for i, place in enumerate(places):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        expected.append(tensor(noise(4, 4, seed=i)))
+        (tmp_path / place).write_bytes(encoded(noise(4, 4, seed=i)))
+    (folder / "linked").symlink_to(elsewhere)
+    (folder / "zz").symlink_to(folder / ".cache")
+    (folder / "e.jpeg").symlink_to(tmp_path / "apart.jpeg")
+    (elsewhere / "loop").symlink_to(folder)
+    (folder / "again").symlink_to(folder)
+    odd = os.fsencode(folder) + b"/\xe4.png"  # no UTF-8
+    Path(os.fsdecode(odd)).write_bytes(encoded(noise(4, 4, seed=9)))
+    (folder / "._d.jpg").write_bytes(b"no image")
+    a, b, c, d, e = expected
+    images = load_images(folder, "all")
+    assert same(images, [c, d, e, a, b, tensor(noise(4, 4, seed=9))])
+    hidden, repeated = images.notes
+    assert "1 hidden files, such as " in hidden
+    assert "._d.jpg" in hidden
+    assert "read folders once" in repeated
+    assert len(visible_files(folder, "**/*")) == 6
+    assert [path.name for path in visible_files(folder, "**/*.PNG")] == ["a.PNG"]
+    fill(tmp_path / "hidden" / ".x", 1)
+    refuse(tmp_path / "hidden", "is an empty folder, hidden ones aside")
+
+
+def test_a_folder_of_tables_and_pictures(tmp_path):
+    images = [noise(4, 4, seed=i) for i in range(5)]
+    save_parquet(tmp_path / "x" / "IMG.PARQUET", images[:2], label=[1, 2])
+    save_parquet(tmp_path / "y.parquet", images[2:3], column="img", id=["a"])
+    for i in (3, 4):
+        save(tmp_path / f"{i}.png", images[i])
+    (tmp_path / "README.md").write_text("no image")
+    mixed = load_images(tmp_path, "all")
+    assert sorted(x.numpy().tobytes() for x in every(mixed)) == sorted(tensor(x).numpy().tobytes() for x in images)
+    assert mixed.labels is None
+    assert len(mixed.notes) == 1
+    assert "README.md" in mixed.notes[0]
+
+
+def test_a_picture_alone_is_a_source(tmp_path):
+    assert same(load_images(save(tmp_path / "a.png", noise(4, 4)), "all"), [tensor(noise(4, 4))])
+
+
+def batch_of_a_worker(images: Images, indices: list[int]) -> None:
+    """Fail as a loader's worker process does."""
+    try:
+        images.batch(indices)
+    except ValueError:
+        ExceptionWrapper(where="in DataLoader worker process 0").reraise()
+
+
+def test_what_vanishes_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr("pixelcnn.data._KEPT_BYTES", 0)
+    fill(tmp_path, 3)
+    images = load_images(tmp_path, "all")
+    (tmp_path / "001.png").unlink()
+    with pytest.raises(ValueError, match=r"001.png' cannot be read \(No such file or directory\)"):
+        images.batch([0, 1])
+    with pytest.raises(ValueError, match=r"^'.*001.png' cannot be read .*--skip-broken$"):
+        batch_of_a_worker(images, [1])
+
+
+# Whoever made it
+
+
+def pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+UNREADABLE = {
+    "a pipe": pipe,
+    "a link to a device": lambda path: path.symlink_to("/dev/zero"),
+    "a link to nowhere": lambda path: path.symlink_to(path.with_name("nowhere")),
+    "a link to itself": lambda path: path.symlink_to(path),
+    "a file of terabytes": lambda path: os.truncate(path.write_bytes(b"") or path, 2**41),
+}
+
+
+@pytest.mark.parametrize("kind", UNREADABLE)
+def test_what_is_no_regular_file_is_named_or_left_out_and_never_opened(tmp_path, kind):
+    good = fill(tmp_path / "a", 3)
+    UNREADABLE[kind](tmp_path / "a" / "x.png")
+    refuse(tmp_path / "a", "x.png", "--skip-broken")
+    images = load_images(tmp_path / "a", "all", skip_broken=True)
+    assert same(images, good)
+    assert images.skipped == 1
+    UNREADABLE[kind](tmp_path / "b.parquet")
+    refuse(tmp_path / "b.parquet", "b.parquet")
+    (tmp_path / "c").mkdir()
+    (tmp_path / "b.parquet").rename(tmp_path / "c" / "b.parquet")
+    refuse(tmp_path / "c", "b.parquet", "cannot be read as parquet", skip_broken=True)
+
+
+def test_a_table_never_opens_a_file(tmp_path):
+    """A path without content, in any column, is a broken image, whatever it leads to."""
+    save(tmp_path / "secret.png", noise(4, 4))
+    pipe(tmp_path / "pipe.png")
+    records = [{"bytes": encoded(noise(4, 4, seed=1)), "path": "/dev/zero"}]
+    records += [{"bytes": None, "path": str(tmp_path / name)} for name in ("secret.png", "pipe.png")]
+    rows = datasets.Dataset.from_dict({"image": records, "label": [str(tmp_path / "pipe.png")] * 3})
+    rows = rows.cast_column("image", datasets.Image(decode=False)).cast_column("label", datasets.Image())
+    rows.to_parquet(tmp_path / "table.parquet")
+    refuse(tmp_path / "table.parquet", "secret.png", "cannot be read (no content)", "--skip-broken")
+    images = load_images(tmp_path / "table.parquet", "all", skip_broken=True)
+    assert same(images, [tensor(noise(4, 4, seed=1))])
+    assert (images.skipped, images.labels) == (2, None)
+    pq.write_table(pa.table({"image": [str(tmp_path / "secret.png")]}), tmp_path / "paths.parquet")
+    refuse(tmp_path / "paths.parquet", "cannot be read (no content)")
+
+
+def test_null_images_are_broken_ones(tmp_path):
+    records = [{"bytes": encoded(noise(4, 4)), "path": None}, None, {"bytes": None, "path": None}]
+    pq.write_table(pa.table({"image": records, "label": [1, 2, 3]}), tmp_path / "a.parquet")
+    refuse(tmp_path / "a.parquet", "image number 1 cannot be read (no content)", "--skip-broken")
+    images = load_images(tmp_path / "a.parquet", "all", skip_broken=True)
+    assert (len(images), images.skipped, images.labels) == (1, 2, [1])
+
+
+def test_files_of_the_hub_are_read_from_its_cache_alone(tmp_path, monkeypatch):
+    from huggingface_hub import HfApi, constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(HfApi, "dataset_info", lambda *args, **kwargs: None)
+    inside = save(tmp_path / "cache" / "datasets--owner--name" / "a.png", noise(4, 4))
+    outside = save(tmp_path / "b.png", noise(4, 4))
+    rows = datasets.Dataset.from_dict({"image": [str(inside), str(outside)]}).cast_column("image", datasets.Image())
+    monkeypatch.setattr(datasets, "load_dataset", lambda _: {"Validation": rows, "train": rows, "extra": rows})
+    refuse("owner/name", "b.png", "no content", split="test")
+    images = load_images("owner/name", "test", skip_broken=True)
+    assert same(images, [tensor(noise(4, 4))])
+    assert (images.part, images.skipped) == ("its part validation", 1)
+    assert images.notes == ["2 images are in no part, and only split 'all' has them"]
+
+
+POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n(pwned) print\nshowpage\n%%EOF\n"
+
+
+def test_only_named_formats_are_opened(tmp_path, monkeypatch):
+    """PostScript would start Ghostscript; no other decoder of Pillow sees a byte either."""
+
+    def start(*_, **__):
+        raise AssertionError("a program was started")
+
+    monkeypatch.setattr("subprocess.Popen", start)
+    Image.init()
+    assert {"EPS", "WMF"} <= Image.OPEN.keys() - {*FORMATS}
+    (tmp_path / "evil.png").write_bytes(POSTSCRIPT)
+    refuse(tmp_path, "evil.png", "cannot be read (no image)")
+    for name in ("ICO", "TGA", "PCX"):
+        Image.fromarray(noise(8, 8)).save(tmp_path / "evil.png", name)
+        refuse(tmp_path, "evil.png", "cannot be read (no image)")
+
+
+def png(width: int, height: int, depth: int, kind: int, pixels: bytes) -> bytes:
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    header = struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(pixels)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(("width", "height"), [(8193, 8192), (10_000, 9_000), (13_000, 13_000), (2**31 - 1, 2**31 - 1)])
+def test_too_many_pixels_are_refused_before_decoding(tmp_path, width, height):
+    """Law: an error of one line, however many, and not a pixel is decoded."""
+    assert width * height > MAX_PIXELS
+    (tmp_path / "huge.png").write_bytes(png(width, height, 8, 2, b"\0" * 1000))
+    start = time.monotonic()
+    refuse(tmp_path, "huge.png", "more than 67 million pixels: make it smaller", "--skip-broken")
+    assert time.monotonic() - start < 1
+
+
+def tiff(bits: int) -> bytes:
+    """A colour TIFF of 1x1 pixels."""
+    tags = [(256, 1), (257, 1), (258, 0), (259, 1), (262, 2), (273, 200), (277, 3), (278, 1), (279, 3 * bits // 8)]
+    entries = [struct.pack("<HHII", tag, 3, 1, value) for tag, value in tags]
+    entries[2] = struct.pack("<HHII", 258, 3, 3, 180)
+    head = b"II*\0" + struct.pack("<IH", 8, len(tags)) + b"".join(entries) + b"\0" * 4
+    return (
+        head.ljust(180, b"\0") + struct.pack("<HHH", bits, bits, bits) + b"\0" * 14 + b"\x12\x34" * (3 * bits // 16 + 1)
+    )
+
+
+def altered(content: bytes, marker: bytes, offset: int, value: int) -> bytes:
+    place = content.index(marker) + offset
+    return content[:place] + bytes([value]) + content[place + 1 :]
+
+
+DEEP = {
+    "colour.png": png(1, 1, 16, 2, b"\0" + b"\x12\x34" * 3),
+    "alpha.png": png(1, 1, 16, 6, b"\0" + b"\x12\x34" * 4),
+    "grey and alpha.png": png(1, 1, 16, 4, b"\0" + b"\x12\x34" * 2),
+    "colour.tif": tiff(16),
+    "colour.ppm": b"P6 1 1 65535\n" + b"\x12\x34" * 3,
+    "plain.ppm": b"P3 1 1 1023\n1 2 3\n",
+    "colour.jp2": altered(encoded(noise(8, 8), "jpeg2000"), b"\xff\x4f\xff\x51", 42, 15),
+}
+
+
+@pytest.mark.parametrize("name", DEEP)
+def test_sixteen_bit_colours_are_refused_too(tmp_path, name):
+    (tmp_path / name).write_bytes(DEEP[name])
+    refuse(tmp_path, name, "more than 8 bits a channel: convert it to 8-bit", skip_broken=True)
+
+
+def test_eight_bits_are_not_refused(tmp_path):
+    for name, content in {"a.tif": tiff(8), "b.ppm": b"P6 1 1 255\n123", "c.ppm": b"P3 1 1 15\n1 2 3\n"}.items():
+        (tmp_path / name).write_bytes(content)
+    assert len(load_images(tmp_path, "all")) == 3
+    avif = encoded(noise(8, 8), "avif")  # of 10 bits Pillow cannot write any
+    with Image.open(io.BytesIO(avif)) as picture:
+        assert not is_deep(picture, avif)
+        assert is_deep(picture, altered(avif, b"av1C", 6, 0x4C))
+    for format in ("jpeg2000", "avif", "tiff"):
+        Preparation(3, None, None)({"bytes": encoded(noise(8, 8), format), "path": None}, 0)
+
+
+def damaged(content: bytes, random: np.random.Generator) -> bytes:
+    """Cut off somewhere, or some bytes replaced, or some doubled."""
+    place, kind = int(random.integers(len(content))), random.integers(3)
+    if kind == 0:
+        return content[:place]
+    if kind == 1:
+        return content[:place] + content[max(0, place - 9) :]
+    changed = bytearray(content)
+    for index in random.integers(len(content), size=random.integers(1, 9)):
+        changed[int(index) if random.random() < 0.5 else int(index) % 64] = random.integers(256)
+    return bytes(changed)
+
+
+def refusal(call: Callable, *arguments, **options) -> str | None:
+    try:
+        call(*arguments, **options)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+@pytest.mark.filterwarnings("ignore:::PIL")  # Pillow warns of odd metadata, and reads on
+@pytest.mark.parametrize("format", ["avif", "bmp", "gif", "jpeg", "jpeg2000", "png", "ppm", "tiff", "webp"])
+def test_damaged_pictures_are_read_or_refused_in_one_line(format):
+    """Fuzzing: an array, or a ValueError of one line; no other exception, no hang."""
+    random = np.random.default_rng(len(format))
+    whole = encoded(noise(24, 24), format)
+    for _ in range(60):
+        said = refusal(Preparation(3, None, None), {"bytes": damaged(whole, random), "path": "x"}, 0)
+        assert said is None or ("'x'" in said and "\n" not in said)
+
+
+def test_damaged_tables_are_read_or_refused_in_one_line(tmp_path):
+    random = np.random.default_rng(0)
+    images = [noise(4, 4, seed=i) for i in range(3)]
+    whole = save_parquet(tmp_path / "whole.parquet", images, label=[1, 2, 3]).read_bytes()
+    footer = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
+    for i in range(40):
+        content = damaged(whole, random) if i % 2 else whole[:footer] + damaged(whole[footer:-8], random) + whole[-8:]
+        path = tmp_path / f"{i}.parquet"
+        path.write_bytes(content)
+        assert "\n" not in (refusal(load_images, path, "all", skip_broken=True) or "")
 
 
 # The order of training

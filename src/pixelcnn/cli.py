@@ -68,6 +68,7 @@ def main() -> NoReturn:
         if isinstance(stream, TextIOWrapper):  # a pipe may have an encoding that lacks what a file's name has
             stream.reconfigure(errors="backslashreplace")
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")  # its bars tell of its own cache
+    os.environ.setdefault("DATASETS_VERBOSITY", "critical")  # its errors come as exceptions too
     try:
         sys.exit(app(standalone_mode=False) or 0)
     except Exit as exit:

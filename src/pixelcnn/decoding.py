@@ -10,6 +10,7 @@ __all__ = [
     "Crop",
     "Preparation",
     "first_line",
+    "is_deep",
     "open_picture",
     "read_file",
 ]
@@ -93,7 +94,7 @@ def open_picture(content: bytes, name: str) -> Image.Image:
     return picture
 
 
-def _is_deep(picture: Image.Image, content: bytes) -> bool:
+def is_deep(picture: Image.Image, content: bytes) -> bool:
     """Whether a channel has more than 8 bits: of colours Pillow cuts off the rest without a word."""
     if picture.format == "PNG":
         return content[24] > 8  # of the header, which comes first
@@ -147,7 +148,7 @@ class Preparation:
 
     def _decode(self, picture: Image.Image, content: bytes, name: str) -> Image.Image:
         try:
-            image = None if _is_deep(picture, content) else self._convert(picture)
+            image = None if is_deep(picture, content) else self._convert(picture)
         except Exception as error:  # as many kinds
             raise BrokenImageError(f"{name} cannot be read ({first_line(error)}): {_ADVICE}") from error
         if image is None:

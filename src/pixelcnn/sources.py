@@ -110,21 +110,21 @@ def _read_files(files: list[Path]) -> "Rows":
 
 def _read_parquet(files: list[Path]) -> "Rows":
     import pyarrow.parquet
-    from datasets import load_dataset
+    from datasets import concatenate_datasets, load_dataset
 
-    file = files[0]
+    file, alike, rows = files[0], {}, []  # files with the same columns are read together
     try:
         for file in files:
             if not file.is_file():
                 raise ValueError("no regular file")
-            pyarrow.parquet.read_schema(file)
-        names = [glob.escape(str(file.absolute())) for file in files]
-        file = files[0]
-        rows = load_dataset("parquet", data_files=names, split="train")
+            alike.setdefault(str(pyarrow.parquet.read_schema(file)), []).append(file)
+        for file, *others in alike.values():
+            names = [glob.escape(str(each.absolute())) for each in (file, *others)]
+            rows.append((file, load_dataset("parquet", data_files=names, split="train")))
     except Exception as error:  # a bad file, an unreadable one, a full disk: no common base
         reason = first_line(error.__cause__ or error)
         raise ValueError(f"{str(file)!r} cannot be read as parquet ({reason}): check the file") from error
-    return _select_columns(rows, str(file if len(files) == 1 else file.parent))
+    return concatenate_datasets([_select_columns(each, str(file)) for file, each in rows])
 
 
 def _select_columns(rows: "Rows", source: str) -> "Rows":
