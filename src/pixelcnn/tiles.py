@@ -57,8 +57,11 @@ class Tiling(NamedTuple):
 
     def largest(self) -> tuple[Stretch, Stretch]:
         """The tile that needs the most memory."""
-        rows, cols = (max(axis, key=lambda stretch: _length(stretch.window)) for axis in (self.rows, self.cols))
-        return rows, cols
+
+        def size(stretch: Stretch) -> tuple[int, int]:
+            return _length(stretch.window), _length(stretch.seen)
+
+        return max(self.rows, key=size), max(self.cols, key=size)
 
 
 def plan(model: ImageModel, number: int, size: tuple[int, int]) -> list[Tiling]:
