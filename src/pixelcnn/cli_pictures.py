@@ -257,7 +257,7 @@ def _printing(names: list[str], *, csv: bool, json: bool) -> "Iterator[Callable[
     def show(name: str, bits: list[float]) -> None:
         nonlocal rows
         if json:
-            print("[" if rows == 0 else ",", dumps({"picture": name} | dict(zip(names, bits, strict=True))), end="\n")
+            print("[" if rows == 0 else ",", dumps({"picture": name} | dict(zip(names, bits, strict=True))), sep="")
         elif csv:
             table.writerow([name, *bits])
         else:

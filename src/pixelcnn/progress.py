@@ -55,4 +55,5 @@ def late_bar(description: str, *, visible: bool) -> Iterator[Callable[[float], N
     try:
         yield show
     finally:
-        bar.stop()
+        if bar.live.is_started:
+            bar.stop()
