@@ -259,6 +259,16 @@ def test_pictures_that_are_read_are_never_replaced(models: dict[str, Path], tmp_
     heat = inside("score", models["plain"], folder, "--heat-maps", folder, "--overwrite")
     assert "name another folder" in heat.stderr
     assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for blocked, way in (("a.png", "a.png/x"), ("more", "more")):
+        (tmp_path / blocked[0] / way).parent.mkdir(parents=True)
+        (tmp_path / blocked[0] / way).write_text("")
+        (folder / "more").mkdir(exist_ok=True)
+        (folder / "more" / "c.png").write_bytes((folder / "a.png").read_bytes())
+        result = inside("upscale", models["pyramid"], folder, "--out", tmp_path / blocked[0], "--overwrite")
+        assert result.returncode == 2
+        assert f"{blocked}' is in the way" in result.stderr, result.stderr
+        assert names_in(tmp_path / blocked[0]) == [way]
+    (folder / "more" / "c.png").unlink()
     beside = inside("upscale", models["pyramid"], folder / "b.jpg", "--out", folder, "--overwrite")
     assert beside.returncode == 0, beside.stderr
     assert names_in(folder) == ["a.png", "b.jpg", "b.png", "contact-sheet.png"]
@@ -462,7 +472,7 @@ def paint(mode: str) -> Image.Image:
 )  # fmt: skip
 def test_a_mask_of_any_mode_is_what_one_sees(tmp_path: Path, mode: str, ending: str) -> None:
     """Law: white is unknown and black is known, in every mode and depth; transparent is known, and that is said."""
-    options = {"lossless": True, "exact": True} if ending == "webp" else {}
+    options: dict[str, Any] = {"lossless": True, "exact": True} if ending == "webp" else {}
     paint(mode).save(tmp_path / f"mask.{ending}", **options)
     mask = read_mask(tmp_path / f"mask.{ending}")
     assert torch.equal(mask.unknown, torch.from_numpy(WHITE))

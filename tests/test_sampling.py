@@ -51,7 +51,7 @@ def test_an_image_belongs_to_its_seed(scramble: Scramble, chain: list[Auxiliary]
 
 def test_images_of_a_batch_have_seeds_of_their_own(scramble: Scramble) -> None:
     """Law: image i is that of the i-th seed, in any order and more than once; there is one for each image."""
-    model = scramble(ImageModel(3, 16, [Downsample(2)], **TINY))
+    model = tiny(scramble, 3, 16, [Downsample(2)])
     together = sample(model, 3, 5, seed=[9, 4, 9])
     for i, seed in enumerate((9, 4, 9)):
         alone = sample(model, 1, 5, seed=seed)

@@ -84,7 +84,8 @@ def plan_results(origins: Sequence[Origin], out: Path, samples: int = 1, option:
     picture keeps it, and the others are called by their full names, or numbered. Alternatives are numbered.
 
     Raises:
-        ValueError: where there are several results for one file, or a result would replace a picture that is read.
+        ValueError: where there are several results for one file, a result would replace a picture that is read, or
+            something else than a file is in its place.
     """
     if is_file_name(out):
         if samples > 1:
@@ -98,9 +99,14 @@ def plan_results(origins: Sequence[Origin], out: Path, samples: int = 1, option:
         files = {origin: [out / name for name in each] for origin, each in zip(origins, names, strict=True)}
         sheet = out / _choose_sheet([name for each in names for name in each])
     inputs = {_identify(origin.file) for origin in origins if origin.file is not None} - {None}
-    for file in (file for each in [*files.values(), [sheet or Path(PIPE)]] for file in each):
-        if str(file) != PIPE and _identify(file) in inputs:
+    for file in (file for each in [*files.values(), [sheet or Path(PIPE)]] for file in each if str(file) != PIPE):
+        if _identify(file) in inputs:
             raise ValueError(f"the result {str(file)!r} would replace a picture that is read: name another {option}")
+        nearest = next(each for each in (file, *file.absolute().parents) if each.exists())
+        if nearest.is_dir() == (nearest == file):
+            raise ValueError(
+                f"the result {str(file)!r} has no place, {str(nearest)!r} is in the way: name another {option}"
+            )
     return Results(files, sheet)
 
 
