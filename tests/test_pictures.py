@@ -433,6 +433,12 @@ def test_what_is_not_in_the_integers_has_a_note(tmp_path: Path) -> None:
         (plain, "x.png", frames, "only the first of its 2 frames"),
         (plain, "x.webp", frames | {"lossless": True}, "only the first of its 2 frames"),
         (plain.convert("CMYK"), "x.jpg", {}, "its inks are taken"),
+        (
+            plain,
+            "x.jpg",
+            {"exif": b"Exif\x00\x00MM\x00*\x00\x00\x00\x08\x00\x09"},
+            "it may be damaged (Corrupt EXIF data",
+        ),
         (plain.convert("L"), "x.png", {}, "it is grey"),
     ]
     for image, name, options, note in cases:

@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from pixelcnn.decoding import BrokenImageError, first_line, open_picture, read_file
-from pixelcnn.pictures import PIPE
+from pixelcnn.pictures import PIPE, heeding
 
 WHITES = (1, 2**8 - 1, 2**16 - 1, 2**31 - 1, 2**32 - 1)  # of numbers that do not say their range
 DEEP_FORMATS = ("PNG", "PPM", "JPEG2000")  # whose numbers beyond 8 bits go to 2^16 - 1
@@ -66,6 +66,26 @@ def read_mask(mask: Path) -> Mask:
         ValueError: where it cannot be read, has no white, or may be seen in several ways.
     """
     name = str(mask)
+    with heeding() as notes:
+        picture, light, alpha = _decode(mask)
+    clear = False
+    if light is None:
+        raise ValueError(f"the mask {name!r} has pixels of mode {picture.mode}, or out of range: {REMEDY}")
+    if alpha is not None and alpha.min() < alpha.max():
+        light, clear = light * alpha, True
+        notes.append("what is transparent in it is taken as black, and known")
+    elif alpha is not None and alpha.max() == 0:
+        raise ValueError(f"the mask {name!r} is transparent everywhere: {REMEDY}")
+    unknown = light > 0.5
+    if not unknown.any():
+        seen = "transparent where it is not dark" if clear else f"{100 * light.max():.0f} % of white at most"
+        raise ValueError(f"the mask {name!r} has no white, it is {seen}: {REMEDY}")
+    return Mask(name, torch.from_numpy(unknown), notes + _describe(light, unknown))
+
+
+def _decode(mask: Path) -> tuple[Image.Image, np.ndarray | None, np.ndarray | None]:
+    """The picture, how light its pixels are, and how opaque."""
+    name = str(mask)
     try:
         content = sys.stdin.buffer.read() if name == PIPE else read_file(mask.expanduser())
         file = open_picture(content, "it")
@@ -73,22 +93,10 @@ def read_mask(mask: Path) -> Mask:
         raise ValueError(f"the mask {name!r}: {str(error).rpartition(': ')[0]}; name another --mask") from None
     try:
         picture = ImageOps.exif_transpose(file)
-        light, alpha = (None if _has_black_above(file) else _read_light(picture, file.format)), _read_alpha(picture)
+        light = None if _has_black_above(file) else _read_light(picture, file.format)
+        return picture, light, _read_alpha(picture)
     except Exception as error:  # Pillow's decoders raise a dozen kinds
         raise ValueError(f"the mask {name!r} cannot be read ({first_line(error)}): {REMEDY}") from None
-    if light is None:
-        raise ValueError(f"the mask {name!r} has pixels of mode {picture.mode}, or out of range: {REMEDY}")
-    notes = []
-    if alpha is not None and alpha.min() < alpha.max():
-        light = light * alpha
-        notes.append("what is transparent in it is taken as black, and known")
-    elif alpha is not None and alpha.max() == 0:
-        raise ValueError(f"the mask {name!r} is transparent everywhere: {REMEDY}")
-    unknown = light > 0.5
-    if not unknown.any():
-        seen = "transparent where it is not dark" if notes else f"{100 * light.max():.0f} % of white at most"
-        raise ValueError(f"the mask {name!r} has no white, it is {seen}: {REMEDY}")
-    return Mask(name, torch.from_numpy(unknown), notes + _describe(light, unknown))
 
 
 def _describe(light: np.ndarray, unknown: np.ndarray) -> list[str]:

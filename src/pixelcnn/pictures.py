@@ -4,12 +4,14 @@ All are found before the first is decoded, so that it is known where each result
 What a picture loses on the way to integers is said in a note.
 """
 
-__all__ = ["PIPE", "Origin", "Picture", "Pictures", "find_pictures"]
+__all__ = ["PIPE", "Origin", "Picture", "Pictures", "find_pictures", "heeding"]
 
 import glob
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -164,9 +166,21 @@ class Pictures:
 
 def _decode(origin: Origin, channels: int, grey: bool) -> Picture:
     content = origin.read()
-    pixels = Preparation(channels, None, None)({"bytes": content, "path": str(origin.name)}, 0)
-    notes = _describe_losses(open_picture(content, str(origin.name)), channels, grey)
+    with heeding() as notes:
+        pixels = Preparation(channels, None, None)({"bytes": content, "path": str(origin.name)}, 0)
+        notes += _describe_losses(open_picture(content, str(origin.name)), channels, grey)
     return Picture(origin, torch.tensor(pixels).permute(2, 0, 1).contiguous(), notes)
+
+
+@contextmanager
+def heeding() -> Iterator[list[str]]:
+    """Notes, to which the warnings of Pillow's decoders are added in the end, instead of being printed with code."""
+    notes: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield notes
+    if caught:
+        notes.append(f"it may be damaged ({' '.join(str(caught[0].message).split())})")
 
 
 def _describe_losses(file: Image.Image, channels: int, grey: bool) -> list[str]:
