@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import inside
+from conftest import inside, save_noise
 from test_figures import Page, assert_self_contained, decoded
 
 from pixelcnn import checkpoint
@@ -13,7 +13,17 @@ from pixelcnn.auxiliary import Downsample, QuantizedGrayscale
 from pixelcnn.data import load_images
 from pixelcnn.evaluation import evaluate
 from pixelcnn.models import ImageModel
-from pixelcnn.report import COLUMNS, GRID_COLUMNS, GRID_ROWS, NEIGHBOURS, Score, Subject, by_resolution, report
+from pixelcnn.report import (
+    COLUMNS,
+    GRID_COLUMNS,
+    GRID_ROWS,
+    NEIGHBOURS,
+    Score,
+    Subject,
+    by_resolution,
+    find_subject,
+    report,
+)
 
 SIZE = 8
 TINY = {"filters": 2, "blocks": 1, "scales": 1, "embedding_blocks": 1, "dropout": 0.0}
@@ -77,6 +87,18 @@ def test_the_figures_are_those_of_the_model(made, folders):
     cells = Page((made / "report.html").read_text()).text("td")
     assert f"{score.factors[0]:.3f}" in cells
     assert f"{score.factors[1]:.3f}" in cells
+
+
+def test_other_images_are_scored_whole_and_too_few_hold_none_out(folders, tmp_path):
+    """As `evaluate` does; a run of few images has no figures of held-out ones."""
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    save_noise(pictures, 5, (SIZE, SIZE))
+    assert find_subject(str(folders["plain"]), data=str(pictures)).scores["test"].images == 5
+    checkpoint.save(checkpoint.load(folders["plain"]), tmp_path / "run")
+    run = {"data": {"source": str(pictures), "size": SIZE, "crop": None}}
+    checkpoint.write_json(tmp_path / "run" / checkpoint.RUN, run)
+    assert find_subject(str(tmp_path / "run")).scores.keys() == {"train"}
 
 
 def test_bits_by_resolution_are_those_of_the_views_alone():
