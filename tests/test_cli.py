@@ -169,6 +169,19 @@ def test_batches_do_not_change_the_images(model: Path, tmp_path: Path) -> None:
         assert (tmp_path / "1" / f"00000{i}.png").read_bytes() == (tmp_path / "3" / f"00000{i}.png").read_bytes()
 
 
+def test_sampling_replaces_its_own_files_alone(model: Path, tmp_path: Path) -> None:
+    """Law: --overwrite replaces results by their names, and whatever else is in the folder stays."""
+    for name in ("000007.png", "mine.png", "view-0/000000.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("mine")
+    drawn = inside("sample", model, "-n", 1, "--seed", 7, "--out", tmp_path, "--overwrite")
+    assert drawn.returncode == 0, drawn.stderr
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    kept = {str(path.relative_to(tmp_path)) for path in files if path.read_bytes() == b"mine"}
+    assert kept == {"mine.png", "view-0/000000.png"}
+    assert len(files) == 3
+
+
 def test_interrupted_sampling_keeps_what_is_finished(model: Path, tmp_path: Path) -> None:
     """SIGINT: what is finished is in place and whole, the rest is named, no temporary file stays, exit code 130."""
     out = tmp_path / "files"

@@ -49,6 +49,19 @@ def test_an_image_belongs_to_its_seed(scramble: Scramble, chain: list[Auxiliary]
     assert all(torch.equal(a, t) for a, t in zip(sample(model, 3, (4, 7), seed=5), together, strict=True))
 
 
+def test_images_of_a_batch_have_seeds_of_their_own(scramble: Scramble) -> None:
+    """Law: image i is that of the i-th seed, in any order and more than once; there is one for each image."""
+    model = tiny(scramble, 3, 16, [Downsample(2)])
+    together = sample(model, 3, 5, seed=[9, 4, 9])
+    for i, seed in enumerate((9, 4, 9)):
+        alone = sample(model, 1, 5, seed=seed)
+        assert all(torch.equal(a[0], t[i]) for a, t in zip(alone, together, strict=True))
+    with pytest.raises(ValueError, match="one for each of 3 images"):
+        sample(model, 3, 5, seed=[1, 2])
+    with pytest.raises(ValueError, match="seed=-1"):
+        sample(model, 2, 5, seed=[1, -1])
+
+
 def test_another_seed_is_another_image(scramble: Scramble) -> None:
     """Law: no two seeds give the same image or the same view, small and large ones alike."""
     model = tiny(scramble, 1, 256, [Downsample(2)])

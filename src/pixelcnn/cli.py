@@ -7,6 +7,7 @@ __all__ = ["app", "main"]
 
 import os
 import sys
+from io import TextIOWrapper
 from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -64,6 +65,9 @@ def main() -> NoReturn:
     import pixelcnn.cli_import
     import pixelcnn.cli_pictures  # noqa: F401  (both add their verbs to the app)
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a pipe may have an encoding that lacks what a file's name has
+            stream.reconfigure(errors="backslashreplace")
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")  # its bars tell of its own cache
     os.environ.setdefault("DATASETS_VERBOSITY", "critical")  # its errors come as exceptions too
     try:
@@ -74,6 +78,9 @@ def main() -> NoReturn:
         fail("interrupted", 130)
     except TyperException as error:
         fail(error.format_message(), 2)
+    except BrokenPipeError:  # who reads the results has enough of them, as in `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains while it ends
+        sys.exit(1)
     except (ValueError, FloatingPointError, MemoryError, OSError) as error:
         fail(str(error), 2)
 
@@ -250,9 +257,9 @@ def evaluate(
 @app.command()
 def sample(
     model: Model,
-    out: Annotated[Path, typer.Option(help="A .png file for one sheet, or a folder for a file each.")] = Path(
-        "samples.png"
-    ),
+    out: Annotated[
+        Path, typer.Option(help="A .png file, or - for standard output, for one sheet; or a folder for a file each.")
+    ] = Path("samples.png"),
     n: Annotated[int, typer.Option("-n", help="Number of images.")] = 8,
     size: Annotated[
         int | None, typer.Option(help="Side of the images; by default that of the training images, 32 if unknown.")
@@ -273,14 +280,14 @@ def sample(
 
     from pixelcnn.figures import save_picture, sheet, to_picture
     from pixelcnn.likelihoods import check_whole
-    from pixelcnn.pictures import check_out
+    from pixelcnn.results import check_out, is_file_name, write_picture
     from pixelcnn.sampling import sample_views
 
     check_out(out, overwrite)
     check_whole(n=n, batch_size=batch_size)
     drawing = drawing_options(precision, scale_shift, map, compile)
     loaded = load_model(model, consistent)
-    is_sheet = out.suffix.lower() == ".png"
+    is_sheet = is_file_name(out)
     finished: dict[int, list[torch.Tensor]] = {k: [] for k in reversed(range(len(loaded.factors)))}
     unsaved: list[tuple[Image, Path]] = []
     interrupted = False
@@ -306,11 +313,16 @@ def sample(
     views = {k: torch.cat(batches) for k, batches in finished.items() if batches}
     if is_sheet and views:
         strips = [(f"{x.shape[3]}x{x.shape[2]}", x, loaded.formats[k][1]) for k, x in views.items()]
-        save_picture(sheet(strips), out)
+        write_picture(sheet(strips), out)
     if interrupted:
         drawn = ", ".join(f"{len(views.get(k, ()))} of {n} of view {k}" for k in finished)
-        fail(f"interrupted: drawn are {drawn}" + (f"; see {out}" if out.exists() else "; nothing is saved"), 130)
-    print(out)
+        fail(
+            f"interrupted: drawn are {drawn}"
+            + (f"; see {out}" if out.exists() or (views and is_sheet) else "; nothing is saved"),
+            130,
+        )
+    if str(out) != "-":
+        print(out)
 
 
 @app.command()

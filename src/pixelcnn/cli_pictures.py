@@ -2,8 +2,11 @@
 
 __all__ = ["colorize", "complete", "score", "upscale"]
 
+import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from json import dumps
 from pathlib import Path
@@ -21,6 +24,7 @@ from pixelcnn.cli import (
     Precision,
     ScaleShift,
     Seed,
+    SkipBroken,
     app,
     drawing_options,
     fail,
@@ -32,69 +36,133 @@ if TYPE_CHECKING:
 
     from pixelcnn.figures import Strip
     from pixelcnn.models import ImageModel
-    from pixelcnn.pictures import Picture
+    from pixelcnn.pictures import Origin
+    from pixelcnn.results import Draw, Results
 
-Pictures = Annotated[
-    str, typer.Argument(metavar="PICTURES", help="A picture, a folder of pictures, or - for standard input.")
+Arguments = Annotated[
+    list[str],
+    typer.Argument(metavar="PICTURES", help="Pictures, folders of pictures, patterns, or - for standard input."),
 ]
 Out = Annotated[Path, typer.Option(help="A folder; or, for a single result, a .png file or - for standard output.")]
 Samples = Annotated[int, typer.Option(help="Alternatives for each picture, with the seeds from --seed on.")]
+BatchSize = Annotated[int, typer.Option(help="Images of the same size that are drawn at once, if memory allows.")]
+AtOnce = 8  # images: a step of one takes as long as one of several
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What the verbs that draw have in common; the attributes are their options."""
+
+    model: str
+    pictures: list[str]
+    out: Path
+    samples: int
+    seed: int
+    batch_size: int
+    skip_broken: bool
+    overwrite: bool
+
+    def run(
+        self,
+        draw: "Callable[[ImageModel, Tensor, Sequence[int], str], tuple[Strip, Tensor]]",
+        *,
+        mask: Path | None = None,
+        grey: bool = False,
+    ) -> None:
+        """Draw from every picture, and write the results; `grey` is whether grey ones are what is asked for."""
+        from pixelcnn.likelihoods import check_whole
+        from pixelcnn.pictures import find_pictures
+        from pixelcnn.results import check_out, plan_results
+
+        check_whole(samples=self.samples, batch_size=self.batch_size)
+        check_whole(seed=self.seed, at_least=0)
+        check_out(self.out, self.overwrite)
+        origins = find_pictures(self.pictures, [self.out, *([mask] if mask else [])], _say)
+        results = plan_results(origins, self.out, self.samples)
+        loaded = _load_for_pictures(self.model, None)
+        self._draw(origins, loaded.formats[0][0], partial(draw, loaded), results, grey)
+        if results.sheet is not None:
+            print(_printable(results.sheet))
+
+    def _draw(self, origins: "Sequence[Origin]", channels: int, draw: "Draw", results: "Results", grey: bool) -> None:
+        from pixelcnn.pictures import Pictures
+        from pixelcnn.results import draw_alternatives
+
+        read = Pictures(origins, channels, _say, skip_broken=self.skip_broken, grey=grey)
+        finished = 0
+
+        def show(file: Path, last: bool) -> None:
+            nonlocal finished
+            finished += last
+            if str(file) != "-":
+                print(_printable(file), flush=True)
+
+        with _counting(lambda: finished, len(origins), f"see {self.out}"):
+            seeds = range(self.seed, self.seed + self.samples)
+            draw_alternatives(read, draw, results, seeds=seeds, batch_size=self.batch_size, done=show)
+        _say_left_out(read.left_out, len(origins))
 
 
 @app.command()
 def colorize(
     model: Model,
-    pictures: Pictures,
+    pictures: Arguments,
     out: Out,
     samples: Samples = 1,
     seed: Seed = 0,
+    batch_size: BatchSize = AtOnce,
     scale_shift: ScaleShift = 0.0,
     map: Map = False,
     precision: Precision = "float32",
     compile: Compile = False,
+    skip_broken: SkipBroken = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Colour grey pictures with a Grayscale model; the grey view of the result is that of the picture."""
     from pixelcnn.sampling import colorize
 
-    drawing = drawing_options(precision, scale_shift, map, compile) | {"seed": seed}
+    drawing = drawing_options(precision, scale_shift, map, compile)
 
-    def draw(loaded: "ImageModel", x: "Tensor") -> "tuple[Strip, Tensor]":
-        drawn = colorize(loaded, x, **drawing)
+    def draw(loaded: "ImageModel", x: "Tensor", seeds: Sequence[int], title: str) -> "tuple[Strip, Tensor]":
+        drawn = colorize(loaded, x, **drawing | {"seed": seeds, "progress": title})
         return ("grey view", loaded.views(drawn)[1], loaded.formats[1][1]), drawn
 
-    _draw_all(model, pictures, out, samples, overwrite, draw, silent=True)  # that grey is taken as colour is the point
+    task = _Task(model, pictures, out, samples, seed, batch_size, skip_broken, overwrite)
+    task.run(draw, grey=True)
 
 
 @app.command()
 def upscale(
     model: Model,
-    pictures: Pictures,
+    pictures: Arguments,
     out: Out,
     factor: Annotated[int, typer.Option(help="How many times larger: 2, 4, ... up to the model's depth.")] = 2,
     samples: Samples = 1,
     seed: Seed = 0,
+    batch_size: BatchSize = AtOnce,
     scale_shift: ScaleShift = 0.0,
     map: Map = False,
     precision: Precision = "float32",
     compile: Compile = False,
+    skip_broken: SkipBroken = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Enlarge pictures with a Pyramid model; the result, made small again, is the picture."""
     from pixelcnn.sampling import upscale
 
-    drawing = drawing_options(precision, scale_shift, map, compile) | {"seed": seed}
+    drawing = drawing_options(precision, scale_shift, map, compile)
 
-    def draw(loaded: "ImageModel", x: "Tensor") -> "tuple[Strip, Tensor]":
-        return ("given", x, loaded.levels), upscale(loaded, x, factor, **drawing)
+    def draw(loaded: "ImageModel", x: "Tensor", seeds: Sequence[int], title: str) -> "tuple[Strip, Tensor]":
+        return ("given", x, loaded.levels), upscale(loaded, x, factor, **drawing | {"seed": seeds, "progress": title})
 
-    _draw_all(model, pictures, out, samples, overwrite, draw)
+    task = _Task(model, pictures, out, samples, seed, batch_size, skip_broken, overwrite)
+    task.run(draw)
 
 
 @app.command()
 def complete(
     model: Model,
-    pictures: Pictures,
+    pictures: Arguments,
     out: Out,
     mask: Annotated[Path | None, typer.Option(help="A picture that is white where pixels are to be drawn.")] = None,
     box: Annotated[
@@ -103,100 +171,146 @@ def complete(
     ] = None,
     samples: Samples = 1,
     seed: Seed = 0,
+    batch_size: BatchSize = AtOnce,
     scale_shift: ScaleShift = 0.0,
     map: Map = False,
     precision: Precision = "float32",
     compile: Compile = False,
+    skip_broken: SkipBroken = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Draw the unknown part of pictures; what is known stays."""
-    from pixelcnn.pictures import read_mask
+    from pixelcnn.masks import box_mask, read_mask
     from pixelcnn.sampling import complete
 
     if (mask is None) == (box is None):
         raise ValueError("say what to draw: with --mask FILE or with --box LEFT TOP RIGHT BOTTOM")
-    drawing = drawing_options(precision, scale_shift, map, compile) | {"seed": seed}
+    if str(mask) == "-" and "-" in pictures:
+        raise ValueError("standard input holds either the picture or the mask: name a file for one of the two")
+    painted = read_mask(mask) if mask else None
+    for note in painted.notes if painted else ():
+        _say(f"the mask {mask}: {note}")
+    drawing = drawing_options(precision, scale_shift, map, compile)
 
-    def draw(loaded: "ImageModel", x: "Tensor") -> "tuple[Strip, Tensor]":
-        unknown = read_mask(mask, box, (x.shape[2], x.shape[3]))
+    def draw(loaded: "ImageModel", x: "Tensor", seeds: Sequence[int], title: str) -> "tuple[Strip, Tensor]":
+        size = x.shape[2], x.shape[3]
+        unknown = painted.of_size(size) if painted else box_mask(box or (0, 0, 0, 0), size)
         given = ("given", x.masked_fill(unknown, loaded.levels // 2), loaded.levels)
-        return given, complete(loaded, x, unknown, **drawing)
+        return given, complete(loaded, x, unknown, **drawing | {"seed": seeds, "progress": title})
 
-    _draw_all(model, pictures, out, samples, overwrite, draw)
+    task = _Task(model, pictures, out, samples, seed, batch_size, skip_broken, overwrite)
+    task.run(draw, mask=mask)
 
 
 @app.command()
 def score(
     model: Model,
-    pictures: Pictures,
+    pictures: Arguments,
     heat_maps: Annotated[
-        Path | None, typer.Option(help="Folder for a picture of each picture's surprise, pixel by pixel.")
+        Path | None,
+        typer.Option(
+            help="Folder for a picture of each picture's surprise, pixel by pixel; or a .png file for a single one."
+        ),
     ] = None,
     csv: Annotated[bool, typer.Option("--csv", help="Print figures as CSV.")] = False,
     consistent: Consistent = None,
+    skip_broken: SkipBroken = False,
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
     """Bits per dimension of each picture, in total and for each factor: what it is, and what its texture costs."""
-    from pixelcnn.pictures import check_out, read_pictures, score_pictures
+    from pixelcnn.pictures import Pictures, find_pictures
+    from pixelcnn.results import check_out, plan_results, score_pictures
 
+    if csv and json:
+        raise ValueError("--csv and --json: use one of the two")
+    results = None
     if heat_maps is not None:
-        check_out(heat_maps, overwrite)
-    loaded = load_model(model, consistent)
-    names = ["picture", "total", *[f"factor {k}" for k in range(len(loaded.factors))]]
-    rows = []
-    found = _noting(read_pictures(pictures, loaded.formats[0][0]))
-    for name, bits in score_pictures(loaded, found, heat_maps, progress=True):
-        rows.append(dict(zip(names, [name, *bits], strict=True)))
-    if json:
-        print(dumps(rows))
-    elif csv:
-        from csv import DictWriter
-
-        writer = DictWriter(sys.stdout, names, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    else:
-        from rich.console import Console
-        from rich.table import Table
-
-        table = Table("picture", *names[1:], title="bits per dimension")
-        for row in rows:
-            table.add_row(row["picture"], *[f"{row[name]:.4f}" for name in names[1:]])
-        Console().print(table)
+        if str(heat_maps) == "-":
+            raise ValueError("--heat-maps '-': standard output has the figures; name a folder")
+        check_out(heat_maps, overwrite, "--heat-maps")
+    origins = find_pictures(pictures, [heat_maps] if heat_maps else [], _say)
+    if heat_maps is not None:
+        results = plan_results(origins, heat_maps, option="--heat-maps")
+    loaded = _load_for_pictures(model, consistent)
+    read = Pictures(origins, loaded.formats[0][0], _say, skip_broken=skip_broken)
+    names = ["total", *[f"factor {k}" for k in range(len(loaded.factors))]]
+    finished = 0
+    with (
+        _printing(names, csv=csv, json=json) as show,
+        _counting(lambda: finished, len(origins), "their figures are here"),
+    ):
+        for name, bits in score_pictures(loaded, read, results, progress=True):
+            show(name, bits)
+            finished += 1
+    _say_left_out(read.left_out, len(origins))
 
 
-def _draw_all(
-    model: str,
-    pictures: str,
-    out: Path,
-    samples: int,
-    overwrite: bool,
-    draw: "Callable[[ImageModel, Tensor], tuple[Strip, Tensor]]",
-    *,
-    silent: bool = False,
-) -> None:
-    """Draw from every picture, and write the results."""
-    from pixelcnn.likelihoods import check_whole
-    from pixelcnn.pictures import check_out, draw_alternatives, read_pictures
+@contextmanager
+def _printing(names: list[str], *, csv: bool, json: bool) -> "Iterator[Callable[[str, list[float]], None]]":
+    """Print the figures of each picture as they come; what is there when it ends is whole, and valid."""
+    from csv import writer
 
-    check_whole(samples=samples)
-    check_out(out, overwrite)
-    loaded = load_model(model, None)
-    done: list[str] = []
+    rows = 0
+    table = writer(sys.stdout, lineterminator="\n")
+
+    def show(name: str, bits: list[float]) -> None:
+        nonlocal rows
+        if json:
+            print("[" if rows == 0 else ",", dumps({"picture": name} | dict(zip(names, bits, strict=True))), sep="")
+        elif csv:
+            table.writerow([name, *bits])
+        else:
+            print("  ".join([f"{each:>8.4f}" for each in bits] + [_printable(name)]))
+        rows += 1
+        sys.stdout.flush()
+
+    if csv:
+        table.writerow(["picture", *names])
+    elif not json:
+        print("bits per dimension")
+        print("  ".join([f"{name:>8}" for name in names] + ["picture"]))
     try:
-        draw_alternatives(
-            _noting(read_pictures(pictures, loaded.formats[0][0])), partial(draw, loaded), out, samples, done.append
-        )
+        yield show
+    finally:
+        if json:
+            print("]" if rows else "[]")
+
+
+@contextmanager
+def _counting(finished: Callable[[], int], number: int, where: str) -> Iterator[None]:
+    """Say in an error how many pictures were done before it."""
+    try:
+        yield
     except KeyboardInterrupt:
-        fail(f"interrupted: done are {', '.join(done) or 'none'}" + (f"; see {out}" if done else ""), 130)
-    if str(out) != "-":
-        print(out)
+        fail(f"interrupted: {finished()} of {number} pictures are done" + (f"; {where}" if finished() else ""), 130)
+    except BrokenPipeError:
+        raise
+    except (ValueError, FloatingPointError, MemoryError, OSError) as error:
+        fail(str(error) + (f"; {finished()} of {number} pictures are done, {where}" if finished() else ""), 2)
 
 
-def _noting(pictures: "Iterator[Picture]") -> "Iterator[Picture]":
-    """Say how pictures had to be converted."""
-    for picture in pictures:
-        if picture.note:
-            print(f"pixelcnn: {picture.note}", file=sys.stderr)
-        yield picture
+def _load_for_pictures(model: str, consistent: bool | None) -> "ImageModel":
+    """A model of the levels that pictures have.
+
+    Raises:
+        ValueError: for a model of other levels: what it is given, and what it draws, would be no picture.
+    """
+    loaded = load_model(model, consistent)
+    if loaded.levels != 256:
+        raise ValueError(f"{model!r} has levels={loaded.levels}, and pictures have 256: use another model")
+    return loaded
+
+
+def _say(note: str) -> None:
+    print(f"pixelcnn: {_printable(note)}", file=sys.stderr)
+
+
+def _say_left_out(left_out: int, number: int) -> None:
+    if left_out:
+        _say(f"left out {left_out} of {number} pictures that cannot be read")
+
+
+def _printable(text: object) -> str:
+    """The text without what moves the cursor of a terminal: control characters as their escapes."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: repr(found[0])[1:-1], str(text))

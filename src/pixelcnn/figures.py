@@ -46,7 +46,13 @@ CHART_STYLE: dict[Any, Any] = INKS | {
 
 
 def to_picture(x: Tensor, levels: int) -> Image.Image:
-    """One image (C, H, W) of integers in [0, levels) as an 8-bit picture, the levels stretched to 0 to 255."""
+    """One image (C, H, W) of integers in [0, levels) as an 8-bit picture, the levels stretched to 0 to 255.
+
+    Raises:
+        ValueError: for values that are out of range, which would wrap.
+    """
+    if x.numel() and not (int(x.min()) >= 0 and int(x.max()) < levels):
+        raise ValueError(f"an image with values from {int(x.min())} to {int(x.max())}: use integers in [0, {levels})")
     stretched = (x.cpu().long() * 255 + (levels - 1) // 2) // (levels - 1)
     pixels = stretched.byte().permute(1, 2, 0).numpy()
     return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
@@ -68,7 +74,13 @@ def to_png(picture: Image.Image) -> bytes:
 
 
 def save_picture(picture: Image.Image, path: Path) -> None:
-    """Write a PNG file as one step; its folder is made if need be."""
+    """Write a PNG file as one step; its folder is made if need be.
+
+    Raises:
+        ValueError: for a file that is not called as what it is.
+    """
+    if path.suffix.lower() != ".png":
+        raise ValueError(f"{str(path)!r}: pictures are written as PNG, without loss; name a .png file")
     write_atomically(path, to_png(picture))
 
 

@@ -27,6 +27,8 @@ PARTS = {  # usual names of parts, whatever their case
 }
 OTHER = "other"  # what is outside the parts
 PARQUET = ".parquet"
+RUN_FILE = "run.json"  # marks a folder of a training
+MADE_FILES, MADE_FOLDER = (RUN_FILE, "config.json", "model.safetensors"), r"factor-\d+"  # that a training makes there
 # Of files that a person would call pictures, whether they can be read or not.
 PICTURES = (
     *(".apng", ".avif", ".bmp", ".dib", ".gif", ".heic", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".jpx"),
@@ -42,17 +44,21 @@ class FolderFiles:
         visible: all that are not hidden, also those that cannot be read, such as links to nowhere and pipes.
         hidden: pictures and parquet files whose name, or that of a folder above them, begins with a dot.
         repeated: links to folders that were read already.
+        made: by trainings, in folders that hold a `run.json`: a run's own sheets are no images to train on.
     """
 
     visible: list[Path] = field(default_factory=list)
     hidden: list[Path] = field(default_factory=list)
     repeated: list[Path] = field(default_factory=list)
+    made: list[Path] = field(default_factory=list)
 
     @property
     def notes(self) -> list[str]:
         notes = [f"left out {len(self.hidden)} hidden files, such as {str(self.hidden[0])!r}"] if self.hidden else []
         if self.repeated:
             notes.append(f"read folders once that are linked again, such as {str(self.repeated[0])!r}")
+        if self.made:
+            notes.append(f"left out what a training made, such as {str(self.made[0])!r}")
         return notes
 
 
@@ -73,6 +79,11 @@ def find_files(folder: Path) -> FolderFiles:
             # Later, since a visible link may lead into a hidden folder.
             hidden_folders.extend(Path(root, name) for name in folders if name.startswith("."))
             folders[:] = sorted(name for name in folders if not name.startswith("."))
+            if RUN_FILE in names:
+                made = [name for name in folders if re.fullmatch(MADE_FOLDER, name)]
+                made += [name for name in names if name in MADE_FILES]
+                found.made.extend(Path(root, name) for name in made)
+                folders[:], names = ([name for name in each if name not in made] for each in (folders, names))
             yield from (Path(root, name) for name in names)
         yield from unlisted
 

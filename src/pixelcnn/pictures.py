@@ -1,192 +1,214 @@
-"""Pictures from and to where people have them: files, folders, standard input and output.
+"""Pictures from where people have them: files, folders, patterns, standard input.
 
-What a model does with one picture, `draw_alternatives` does with all of them: it keeps their names, writes every result
-as soon as it is there, and a contact sheet of all beside what they were drawn from.
+All are found before the first is decoded, so that it is known where each result goes; then they are decoded one by one.
+What a picture loses on the way to integers is said in a note.
 """
 
-__all__ = ["Picture", "check_out", "draw_alternatives", "read_mask", "read_pictures", "score_pictures"]
+__all__ = ["PIPE", "Origin", "Picture", "Pictures", "find_pictures", "heeding"]
 
-import io
+import glob
+import os
 import sys
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from pixelcnn.data import Preparation, visible_files
-from pixelcnn.evaluation import surprise
-from pixelcnn.figures import Strip, heat_map, save_picture, sheet, to_picture, to_png
-from pixelcnn.models import ImageModel
-from pixelcnn.progress import late_bar
+from pixelcnn.data import Preparation
+from pixelcnn.decoding import open_picture, read_file
+from pixelcnn.files import find_files
 
 PIPE = "-"  # standard input or output
-SHEET = "contact-sheet.png"
-SHEET_PICTURES = 12  # that the contact sheet shows at most
+GREY_MODES = ("1", "L", "LA")
+USUAL_GAMMA = 1 / 2.2
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a picture comes from.
+
+    Attributes:
+        name: the file's, below the innermost folder that holds all that was asked for.
+        file: None for standard input.
+    """
+
+    name: Path
+    file: Path | None
+
+    def read(self) -> bytes:
+        return sys.stdin.buffer.read() if self.file is None else read_file(self.file)
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture as an image.
+    """A picture as an image: integers `x` (C, H, W) in [0, 256), and notes on what is not in them."""
+
+    origin: Origin
+    x: Tensor
+    notes: list[str]
+
+
+def find_pictures(arguments: Sequence[str], besides: Iterable[Path], say: Callable[[str], None]) -> list[Origin]:
+    """Find all that is asked for, in an order that is the same on every machine, without opening it.
+
+    Args:
+        arguments: files, folders of any nesting, patterns such as "*.png", or "-" for standard input.
+        besides: files and folders that are no pictures to read, such as where results go. In a folder or a pattern they
+            are left out. A picture that is named twice is read once.
+        say: is called with a sentence on each kind of file that was left out.
+
+    Raises:
+        ValueError: where there is nothing, or all that is asked for is one of `besides`.
+    """
+    leave_out = [path.resolve() for path in besides]
+    found: dict[str, Path] = {}
+    bases = []
+    for argument in (each for each in arguments if each != PIPE):
+        for path in _match(argument):
+            if path.is_dir() and path.resolve() in leave_out:
+                if [argument] == [*arguments] and os.path.lexists(Path(argument).expanduser()):
+                    raise ValueError(f"{argument!r} is where the pictures are: name another folder for results")
+                say(f"left out {str(path)!r}, where results go")
+                continue
+            files, explicit = _list(path, say), str(path) == str(Path(argument).expanduser()) and not path.is_dir()
+            for file in files:
+                if explicit or not _is_below(file, leave_out):
+                    found.setdefault(os.path.abspath(file), file)
+            bases.append(os.path.abspath(path if path.is_dir() else path.parent))
+    base = os.path.commonpath(bases) if bases else ""
+    origins = [Origin(Path(os.path.relpath(name, base)), file) for name, file in found.items()]
+    origins += [Origin(Path("stdin"), None)] if PIPE in arguments else []
+    if not origins:
+        asked = ", ".join(map(repr, arguments))
+        raise ValueError(f"{asked} is an empty folder, but for what is left out: put pictures there, or name another")
+    return origins
+
+
+def _match(argument: str) -> list[Path]:
+    """The files and folders that an argument stands for, as the shell would find them."""
+    path = Path(argument).expanduser()
+    if os.path.lexists(path):
+        return [path]
+    matches = sorted(glob.glob(str(path), recursive=True))
+    if not matches:
+        raise ValueError(f"{argument!r}: no such file or folder; name pictures, folders of pictures, or - for stdin")
+    return [Path(match) for match in matches]
+
+
+def _list(path: Path, say: Callable[[str], None]) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    found = find_files(path)
+    for note in found.notes:
+        say(note)
+    return found.visible
+
+
+def _is_below(file: Path, folders: Sequence[Path]) -> bool:
+    resolved = file.resolve()
+    return any(resolved == folder or folder in resolved.parents for folder in folders)
+
+
+class Pictures:
+    """The pictures that were found, decoded one after another.
+
+    Args:
+        origins: what was found.
+        channels: 3 for colour, 1 for grey.
+        say: is called with a sentence for each picture that is converted, or left out.
+        skip_broken: leave out those that cannot be read, instead of stopping at the first.
+        grey: whether it goes without saying that grey is taken as colour.
 
     Attributes:
-        name: the file's, below its folder.
-        x: integers (C, H, W) in [0, 256).
-        note: how it had to be converted; None where it had not.
+        left_out: how many could not be read so far.
     """
 
-    name: Path
-    x: Tensor
-    note: str | None = None
+    def __init__(
+        self,
+        origins: Sequence[Origin],
+        channels: int,
+        say: Callable[[str], None],
+        *,
+        skip_broken: bool = False,
+        grey: bool = False,
+    ) -> None:
+        self.origins, self.channels, self.say, self.skip_broken, self.grey = origins, channels, say, skip_broken, grey
+        self.left_out = 0
+
+    def __iter__(self) -> Iterator[Picture]:
+        """Decode them.
+
+        Raises:
+            ValueError: for the first that cannot be read, unless such are left out; or where none can be read.
+        """
+        self.left_out = 0
+        for origin in self.origins:
+            try:
+                picture = _decode(origin, self.channels, self.grey)
+            except ValueError as error:
+                if not self.skip_broken:
+                    raise
+                self.left_out += 1
+                self.say(f"left out: {str(error).rpartition(': ')[0]}")  # the rest is advice to leave it out
+                continue
+            if picture.notes:
+                self.say(f"{origin.name}: {', '.join(picture.notes)}")
+            yield picture
+        if self.left_out == len(self.origins):
+            raise ValueError(f"none of {self.left_out} files can be read as a picture: name others")
 
 
-def read_pictures(source: str, channels: int) -> Iterator[Picture]:
-    """Pictures as images of so many channels, from a file, a folder of files, or standard input for "-".
-
-    Raises:
-        ValueError: where there is no picture, or one cannot be read.
-    """
-    if source == PIPE:
-        yield _decode(sys.stdin.buffer.read(), Path("stdin"), channels)
-        return
-    path = Path(source).expanduser()
-    if not path.exists():
-        raise ValueError(f"{source!r}: no such file or folder; name a picture, a folder of pictures, or - for stdin")
-    files = [path] if path.is_file() else visible_files(path, "**/*")
-    if not files:
-        raise ValueError(f"{source!r} is an empty folder: put pictures into it, or name another")
-    folder = path.parent if path.is_file() else path
-    for file in files:
-        yield _decode(file.read_bytes(), file.relative_to(folder), channels)
+def _decode(origin: Origin, channels: int, grey: bool) -> Picture:
+    content = origin.read()
+    with heeding() as notes:
+        pixels = Preparation(channels, None, None)({"bytes": content, "path": str(origin.name)}, 0)
+        notes += _describe_losses(open_picture(content, str(origin.name)), channels, grey)
+    return Picture(origin, torch.tensor(pixels).permute(2, 0, 1).contiguous(), notes)
 
 
-def _decode(content: bytes, name: Path, channels: int) -> Picture:
-    pixels = Preparation(channels, None, None)({"bytes": content, "path": str(name)}, 0)
-    with Image.open(io.BytesIO(content)) as file:
-        grey, alpha = file.mode in ("1", "L", "LA"), file.has_transparency_data
-    notes = ["its transparency is left out"] if alpha else []
-    if grey and channels == 3:
+@contextmanager
+def heeding() -> Iterator[list[str]]:
+    """Notes, to which the warnings of Pillow's decoders are added in the end, instead of being printed with code."""
+    notes: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield notes
+    if caught:
+        notes.append(f"it may be damaged ({' '.join(str(caught[0].message).split())})")
+
+
+def _describe_losses(file: Image.Image, channels: int, grey: bool) -> list[str]:
+    """What of a file is not in its integers."""
+    notes = ["its transparency is left out"] if file.has_transparency_data else []
+    if file.mode in GREY_MODES and channels == 3 and not grey:
         notes.append("it is grey, and taken as colour with equal channels")
-    if not grey and channels == 1:
+    if file.mode not in GREY_MODES and channels == 1:
         notes.append("it is taken as grey, its luma")
-    x = torch.tensor(pixels).permute(2, 0, 1).contiguous()
-    return Picture(name, x, f"{name}: {', '.join(notes)}" if notes else None)
+    if file.mode == "CMYK":
+        notes.append("its inks are taken as red, green and blue, without a profile")
+    if (frames := _count_frames(file)) > 1:
+        notes.append(f"only the first of its {frames} frames is taken")
+    return notes + _describe_colours(file.info)
 
 
-def check_out(out: Path, overwrite: bool) -> None:
-    """A ValueError where writing there would replace something."""
-    if str(out) != PIPE and out.exists() and not overwrite and (out.is_file() or any(out.iterdir())):
-        raise ValueError(f"{str(out)!r} is there already: use --overwrite, or another --out")
-
-
-def read_mask(mask: Path | None, box: tuple[int, int, int, int] | None, size: tuple[int, int]) -> Tensor:
-    """Where pixels are unknown, bool (H, W): where a picture is white, or in a box (left, top, right, bottom).
-
-    Raises:
-        ValueError: for a mask of another size, or a box that is not within the picture.
-    """
-    H, W = size
-    if mask is not None:
-        (picture,) = read_pictures(str(mask), 1)
-        if picture.x.shape[1:] != size:
-            h, w = picture.x.shape[1:]
-            raise ValueError(f"the mask {str(mask)!r} is {w}x{h}, and the picture {W}x{H}: make them alike")
-        return picture.x[0] > 127
-    left, top, right, bottom = box or (0, 0, W, H)
-    if not (0 <= left < right <= W and 0 <= top < bottom <= H):
-        raise ValueError(f"--box {left} {top} {right} {bottom}: use left < right <= {W} and top < bottom <= {H}")
-    unknown = torch.zeros(size, dtype=torch.bool)
-    unknown[top:bottom, left:right] = True
-    return unknown
-
-
-def draw_alternatives(
-    pictures: Iterator[Picture],
-    draw: Callable[[Tensor], tuple[Strip, Tensor]],
-    out: Path,
-    samples: int,
-    done: Callable[[str], None],
-) -> None:
-    """Draw `samples` images for each picture, and write them.
-
-    After an interruption by Ctrl-C what was finished is written, and the exception goes on.
-
-    Args:
-        pictures: what to draw from.
-        draw: from (samples, C, H, W), all the same, to what to show beside the results, and these (samples, C, H, W).
-        out: a folder, where results keep the names of their pictures; a .png file, or "-" for standard output, for a
-            single result.
-        done: is called with the name of each picture whose results are written.
-
-    Raises:
-        ValueError: where there are several results for one file.
-    """
-    single = str(out) == PIPE or out.suffix.lower() == ".png"
-    if single and samples > 1:
-        raise ValueError(f"{str(out)!r} holds one image, and there are {samples} for each picture: name a folder")
-    taken: set[Path] = set()
-    given: list[Tensor] = []
-    drawn: list[list[Tensor]] = [[] for _ in range(samples)]
-    title, levels = "", 256
+def _count_frames(file: Image.Image) -> int:
     try:
-        for picture in pictures:
-            if single and given:
-                raise ValueError(f"{str(out)!r} holds one image, and there are several pictures: name a folder")
-            (title, shown, levels), results = draw(picture.x.expand(samples, -1, -1, -1))
-            for i, x in enumerate(results):
-                _write(x, out if single else out / _result_name(picture.name, i, samples, taken))
-            taken.add(picture.name.with_suffix(""))
-            if len(given) < SHEET_PICTURES:
-                given.append(shown[0])
-                for images, x in zip(drawn, results, strict=True):
-                    images.append(x)
-            done(str(picture.name))
-    finally:
-        if given and not single:
-            results = [(f"result {i}", images, 256) for i, images in enumerate(drawn, 1)]
-            save_picture(sheet([(title, given, levels), *results]), out / SHEET)
+        return getattr(file, "n_frames", 1)
+    except Exception:  # Pillow's decoders raise a dozen kinds; and a damaged second frame is no matter of the first
+        return 1
 
 
-def score_pictures(
-    model: ImageModel, pictures: Iterator[Picture], heat_maps: Path | None = None, *, progress: bool = False
-) -> Iterator[tuple[str, list[float]]]:
-    """For each picture its name and its bits per dimension, the total first and then the factors.
-
-    Args:
-        model: any model.
-        pictures: of the model's channels.
-        heat_maps: folder for a picture of each one's views beside the bits of each of their pixels.
-        progress: show a progress bar for each picture that takes longer than two seconds.
-    """
-    for picture in pictures:
-        x = picture.x[None]
-        with late_bar(f"scoring {picture.name}", visible=progress) as show:
-            maps = surprise(model, x, callback=show)
-        bits = [float(each.double().sum()) / x.numel() for each in maps]
-        if heat_maps is not None:
-            strips = []
-            for view, each, (channels, levels) in zip(model.views(x), maps, model.formats, strict=True):
-                costs = each[0] / channels
-                size = f"{view.shape[3]}x{view.shape[2]}"
-                most = max(float(costs.max()), 1e-9)
-                title = f"{size}: surprise from 0 (black) to {most:.1f} bits a sub-pixel"
-                stretched = (view[0].long() * 255 // (levels - 1)).expand(3, -1, -1)
-                strips.append((title, [stretched, heat_map(costs, most)], 256))
-            save_picture(sheet(strips, height=256), heat_maps / picture.name.with_suffix(".png"))
-        yield str(picture.name), [sum(bits), *bits]
-
-
-def _result_name(name: Path, i: int, samples: int, taken: set[Path]) -> Path:
-    """The name of a picture, as PNG; with its old ending where another picture has the same name but for that."""
-    stem = name.name if name.with_suffix("") in taken else name.stem
-    return name.with_name(f"{stem}-{i + 1}.png" if samples > 1 else f"{stem}.png")
-
-
-def _write(x: Tensor, path: Path) -> None:
-    if str(path) == PIPE:
-        sys.stdout.buffer.write(to_png(to_picture(x, 256)))
-        sys.stdout.buffer.flush()
-    else:
-        save_picture(to_picture(x, 256), path)
+def _describe_colours(info: Mapping[Any, Any]) -> list[str]:
+    """What a file says of its colours, where that is not what they are taken as."""
+    profile, gamma = info.get("icc_profile"), info.get("gamma")
+    if isinstance(profile, bytes) and not any("sRGB".encode(code) in profile for code in ("ascii", "utf-16-be")):
+        return ["its colour profile is left out, so that colours may look different"]
+    if profile is None and "srgb" not in info and isinstance(gamma, float) and abs(gamma - USUAL_GAMMA) > 0.01:
+        return [f"its gamma of {gamma:.3g} is left out, so that it may look lighter or darker"]
+    return []

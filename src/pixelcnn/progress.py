@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 PATIENCE = 2.0  # seconds
@@ -22,7 +21,7 @@ def progress_bar(*, visible: bool, fields: str = "") -> Progress:
     """
     text = [TextColumn(fields)] if fields else []
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),  # it may hold a file's name
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         *text,
@@ -46,7 +45,7 @@ def late_bar(description: str, *, visible: bool) -> Iterator[Callable[[float], N
         A function to call with the share of the task that is done, now and then.
     """
     start, bar = time.monotonic(), progress_bar(visible=visible)
-    task = bar.add_task(escape(description), total=100)
+    task = bar.add_task(description, total=100)
 
     def show(share: float) -> None:
         if not bar.live.is_started and time.monotonic() - start > PATIENCE:
@@ -56,4 +55,5 @@ def late_bar(description: str, *, visible: bool) -> Iterator[Callable[[float], N
     try:
         yield show
     finally:
-        bar.stop()
+        if bar.live.is_started:
+            bar.stop()

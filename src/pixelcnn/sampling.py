@@ -11,7 +11,7 @@ the model is consistent or not, over the values that are still possible.
 __all__ = ["colorize", "complete", "sample", "sample_factor", "sample_views", "upscale"]
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
 from typing import Any
@@ -30,7 +30,7 @@ from pixelcnn.traversal import Schedule, groups, traverse, wavefront_lag
 UNKNOWN_SIZE = (32, 32)  # of what a model draws that does not say at which size it was trained
 
 
-def position_noise(likelihood: Likelihood, size: tuple[int, int], seeds: range, factor: int) -> Tensor:
+def position_noise(likelihood: Likelihood, size: tuple[int, int], seeds: Sequence[int], factor: int) -> Tensor:
     """Uniform numbers in [0, 1), (len(seeds), num_noise, H, W): an independent canvas for each seed and factor."""
     # numpy keeps (seed, factor) pairs apart; a generator of torch looks at 32 bits of its seed.
     shape = (likelihood.num_noise, *size)
@@ -45,13 +45,25 @@ def _compiled_sample(likelihood: Likelihood) -> Callable[..., Tensor]:
     return lambda params, noise, **options: compiled(params.contiguous(), noise.contiguous(), **options)
 
 
+def _seeds(seed: int | Sequence[int], n: int) -> Sequence[int]:
+    """The seed of each of n images."""
+    if not isinstance(seed, Sequence):
+        check_whole(at_least=0, seed=seed)
+        return range(seed, seed + n)
+    for each in seed:
+        check_whole(at_least=0, seed=each)
+    if len(seed) != n:
+        raise ValueError(f"seed={seed!r}: use one number, or one for each of {n} images")
+    return seed
+
+
 @torch.no_grad()
 def sample_factor(
     factor: Factor,
     n: int,
     size: tuple[int, int],
     *,
-    seed: int = 0,
+    seed: int | Sequence[int] = 0,
     index: int = 0,
     scale_shift: float = 0.0,
     map: bool = False,
@@ -74,7 +86,7 @@ def sample_factor(
     likelihood, device = factor.likelihood, next(factor.parameters()).device
     # The noise, and the embedding with what its last block is computed from.
     check_sampling_memory(4 * n * math.prod(size) * (likelihood.num_noise + 6 * factor.network.context), device)
-    noise = position_noise(likelihood, size, range(seed, seed + n), index).to(device)
+    noise = position_noise(likelihood, size, _seeds(seed, n), index).to(device)
 
     levels_dtype = torch.uint8 if likelihood.levels <= 256 else torch.int64
     canvas = torch.zeros(n, likelihood.channels, *size, dtype=levels_dtype, device=device)
@@ -106,7 +118,7 @@ def sample_views(
     n: int = 1,
     size: int | tuple[int, int] | None = None,
     *,
-    seed: int = 0,
+    seed: int | Sequence[int] = 0,
     scale_shift: float = 0.0,
     map: bool = False,
     labels: Tensor | None = None,
@@ -116,7 +128,7 @@ def sample_views(
     given: tuple[int, Tensor] | None = None,
     box: Bounds | None = None,
     callback: Callable[[int, Tensor], None] | None = None,
-    progress: bool = False,
+    progress: bool | str = False,
 ) -> Iterator[tuple[int, Tensor]]:
     """Draw images view by view: (k, x_k) for k = K, ..., 0, each as soon as it is finished.
 
@@ -125,7 +137,7 @@ def sample_views(
         n: number of images.
         size: of the images: one number for squares, or (H, W); None for that of the images that the model was trained
             on, or 32 where that is unknown.
-        seed: of the first image; image i is that of seed + i, up to rounding.
+        seed: of the first image, image i being that of seed + i, up to rounding; or a sequence with that of each image.
         scale_shift: added to the log-scales of the logistics: -0.5, say, for cleaner and less varied images.
         map: for each pixel draw a component of the mixture and take its mode.
         labels: (n,) class labels, for a model with classes.
@@ -136,7 +148,7 @@ def sample_views(
         given: (k, x_k) with x_k integers (n, C_k, H_k, W_k): draw the views before it alone.
         box: between which values the sub-pixels of the images lie, (n, C, H, W) each; None for all levels.
         callback: called after each group of pixels with k and the canvas (n, C, H, W) that is being filled.
-        progress: show a progress bar.
+        progress: show a progress bar; a string is what it says before the size.
 
     Raises:
         ValueError: for a number or size below 1, or options that do not fit the model.
@@ -144,7 +156,7 @@ def sample_views(
         FloatingPointError: where the network gives parameters that are not finite.
     """
     check_whole(n=n)
-    check_whole(at_least=0, seed=seed)
+    seeds = _seeds(seed, n)
     size = model.size or UNKNOWN_SIZE if size is None else size
     sides = size if isinstance(size, tuple) else (size, size)
     for side in sides:
@@ -168,8 +180,9 @@ def sample_views(
             raise ValueError("given: no image in the box has this view")
     drawn = list(enumerate(model.factors))[:first]
     number = sum(sum(1 for _ in groups(sizes[k], wavefront_lag(factor, sizes[k], schedule))) for k, factor in drawn)
-    with evaluating(model), progress_bar(visible=progress) as bar:
-        task = bar.add_task("sampling", total=number)
+    with evaluating(model), progress_bar(visible=bool(progress)) as bar:
+        title = progress if isinstance(progress, str) else "sampling"
+        task = bar.add_task(title, total=number)
 
         def show(k: int, canvas: Tensor) -> None:
             bar.advance(task)
@@ -177,12 +190,12 @@ def sample_views(
                 callback(k, canvas)
 
         for k, factor in reversed(drawn):
-            bar.update(task, description=f"sampling {sizes[k][1]}x{sizes[k][0]}")
+            bar.update(task, description=f"{title} {sizes[k][1]}x{sizes[k][0]}")
             view = sample_factor(
                 factor,
                 n,
                 sizes[k],
-                seed=seed,
+                seed=seeds,
                 index=k,
                 scale_shift=scale_shift,
                 map=map,
