@@ -13,7 +13,7 @@ test: $(INSTALLED) docs
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/pyright --pythonpath $(BIN)/python
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist worksteal
 
 # Into build/docs, without a network. All is read anew each time (-E -a), or a second run would find no fault.
 docs: $(INSTALLED)

@@ -256,6 +256,11 @@ def _printing(names: list[str], *, csv: bool, json: bool) -> "Iterator[Callable[
 
     def show(name: str, bits: list[float]) -> None:
         nonlocal rows
+        if rows == 0 and csv:
+            table.writerow(["picture", *names])
+        elif rows == 0 and not json:
+            print("bits per dimension")
+            print("  ".join([f"{name:>8}" for name in names] + ["picture"]))
         if json:
             print("[" if rows == 0 else ",", dumps({"picture": name} | dict(zip(names, bits, strict=True))), sep="")
         elif csv:
@@ -265,11 +270,6 @@ def _printing(names: list[str], *, csv: bool, json: bool) -> "Iterator[Callable[
         rows += 1
         sys.stdout.flush()
 
-    if csv:
-        table.writerow(["picture", *names])
-    elif not json:
-        print("bits per dimension")
-        print("  ".join([f"{name:>8}" for name in names] + ["picture"]))
     try:
         yield show
     finally:
