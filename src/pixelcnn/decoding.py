@@ -33,7 +33,7 @@ Crop = tuple[int, int, int, int]
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 """Formats that pictures are read from. Pillow knows more, and starts other programs for some, such as PostScript."""
 MAX_PIXELS = 2**26
-"""Pixels of a picture at most, 8192x8192: a file of a few kilobytes can claim any number."""
+"""The most pixels that a picture may have, those of 8192x8192, since a file of a few kilobytes can claim any number."""
 _MAX_BYTES = 2**30  # of a file: more than any picture of so many pixels needs
 _OPENING = threading.Lock()
 _ADVICE = "remove it or use --skip-broken"
