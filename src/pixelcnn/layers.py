@@ -28,7 +28,6 @@ __all__ = [
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -39,31 +38,14 @@ AROUND = range(-1, 2)
 HERE = range(1)
 
 
-class _ConcatELU(torch.autograd.Function):
-    """One exponential for both halves: of x and -x one is negative, and of the other ELU is the identity."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        below = torch.minimum(x, -x).expm1_()
-        y = torch.cat([torch.maximum(x, below), torch.maximum(-x, below)], 1)
-        ctx.save_for_backward(y)
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        (y,) = ctx.saved_tensors
-        positive, negative = torch.ops.aten.elu_backward(gradients[0], 1, 1, 1, True, y).chunk(2, 1)
-        return positive - negative
-
-
 def concat_elu(x: Tensor) -> Tensor:
     """ELU of x and of -x: (B, F, H, W) to (B, 2F, H, W)."""
-    return cast(Tensor, _ConcatELU.apply(x))
+    return F.elu_(torch.cat([x, -x], 1))
 
 
 def gate(x: Tensor, ab: Tensor) -> Tensor:
     """`x + a * sigmoid(b)`: (B, F, H, W) and (B, 2F, H, W), the channels of a before those of b, to (B, F, H, W)."""
-    a, b = (half.clone() for half in ab.chunk(2, 1))  # on a CPU to copy them first is twice as fast
+    a, b = (half.clone() for half in ab.chunk(2, 1))  # what follows is slower on strided halves than copying them
     return torch.addcmul(x, a, b.sigmoid_())
 
 
