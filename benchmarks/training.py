@@ -1,19 +1,26 @@
 """How fast a training step is, as a share of the rate at which this machine multiplies matrices.
 
-    python benchmarks/training.py [--json FILE] [--compile] [--quick]
+    python benchmarks/training.py [--json FILE] [--compile] [--peer FOLDER]
 
 For every configuration: images a second, and the multiplications of the convolutions (three times those of the forward
 pass) in that time over the rate of one large matrix product of the same precision, both medians of repeats that take
 turns in one process. What is left out of the count (activations, dropout, likelihood, weight norm, Adam) is what the
 share falls short of one for, besides the convolutions' own efficiency.
+
+With `--peer FOLDER` instead: how many times as fast a step is as one of https://github.com/pclucas14/pixel-cnn-pp, of
+which FOLDER is a checkout (made for Python 2 and a GPU: in `utils.py`, `print e` wants parentheses and
+`torch.zeros(xs + [nr_mix]).cuda()` no `.cuda()`). Steps take turns in one process on one thread, and count by the CPU
+time of the process, so that other work on the machine disturbs them little. The peer has float32 only.
 """
 
 import argparse
+import importlib
 import json
 import platform
 import statistics
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -33,6 +40,7 @@ CONFIGURATIONS = [
     ("plain 3 blocks, 100 filters", {"blocks": 3, "filters": 100, "scales": 1}, 16),
 ]
 SIZE = 32
+PEERS = 2  # of these configurations the peer has too
 
 
 def seconds(run: Callable[[], object]) -> float:
@@ -99,15 +107,81 @@ def measure(
     }
 
 
+def peer_step(folder: str, arguments: dict[str, int], batch: int) -> Callable[[], None]:
+    """The same step of the peer's network, with its own likelihood and the optimizer of its `main.py`."""
+    sys.path.insert(0, folder)
+    model, utils = importlib.import_module("model"), importlib.import_module("utils")
+    sys.path.remove(folder)
+    torch.manual_seed(0)
+    network = model.PixelCNN(arguments["blocks"], arguments["filters"], 10)
+    x = torch.rand(batch, 3, SIZE, SIZE) * 2 - 1
+    optimizer = torch.optim.Adam(network.parameters(), 1e-3)
+
+    def step() -> None:
+        loss = utils.discretized_mix_logistic_loss(x, network(x)) / x.numel()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def compare(folder: str, name: str, arguments: dict[str, int], batch: int, repeats: int) -> list[dict[str, Any]]:
+    """Steps of ours in both precisions and of the peer, taking turns."""
+    steps = {bf16: training_step(arguments, batch, bf16=bf16, compiled=False)[0] for bf16 in (False, True)}
+    turns: dict[str, Callable[[], None]] = {"float32": steps[False], "bf16": steps[True]}
+    turns["peer"] = peer_step(folder, arguments, batch)
+    times: dict[str, list[float]] = {who: [] for who in turns}
+    for turn in range(repeats + 2):
+        for who, step in turns.items():
+            start = time.process_time()
+            step()
+            if turn >= 2:  # the first two are for warming up
+                times[who].append(time.process_time() - start)
+    medians = {who: statistics.median(each) for who, each in times.items()}
+    return [
+        {
+            "configuration": name,
+            "batch": batch,
+            "precision": precision,
+            "images_per_cpu_second": round(batch / medians[precision], 1),
+            "peer_images_per_cpu_second": round(batch / medians["peer"], 1),
+            "times_as_fast": round(medians["peer"] / medians[precision], 2),
+        }
+        for precision in ("float32", "bf16")
+    ]
+
+
+def report(rows: list[dict[str, Any]], file: str | None) -> None:
+    if file:
+        with open(file, "w") as out:
+            json.dump({"torch": torch.__version__, "threads": torch.get_num_threads(), "rows": rows}, out, indent=2)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", help="also write the figures to this file")
     parser.add_argument("--compile", action="store_true", help="measure torch.compile too (minutes of compiling each)")
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--only", default="", help="configurations whose name holds this text")
+    parser.add_argument("--peer", help="a checkout to compare with instead (see above), outside this repository")
     options = parser.parse_args()
+    if options.peer:
+        torch.set_num_threads(1)
+        warnings.simplefilter("ignore")  # the peer calls functions of an older torch
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()}", file=sys.stderr)
-    rows = []
+    rows: list[dict[str, Any]] = []
+    if options.peer:
+        for name, arguments, batch in CONFIGURATIONS[:PEERS]:
+            if options.only in name:
+                for row in compare(options.peer, name, arguments, batch, options.repeats):
+                    rows.append(row)
+                    print(
+                        f"{name:34}{row['precision']:>8}{row['images_per_cpu_second']:>7} images a CPU second, "
+                        f"the peer {row['peer_images_per_cpu_second']}: {row['times_as_fast']} times as fast",
+                        flush=True,
+                    )
+        return report(rows, options.json)
     for name, arguments, batch in CONFIGURATIONS:
         for compiled in (False, True) if options.compile else (False,):
             for bf16 in (False, True):
@@ -119,9 +193,7 @@ def main() -> None:
                         f"{row['share']:7.0%} of {row['matrix_product_per_second'] / 1e9:.0f} G multiplications/s",
                         flush=True,
                     )
-    if options.json:
-        with open(options.json, "w") as file:
-            json.dump({"torch": torch.__version__, "threads": torch.get_num_threads(), "rows": rows}, file, indent=2)
+    report(rows, options.json)
 
 
 if __name__ == "__main__":

@@ -116,6 +116,25 @@ def test_dropout_drops_its_share_and_keeps_the_expectation(rate: float, layout: 
         assert abs(float(together) - share**2) <= 6 * deviation * 2
 
 
+def test_layers_compile_to_one_graph() -> None:
+    """Law: a compiler sees through layers that enlarge and gate, and values and gradients stay what they are."""
+    torch.manual_seed(0)
+    grow = randomized(TransposedConv(2, 2, range(2), AROUND, stride=2))
+    block = randomized(GatedResidual(2, partial(Conv, rows=AROUND, cols=AROUND)))
+    parameters = [*grow.parameters(), *block.parameters()]
+
+    def network(x: Tensor) -> Tensor:
+        x = grow(x, (5, 6))
+        return block(x, concat_elu(x))
+
+    x = torch.randn(2, 2, 3, 3, dtype=torch.float64)
+    expected = network(x)
+    gradients = torch.autograd.grad(expected.sin().sum(), parameters)
+    compiled = torch.compile(network, backend="aot_eager", fullgraph=True)(x)
+    torch.testing.assert_close(compiled, expected)
+    torch.testing.assert_close(torch.autograd.grad(compiled.sin().sum(), parameters), gradients)
+
+
 def test_dropout_is_off_in_evaluation() -> None:
     """Law: in eval mode dropout returns what it gets."""
     x = torch.randn(2, 3, 4, 5)
