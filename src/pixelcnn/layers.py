@@ -47,8 +47,8 @@ def concat_elu(x: Tensor) -> Tensor:
 
 def gate(x: Tensor, ab: Tensor) -> Tensor:
     """`x + a * sigmoid(b)`: (B, F, H, W) and (B, 2F, H, W), the channels of a before those of b, to (B, F, H, W)."""
-    a, b = (half.clone() for half in ab.chunk(2, 1))  # what follows is slower on strided halves than copying them
-    return torch.addcmul(x, a, b.sigmoid_())
+    a, b = ab.chunk(2, 1)
+    return torch.addcmul(x, a.clone(), b.clone().sigmoid_())  # slower on strided halves than copying them
 
 
 class Dropout(nn.Module):
