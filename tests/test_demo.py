@@ -44,7 +44,7 @@ def zoo(tmp_path_factory):
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("demo") / "a run & more"
-    path = demo(folder, minutes=0.01, size=SIZE, seed=SEED, progress=False)
+    path = demo(folder, minutes=0.03, size=SIZE, seed=SEED, progress=False)
     assert path == folder / "report.html"
     return folder
 
