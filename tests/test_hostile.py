@@ -206,7 +206,8 @@ def test_states_whose_numbers_are_none(tmp_path: Path, note: dict[str, str]) -> 
 
 def test_mutated_runs(folder: Path) -> None:
     """A run is resumed if it is the same; what is written there of the images is read, or is an error."""
-    run = {"training": {"batch_size": 4}, "data": {"source": "photos", "size": 8, "crop": None}}
+    data = {"source": "photos", "size": 8, "crop": None, "fingerprint": {"images": 4, "blake2b": "00"}}
+    run = {"training": {"batch_size": 4}, "data": data}
     write_json(folder / RUN, run)
     content = (folder / RUN).read_bytes()
 

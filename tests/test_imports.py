@@ -497,12 +497,16 @@ def test_the_verb_harms_nothing(tmp_path: Path) -> None:
     run.mkdir()
     (run / "run.json").write_text("{}")
     itself.mkdir()
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "config.json").write_text('{"theirs": 1}')
     mine = write_pth(itself / "model.safetensors", random_port(*SMALL, dtype=torch.float32))
     for arguments, message in (
         ((file, "--out", out), "not empty: use --overwrite"),
         ((bad, "--out", out, "--overwrite"), "'u_init.conv.weight_v' is missing"),
         ((file, "--out", run, "--overwrite"), "holds a training run"),
         ((mine, "--out", itself, "--overwrite"), "would be replaced"),
+        ((file, "--out", foreign, "--overwrite"), "holds no model: name another folder"),
         ((file, "--out", file), "is a file: name a folder"),
         ((tmp_path / "none.pth", "--out", tmp_path / "new"), "is no file"),
         ((file,), "--out"),
@@ -513,6 +517,7 @@ def test_the_verb_harms_nothing(tmp_path: Path) -> None:
     assert {path: path.read_bytes() for path in out.iterdir()} == before
     assert not (tmp_path / "new").exists()
     assert [path.name for path in run.iterdir()] == ["run.json"]
+    assert (foreign / "config.json").read_text() == '{"theirs": 1}'
     assert inside("import", file, "--out", out, "--overwrite").returncode == 0
     assert (out / "notes.txt").read_text() == "mine"
     assert load(out).config["log_scales"] == [-7.0, None]

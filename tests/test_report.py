@@ -198,13 +198,23 @@ def test_only_a_report_is_overwritten(tmp_path, folders, made, monkeypatch):
 
 @pytest.mark.parametrize(
     "data",
-    ["photos", 3, {"source": 3}, {"source": "photos", "size": "x"}, {"source": "photos", "crop": [1]}, {"size": 8}],
+    [
+        *("photos", 3, {"source": 3}, {"source": "photos", "size": "x"}, {"source": "photos", "crop": [1]}, {"size": 8}),
+        *({"source": "photos", "fingerprint": each} for each in ("x", 3, [1], {"images": 3}, {"blake2b": ""})),
+        {"fingerprint": {"images": 3, "blake2b": ""}},
+    ],
 )
 def test_what_a_run_says_of_its_data_may_be_anything(tmp_path, folders, data):
     """A run.json of another's hand ends in one line, or says nothing."""
     folder = shutil.copytree(folders["plain"], tmp_path / "model")
     checkpoint.write_json(folder / checkpoint.RUN, {"data": data})
-    for verb in (("evaluate", folder, "--limit", 1), ("sample", folder, "-n", 1, "--out", tmp_path / "s.png")):
+    (tmp_path / "others").mkdir()
+    others = save_noise(tmp_path / "others", 1, (8, 8))
+    for verb in (
+        ("evaluate", folder, "--limit", 1),
+        ("evaluate", folder, "--data", others),
+        ("sample", folder, "-n", 1, "--out", tmp_path / "s.png"),
+    ):
         result = inside(*verb)
         assert "Traceback" not in result.stderr
         assert result.returncode == 0 or result.stderr.startswith("pixelcnn: ")

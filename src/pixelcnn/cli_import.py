@@ -21,7 +21,8 @@ def import_model(
     overwrite: Overwrite = False,
 ) -> None:
     """Make a model of a trained PixelCNN++ of another program; it computes the same likelihoods."""
-    from pixelcnn.checkpoint import CONFIG, RUN, WEIGHTS, save
+    from pixelcnn.checkpoint import CONFIG, RUN, WEIGHTS, read_config, save
+    from pixelcnn.config import build_model
     from pixelcnn.imports import import_checkpoint
 
     if out.exists() and not out.is_dir():
@@ -32,6 +33,11 @@ def import_model(
         raise ValueError(f"{str(out)!r} holds a training run: name another folder")
     if file.resolve() in [(out / name).resolve() for name in (CONFIG, WEIGHTS)]:
         raise ValueError(f"{str(file)!r} would be replaced by what is made of it: name another folder")
+    if out.exists() and any(out.iterdir()):
+        try:
+            build_model(read_config(out))
+        except ValueError:
+            raise ValueError(f"{str(out)!r} is not empty, and holds no model: name another folder") from None
     model = import_checkpoint(file)
     save(model, out)
     sizes = ", ".join(f"{name} {model.config[name]}" for name in ("channels", "components", "filters", "blocks"))

@@ -201,7 +201,7 @@ def publish(model: ImageModel, k: int, folder: Path) -> None:
 
 
 def data_of(folder: Path) -> dict[str, Any]:
-    """What `run.json` says a model was trained on: its source, size and crop; nothing where it does not say.
+    """What `run.json` says a model was trained on: source, size, crop and fingerprint; nothing where it does not say.
 
     Raises:
         ValueError: where it says something that a training does not write.
@@ -210,13 +210,21 @@ def data_of(folder: Path) -> dict[str, Any]:
     data = read_json(path).get("data") if path.is_file() else None
     if not isinstance(data, dict):
         return {}
-    source, size, crop = (data.get(name) for name in ("source", "size", "crop"))
+    source, size, crop, fingerprint = (data.get(name) for name in ("source", "size", "crop", "fingerprint"))
     fits = {
         "source": source is None or isinstance(source, str),
         "size": size is None or (type(size) is int and size > 0),
         "crop": crop is None or (isinstance(crop, list) and [type(each) for each in crop] == [int] * 4),
+        "fingerprint": fingerprint is None or (source is not None and _is_fingerprint(fingerprint)),
     }
     for name, fitting in fits.items():
         if not fitting:
             raise ValueError(shorten(f"{path}: data.{name} is {data[name]!r}, which training does not write"))
     return {"crop": None} | {name: value for name, value in data.items() if value is not None}
+
+
+def _is_fingerprint(value: Any) -> bool:
+    """Whether this is the number of some images and a hash of them."""
+    if not isinstance(value, dict) or value.keys() != {"images", "blake2b"}:
+        return False
+    return type(value["images"]) is int and isinstance(value["blake2b"], str)

@@ -374,7 +374,7 @@ def open_source(source: str) -> Source:
             raise ValueError(f"source={source!r} is an empty folder{hidden}: put images into it or use another one")
         parts, described = find_parts(path, found.visible)
         notes = [*found.notes]
-        if described:
+        if described and path != _PHOTOS:  # ours are the licence and its terms
             notes.append(
                 f"left out {len(described)} files that are no pictures by their names, such as {str(described[0])!r}"
             )
