@@ -91,6 +91,7 @@ HOSTILE = {
     "scales": {"scales": 10**9},
     "classes": {"classes": 10**12},
     "levels": {"levels": 10**12},
+    "a side of the images": {"size": [8, 10**12]},
     "components": {"components": 10**12},
     "embedding": {"embedding_filters": 10**9, "embedding_blocks": 10**9, "embedding_scales": 10**9},
     "a chain": {"auxiliaries": [{"name": "Downsample", "factor": 2}] * 10_000},
@@ -229,6 +230,16 @@ def test_the_command_line_says_so_in_one_line(folder: Path) -> None:
     assert result.returncode == 2
     assert result.stderr.startswith("pixelcnn: ")
     assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("size", [10**5, [5, 10**6]])
+def test_images_of_any_size_are_refused_before_they_are_planned(folder: Path, size: int | list[int]) -> None:
+    """What a model draws by default is what its config says, and that may be more than there is memory for."""
+    save(PyramidPixelCNN(1, filters=2, blocks=1, embedding_blocks=1, size=size), folder)
+    start = time.perf_counter()
+    with pytest.raises(MemoryError, match="draw fewer images at once, or smaller ones"):
+        load(folder).sample(10**4)
+    assert time.perf_counter() - start < SECONDS
 
 
 def test_a_config_that_is_no_file_is_no_model(tmp_path: Path) -> None:

@@ -284,6 +284,11 @@ def test_results_and_masks_are_not_read_as_pictures(models: dict[str, Path], tmp
         result = inside(*arguments, "--overwrite")
         assert result.returncode == 0, result.stderr
         assert names_in(folder / "out") == ["a.png", "b/c.png", "contact-sheet.png"]
+    mask = (folder / "mask.png").read_bytes()
+    replaced = inside(*arguments[:2], folder / "a.png", *arguments[3:5], "--out", folder / "mask.png", "--overwrite")
+    assert replaced.returncode == 2
+    assert "would replace a picture that is read" in replaced.stderr
+    assert (folder / "mask.png").read_bytes() == mask
 
 
 def test_what_a_training_made_is_not_read(tmp_path: Path) -> None:
@@ -601,6 +606,7 @@ def test_errors_are_one_line_and_code_2(models: dict[str, Path], pictures: Path,
         (("colorize", grey, tmp_path / "text.png", "--out", out), "no image"),
         (("colorize", grey, tmp_path / "deep.png", "--out", out), "convert it to 8-bit"),
         (("colorize", grey, one, "--out", out, "--samples", 0), "samples=0"),
+        (("colorize", grey, one, "--out", out, "--samples", 10**20), "use at most 10000"),
         (("colorize", grey, one, "--out", tmp_path / "x.png", "--samples", 2), "name a folder"),
         (("colorize", grey, one, "--out", pictures), "--overwrite"),
         (("colorize", grey, one, "--out", out, "--precision", "int8"), "use float32 or bf16"),

@@ -78,7 +78,7 @@ class _Task:
         check_whole(seed=self.seed, at_least=0)
         check_out(self.out, self.overwrite)
         origins = find_pictures(self.pictures, [self.out, *([mask] if mask else [])], _say)
-        results = plan_results(origins, self.out, self.samples)
+        results = plan_results(origins, self.out, self.samples, mask=mask)
         loaded = _load_for_pictures(self.model, None)
         self._draw(origins, loaded.formats[0][0], partial(draw, loaded), results, grey)
         if results.sheet is not None:

@@ -33,6 +33,7 @@ MOST = {
     "embedding_blocks": 200,
     "embedding_scales": 12,
     "classes": 1_000_000,
+    "size": 1_000_000,
 }
 MOST_VIEWS = 16
 MOST_FACTOR = 64  # of a `Downsample`

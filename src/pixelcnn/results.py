@@ -32,6 +32,7 @@ from pixelcnn.pictures import PIPE, Origin, Picture
 from pixelcnn.progress import late_bar
 
 SHEET = "contact-sheet"
+MOST_SAMPLES = 10_000  # of a picture: all names are chosen before anything is drawn
 SHEET_PICTURES = 12  # that the contact sheet shows at most
 LONGEST_STEM = 200  # bytes; file systems take 255, and a result has an ending and a number
 OTHER_FILES = (".csv", ".heic", ".html", ".json", ".svg", ".txt", ".zip")  # besides those that Pillow writes
@@ -77,16 +78,20 @@ class Results:
     sheet: Path | None = None
 
 
-def plan_results(origins: Sequence[Origin], out: Path, samples: int = 1, option: str = "--out") -> Results:
+def plan_results(
+    origins: Sequence[Origin], out: Path, samples: int = 1, *, option: str = "--out", mask: Path | None = None
+) -> Results:
     """Choose where the results of all pictures go.
 
     A result has the name of its picture, as .png. Where two would have the same, whatever their case, that of a .png
     picture keeps it, and the others are called by their full names, or numbered. Alternatives are numbered.
 
     Raises:
-        ValueError: where there are several results for one file, a result would replace a picture that is read, or
-            something else than a file is in its place.
+        ValueError: where there are several results for one file, a result would replace a picture that is read or the
+            mask, or something else than a file is in its place.
     """
+    if samples > MOST_SAMPLES:
+        raise ValueError(f"samples={samples}: use at most {MOST_SAMPLES} for each picture, and other seeds for more")
     if is_file_name(out):
         if samples > 1:
             raise ValueError(f"{option} {str(out)!r} holds one image, and there are {samples} for each: name a folder")
@@ -98,7 +103,8 @@ def plan_results(origins: Sequence[Origin], out: Path, samples: int = 1, option:
         names = _choose_names([origin.name for origin in origins], samples)
         files = {origin: [out / name for name in each] for origin, each in zip(origins, names, strict=True)}
         sheet = out / _choose_sheet([name for each in names for name in each])
-    inputs = {_identify(origin.file) for origin in origins if origin.file is not None} - {None}
+    read = [mask, *(origin.file for origin in origins)]
+    inputs = {_identify(file) for file in read if file is not None} - {None}
     for file in (file for each in [*files.values(), [sheet or Path(PIPE)]] for file in each if str(file) != PIPE):
         if _identify(file) in inputs:
             raise ValueError(f"the result {str(file)!r} would replace a picture that is read: name another {option}")

@@ -38,6 +38,13 @@ def position_noise(likelihood: Likelihood, size: tuple[int, int], seeds: Sequenc
     return torch.from_numpy(np.stack(canvases))
 
 
+def _check_memory(factor: Factor, n: int, size: tuple[int, int]) -> None:
+    """Raise a MemoryError where there is no room for the noise, and the embedding with what it is computed from."""
+    device = next(factor.parameters()).device
+    numbers = factor.likelihood.num_noise + 6 * factor.network.context
+    check_sampling_memory(4 * n * math.prod(size) * numbers, device)
+
+
 @cache
 def _compiled_sample(likelihood: Likelihood) -> Callable[..., Tensor]:
     compiled = torch.compile(likelihood.sample, dynamic=True)
@@ -84,8 +91,7 @@ def sample_factor(
         box: between which values the sub-pixels lie, (n, C, H, W) each; None for all levels.
     """
     likelihood, device = factor.likelihood, next(factor.parameters()).device
-    # The noise, and the embedding with what its last block is computed from.
-    check_sampling_memory(4 * n * math.prod(size) * (likelihood.num_noise + 6 * factor.network.context), device)
+    _check_memory(factor, n, size)
     noise = position_noise(likelihood, size, _seeds(seed, n), index).to(device)
 
     levels_dtype = torch.uint8 if likelihood.levels <= 256 else torch.int64
@@ -179,6 +185,8 @@ def sample_views(
         if possible is not None and not ((view >= possible.lowest) & (view <= possible.highest)).all():
             raise ValueError("given: no image in the box has this view")
     drawn = list(enumerate(model.factors))[:first]
+    for k, factor in drawn:  # before their steps are counted, since a size may be any number
+        _check_memory(factor, n, sizes[k])
     number = sum(sum(1 for _ in groups(sizes[k], wavefront_lag(factor, sizes[k], schedule))) for k, factor in drawn)
     with evaluating(model), progress_bar(visible=bool(progress)) as bar:
         title = progress if isinstance(progress, str) else "sampling"

@@ -311,7 +311,8 @@ class Source:
                 f"split='train': source={self.name!r} has only a {there[0]} part, use 'test' or 'all', or add a part "
                 "train"
             )
-        return f"split={split!r}: source={self.name!r} has no such part, use one of {[*there, 'test', 'all']}"
+        others = [*dict.fromkeys([*there, "test", "all"])]
+        return f"split={split!r}: source={self.name!r} has no such part, use one of {others}"
 
 
 # Sources
