@@ -38,7 +38,8 @@ napoleon_use_rtype = False
 nitpick_ignore_regex = [
     ("py:.*", r"(torch|accelerate|datasets|huggingface_hub|numpy|PIL|abc|collections|pathlib)\..*"),
     # Classes that their modules keep to themselves.
-    ("py:class", r"Rows|pixelcnn\.\w+\._\w+|pixelcnn\.auxiliary\.CellBounds|pixelcnn\.cached\.Group|pixelcnn\.sources\.Selection"),
+    ("py:class", r"Rows|pixelcnn\.\w+\._\w+|pixelcnn\.auxiliary\.CellBounds|pixelcnn\.cached\.Group"),
+    ("py:class", r"pixelcnn\.sources\.Selection"),
 ]
 
 

@@ -261,15 +261,15 @@ def _printing(names: list[str], *, csv: bool, json: bool) -> "Iterator[Callable[
         elif csv:
             table.writerow([name, *bits])
         else:
+            if rows == 0:
+                print("bits per dimension")
+                print("  ".join([f"{each:>8}" for each in names] + ["picture"]))
             print("  ".join([f"{each:>8.4f}" for each in bits] + [printable(name)]))
         rows += 1
         sys.stdout.flush()
 
     if csv:
         table.writerow(["picture", *names])
-    elif not json:
-        print("bits per dimension")
-        print("  ".join([f"{name:>8}" for name in names] + ["picture"]))
     try:
         yield show
     finally:
