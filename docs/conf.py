@@ -39,6 +39,7 @@ nitpick_ignore_regex = [
     ("py:.*", r"(torch|accelerate|datasets|huggingface_hub|numpy|PIL|abc|collections|pathlib)\..*"),
     # Classes that their modules keep to themselves.
     ("py:class", r"Rows|pixelcnn\.\w+\._\w+|pixelcnn\.auxiliary\.CellBounds|pixelcnn\.cached\.Group"),
+    ("py:class", r"pixelcnn\.sources\.Selection"),
 ]
 
 

@@ -254,9 +254,7 @@ def test_parts_that_are_not_all_there(tmp_path):
     fill(tmp_path / "d" / "Val", 3)
     refuse(tmp_path / "d", "only a validation part, use 'test' or 'all'", split="train")
     assert len(load_images(tmp_path / "d", "test")) == 3
-    refuse(
-        tmp_path / "a", "split='validation': source=", "use one of ['train', 'test', 'test', 'all']", split="validation"
-    )
+    refuse(tmp_path / "a", "split='validation': source=", "use one of ['train', 'test', 'all']", split="validation")
 
 
 def test_what_is_held_out_depends_on_each_image_alone(tmp_path):

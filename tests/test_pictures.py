@@ -369,6 +369,8 @@ def test_names_are_printed_as_they_are(models: dict[str, Path], tmp_path: Path) 
     assert len(lines) == 8
     shown = {line.split("  ")[-1] for line in lines[2:]}
     assert shown == {*names[:3], long, "\\u4e00.png", "a\\x1b[2Jb.png"}
+    drawn = inside("upscale", models["pyramid"], folder / names[-1], "--out", tmp_path / "out.png")
+    assert "a\\x1b[2Jb.png 4x4" in drawn.stderr
     code, output, errors = piped("score", models["plain"], folder, "--csv", encoding="utf-8")
     assert {row["picture"] for row in csv.DictReader(io.StringIO(output.decode()))} == {*names, long}
     drawn = inside("upscale", models["pyramid"], folder / names[0], "--out", tmp_path / "out")

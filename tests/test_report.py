@@ -199,14 +199,8 @@ def test_only_a_report_is_overwritten(tmp_path, folders, made, monkeypatch):
 @pytest.mark.parametrize(
     "data",
     [
-        *(
-            "photos",
-            3,
-            {"source": 3},
-            {"source": "photos", "size": "x"},
-            {"source": "photos", "crop": [1]},
-            {"size": 8},
-        ),
+        *("photos", 3, {"source": 3}, {"size": 8}),
+        *({"source": "photos", "size": "x"}, {"source": "photos", "crop": [1]}),
         *({"source": "photos", "fingerprint": each} for each in ("x", 3, [1], {"images": 3}, {"blake2b": ""})),
         {"fingerprint": {"images": 3, "blake2b": ""}},
     ],

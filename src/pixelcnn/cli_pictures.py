@@ -2,7 +2,6 @@
 
 __all__ = ["colorize", "complete", "score", "upscale"]
 
-import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -30,6 +29,7 @@ from pixelcnn.cli import (
     fail,
     load_model,
 )
+from pixelcnn.progress import printable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -82,7 +82,7 @@ class _Task:
         loaded = _load_for_pictures(self.model, None)
         self._draw(origins, loaded.formats[0][0], partial(draw, loaded), results, grey)
         if results.sheet is not None:
-            print(_printable(results.sheet))
+            print(printable(results.sheet))
 
     def _draw(self, origins: "Sequence[Origin]", channels: int, draw: "Draw", results: "Results", grey: bool) -> None:
         from pixelcnn.pictures import Pictures
@@ -95,7 +95,7 @@ class _Task:
             nonlocal finished
             finished += last
             if str(file) != "-":
-                print(_printable(file), flush=True)
+                print(printable(file), flush=True)
 
         with _counting(lambda: finished, len(origins), f"see {self.out}"):
             seeds = range(self.seed, self.seed + self.samples)
@@ -256,20 +256,20 @@ def _printing(names: list[str], *, csv: bool, json: bool) -> "Iterator[Callable[
 
     def show(name: str, bits: list[float]) -> None:
         nonlocal rows
-        if rows == 0 and csv:
-            table.writerow(["picture", *names])
-        elif rows == 0 and not json:
-            print("bits per dimension")
-            print("  ".join([f"{name:>8}" for name in names] + ["picture"]))
         if json:
             print("[" if rows == 0 else ",", dumps({"picture": name} | dict(zip(names, bits, strict=True))), sep="")
         elif csv:
             table.writerow([name, *bits])
         else:
-            print("  ".join([f"{each:>8.4f}" for each in bits] + [_printable(name)]))
+            if rows == 0:
+                print("bits per dimension")
+                print("  ".join([f"{each:>8}" for each in names] + ["picture"]))
+            print("  ".join([f"{each:>8.4f}" for each in bits] + [printable(name)]))
         rows += 1
         sys.stdout.flush()
 
+    if csv:
+        table.writerow(["picture", *names])
     try:
         yield show
     finally:
@@ -303,14 +303,9 @@ def _load_for_pictures(model: str, consistent: bool | None) -> "ImageModel":
 
 
 def _say(note: str) -> None:
-    print(f"pixelcnn: {_printable(note)}", file=sys.stderr)
+    print(f"pixelcnn: {printable(note)}", file=sys.stderr)
 
 
 def _say_left_out(left_out: int, number: int) -> None:
     if left_out:
         _say(f"left out {left_out} of {number} pictures that cannot be read")
-
-
-def _printable(text: object) -> str:
-    """The text without what moves the cursor of a terminal: control characters as their escapes."""
-    return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: repr(found[0])[1:-1], str(text))

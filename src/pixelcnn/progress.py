@@ -1,7 +1,8 @@
-"""The progress bar of everything that may take longer than two seconds."""
+"""The progress bar of everything that may take longer than two seconds, and what can be printed in it."""
 
-__all__ = ["late_bar", "progress_bar"]
+__all__ = ["late_bar", "printable", "progress_bar"]
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -57,3 +58,8 @@ def late_bar(description: str, *, visible: bool) -> Iterator[Callable[[float], N
     finally:
         if bar.live.is_started:
             bar.stop()
+
+
+def printable(text: object) -> str:
+    """The text without what moves the cursor of a terminal: control characters as their escapes."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: repr(found[0])[1:-1], str(text))

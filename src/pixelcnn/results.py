@@ -29,7 +29,7 @@ from pixelcnn.evaluation import surprise
 from pixelcnn.figures import Strip, heat_map, save_picture, sheet, to_picture, to_png
 from pixelcnn.models import ImageModel
 from pixelcnn.pictures import PIPE, Origin, Picture
-from pixelcnn.progress import late_bar
+from pixelcnn.progress import late_bar, printable
 
 SHEET = "contact-sheet"
 MOST_SAMPLES = 10_000  # of a picture: all names are chosen before anything is drawn
@@ -242,7 +242,7 @@ def _batches(pictures: Iterable[Picture], samples: int, batch_size: int) -> Iter
 
 def _draw_batch(draw: Draw, batch: list[Job], seeds: Sequence[int]) -> Iterator[tuple[Job, Strip, Tensor]]:
     """For each job of a batch what to show beside its result, and this."""
-    names = list(dict.fromkeys(str(picture.origin.name) for picture, _ in batch))
+    names = list(dict.fromkeys(printable(picture.origin.name) for picture, _ in batch))
     title = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
     try:
         (text, shown, levels), drawn = draw(
@@ -272,7 +272,7 @@ def score_pictures(
     """
     for picture in pictures:
         x, name = picture.x[None], str(picture.origin.name)
-        with late_bar(f"scoring {name}", visible=progress) as show:
+        with late_bar(f"scoring {printable(name)}", visible=progress) as show:
             maps = surprise(model, x, callback=show)
         bits = [float(each.double().sum()) / x.numel() for each in maps]
         if heat_maps is not None:
