@@ -22,6 +22,22 @@ settings.register_profile("laws", deadline=None, max_examples=15, derandomize=Tr
 settings.load_profile("laws")
 
 Scramble = Callable[..., nn.Module]
+# The beginning of a script that measures its own memory: `watch` in a thread keeps the most of it in `peak[0]`.
+WATCH_MEMORY = """
+import threading, time
+from pathlib import Path
+
+def resident():
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon"))
+    return 1024 * int(line.split()[1])
+
+def watch():
+    while True:
+        peak[0] = max(peak[0], resident())
+        time.sleep(0.002)
+
+peak = [0]
+"""
 SIGNIFICANCE = 1e-3  # of the chi-squared tests; the seeds are fixed, so a test passes always or never
 
 

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 import torch
-from conftest import Scramble, inside, save_noise
+from conftest import WATCH_MEMORY, Scramble, inside, save_noise
 from torch import Tensor
 
 from pixelcnn import memory, models, progress, tiles
@@ -36,33 +36,25 @@ KINDS: dict[str, dict[str, Any]] = {
     "a quarter": {"auxiliaries": [Downsample(4)], "embedding_scales": 1},
     "grey view": {"auxiliaries": [QuantizedGrayscale(4)], "scales": (1, 3), "embedding_scales": 3},
 }
-MEASURE = """
-import threading, time
-from pathlib import Path
+MEASURE = (
+    WATCH_MEMORY
+    + """
 import torch
 from pixelcnn import memory, tiles
 from pixelcnn.evaluation import surprise
 from pixelcnn.models import PixelCNN
-
-def resident():
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon"))
-    return 1024 * int(line.split()[1])
-
-def watch():
-    while True:
-        peak[0] = max(peak[0], resident())
-        time.sleep(0.002)
 
 torch.set_num_threads(1)
 model = PixelCNN(filters=4, blocks=1, scales=1)
 memory.LITTLE, tiles.NO_MATTER = 2 * 10**7, 0
 x = torch.randint(0, 256, (1, 3, 300, 400), dtype=torch.uint8)
 surprise(model, x[:, :, :50, :50])
-before, peak = resident(), [0]
+before = resident()
 threading.Thread(target=watch, daemon=True).start()
 surprise(model, x)
 print(peak[0] - before)
 """
+)
 
 
 def make(scramble: Scramble, kind: str, **more: Any) -> ImageModel:

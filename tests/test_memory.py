@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import inside, save_noise
+from conftest import WATCH_MEMORY, inside, save_noise
 from torch import Tensor
 
 from pixelcnn import memory
@@ -18,22 +18,14 @@ from pixelcnn.models import ImageModel, PixelCNN, PyramidPixelCNN
 from pixelcnn.training import Training, train
 
 TINY: dict[str, Any] = {"filters": 4, "blocks": 1, "embedding_blocks": 1}
-MEASURE = """
-import ctypes, sys, threading, time
-from pathlib import Path
+MEASURE = (
+    WATCH_MEMORY
+    + """
+import ctypes, sys
 import torch
 from pixelcnn.data import load_images
 from pixelcnn.models import PixelCNN
 from pixelcnn.training import Training, train
-
-def resident():
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon"))
-    return 1024 * int(line.split()[1])
-
-def watch():
-    while True:
-        peak[0] = max(peak[0], resident())
-        time.sleep(0.002)
 
 pictures, out, bf16 = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "True"
 torch.set_num_threads(1)
@@ -42,11 +34,12 @@ options = {"steps": 2, "sheet_minutes": 0}
 train(PixelCNN(filters=4, blocks=1), images, out / "first", Training(batch_size=4, bf16=bf16), **options)
 model = PixelCNN(filters=16, blocks=1, scales=2)
 ctypes.CDLL(None).malloc_trim(0)
-before, peak = resident(), [0]
+before = resident()
 threading.Thread(target=watch, daemon=True).start()
 train(model, images, out / "second", Training(batch_size=64, bf16=bf16), **options)
 print(peak[0] - before)
 """
+)
 
 
 @pytest.fixture(scope="module")
