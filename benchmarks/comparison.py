@@ -55,13 +55,18 @@ from filelock import FileLock
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from pixelcnn.checkpoint import read_json, save, write_json
-from pixelcnn.data import Images, load_images
-from pixelcnn.figures import Strip, save_picture, sheet
-from pixelcnn.history import HISTORY
-from pixelcnn.models import GrayscalePixelCNN, ImageModel, PixelCNN, PyramidPixelCNN, evaluating
-from pixelcnn.sampling import sample
-from pixelcnn.training import Training, train
+from pixelcnn.common.files import read_json, write_json
+from pixelcnn.data.images import Images, load_images
+from pixelcnn.models.draw import DrawOptions
+from pixelcnn.models.image_model import ImageModel
+from pixelcnn.models.load import save
+from pixelcnn.models.presets import GrayscalePixelCNN, PixelCNN, PyramidPixelCNN
+from pixelcnn.nn.layers import evaluating
+from pixelcnn.pictures.sheets import Strip, save_picture, sheet
+from pixelcnn.tasks.sampling import sample
+from pixelcnn.training.history import HISTORY
+from pixelcnn.training.loop import train
+from pixelcnn.training.options import Run, Training
 
 SIDE = 32
 SETS = {"cifar10": "cifar10-jpeg", "faces": "celeba-32x32"}
@@ -158,7 +163,7 @@ def train_model(name: str, images: Images, folder: Path, steps: Sequence[int], s
         training = replace(TRAINING, decay=LAST_RATE ** (1 / steps[k]), seed=seed)
         resume = (run / "run.json").exists()
         options: dict[str, Any] = {"steps": steps[k], "factor": k, "sheet_minutes": 0, "progress": True}
-        train(model, images, run, training, resume=resume, overwrite=not resume, save_minutes=1, **options)
+        train(model, images, run, training, run=Run(resume=resume, overwrite=not resume, save_minutes=1), **options)
     save(model, folder)
     return model
 
@@ -281,7 +286,9 @@ def picture(runs: Path, images: str, path: Path) -> None:
             strips.append(
                 (f"{name}: the {VIEWS[name]} of these samples", views[f"free-{last}"][:SHOWN], model.formats[last][1])
             )
-        strips.append((f"{name}: MAP sampling", sample(model, SHOWN, SIDE, map=True)[0], model.levels))
+        strips.append(
+            (f"{name}: MAP sampling", sample(model, SHOWN, SIDE, options=DrawOptions(map=True))[0], model.levels)
+        )
     save_picture(sheet(strips, height=2 * SIDE), path)
 
 

@@ -21,12 +21,15 @@ from typing import Any
 
 import torch
 
-from pixelcnn.checkpoint import load
-from pixelcnn.data import Images, load_images
-from pixelcnn.evaluation import evaluate
-from pixelcnn.history import HISTORY
-from pixelcnn.models import ImageModel, PyramidPixelCNN, evaluating
-from pixelcnn.training import Training, train
+from pixelcnn.data.images import Images, load_images
+from pixelcnn.models.image_model import ImageModel
+from pixelcnn.models.load import load
+from pixelcnn.models.presets import PyramidPixelCNN
+from pixelcnn.nn.layers import evaluating
+from pixelcnn.tasks.scoring import evaluate
+from pixelcnn.training.history import HISTORY
+from pixelcnn.training.loop import train
+from pixelcnn.training.options import Run, Training
 
 SHARES = (0.6, 0.25, 0.15)  # of the minutes, the finest factor first
 WAYS = {"free": False, "consistent": True}
@@ -74,7 +77,7 @@ def measure(folder: Path, images: dict[str, Images], steps: list[int], seed: int
     training = replace(TRAINING, seed=seed)
     for k in reversed(range(3)):
         options: dict[str, Any] = {"steps": steps[k], "factor": k, "sheet_minutes": 0, "progress": True}
-        train(model, images["train"], folder, training, resume=k < 2, overwrite=k == 2, **options)
+        train(model, images["train"], folder, training, run=Run(resume=k < 2, overwrite=k == 2), **options)
     scores = {}
     for scored, consistent in WAYS.items():
         model.consistent = consistent

@@ -26,11 +26,13 @@ from typing import Any
 
 import torch
 
-from pixelcnn.checkpoint import write_json
-from pixelcnn.data import Images, load_images
-from pixelcnn.evaluation import evaluate
-from pixelcnn.models import ImageModel, PyramidPixelCNN
-from pixelcnn.training import Training, train
+from pixelcnn.common.files import write_json
+from pixelcnn.data.images import Images, load_images
+from pixelcnn.models.image_model import ImageModel
+from pixelcnn.models.presets import PyramidPixelCNN
+from pixelcnn.tasks.scoring import evaluate
+from pixelcnn.training.loop import train
+from pixelcnn.training.options import Training
 
 SEEDS = range(3)
 TIMED_STEPS = 5, 35

@@ -16,11 +16,12 @@ import torch
 from comparison import frechet_distance
 from torch import Tensor
 
-from pixelcnn.checkpoint import load, write_json
-from pixelcnn.data import Images, JoinedImages, load_images
-from pixelcnn.figures import save_picture, sheet
-from pixelcnn.models import ImageModel
-from pixelcnn.sampling import sample
+from pixelcnn.common.files import write_json
+from pixelcnn.data.images import Images, JoinedImages, load_images
+from pixelcnn.models.image_model import ImageModel
+from pixelcnn.models.load import load
+from pixelcnn.pictures.sheets import save_picture, sheet
+from pixelcnn.tasks.sampling import sample
 
 FRAME = (12, 13, 25, 20)  # the paper's crop of CelebA, at half size
 SIDES = (8, 16, 32)

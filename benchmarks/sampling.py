@@ -30,14 +30,16 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from pixelcnn.auxiliary import Downsample
-from pixelcnn.checkpoint import load
-from pixelcnn.data import load_images
-from pixelcnn.likelihoods import Bounds, LogisticMixture
-from pixelcnn.models import Factor
-from pixelcnn.network import CausalNetwork
-from pixelcnn.sampling import position_noise, sample_factor
-from pixelcnn.traversal import Schedule, groups, traverse, wavefront_lag
+from pixelcnn.auxiliary.downsample import Downsample
+from pixelcnn.data.images import load_images
+from pixelcnn.likelihoods.base import Bounds
+from pixelcnn.likelihoods.logistic import LogisticMixture
+from pixelcnn.models.draw import position_noise, sample_factor
+from pixelcnn.models.factor import Factor
+from pixelcnn.models.load import load
+from pixelcnn.nn.causal import CausalNetwork
+from pixelcnn.traversal.loop import traverse
+from pixelcnn.traversal.schedule import Schedule, groups, wavefront_lag
 
 LIKELIHOOD = LogisticMixture(3, 256, 10)
 WINDOW = 16

@@ -27,9 +27,9 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from pixelcnn.likelihoods import LogisticMixture
-from pixelcnn.models import Factor
-from pixelcnn.network import CausalNetwork
+from pixelcnn.likelihoods.logistic import LogisticMixture
+from pixelcnn.models.factor import Factor
+from pixelcnn.nn.causal import CausalNetwork
 
 # Name, and the arguments of the network and the batch size. The first two are known from other implementations.
 CONFIGURATIONS = [

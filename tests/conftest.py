@@ -15,7 +15,7 @@ from PIL import Image
 from scipy.stats import chisquare
 from torch import Tensor, nn
 
-from pixelcnn.cli import main
+from pixelcnn.apps.cli.main import main
 
 torch.set_num_threads(1)  # the networks here are so small that a second thread only waits
 settings.register_profile("laws", deadline=None, max_examples=15, derandomize=True)
@@ -75,7 +75,7 @@ def save_noise(folder: Path, number: int, size: tuple[int, int]) -> Path:
 
 
 def pixelcnn(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pixelcnn.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "pixelcnn", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 

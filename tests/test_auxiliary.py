@@ -9,9 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pixelcnn.auxiliary import Auxiliary, Downsample, Filling, QuantizedGrayscale, whole_box
-from pixelcnn.likelihoods import Bounds
-from pixelcnn.traversal import groups
+from pixelcnn.auxiliary.base import Auxiliary
+from pixelcnn.auxiliary.cells import Filling, whole_box
+from pixelcnn.auxiliary.downsample import Downsample
+from pixelcnn.auxiliary.grayscale import QuantizedGrayscale
+from pixelcnn.likelihoods.base import Bounds
+from pixelcnn.traversal.schedule import groups
 
 sides = st.integers(1, 9)
 sizes = st.tuples(sides, sides)
@@ -347,6 +350,6 @@ def test_an_image_of_what_its_view_says_has_that_view(
     """Law: pixels that are all as the view guesses them, rounded, have the view."""
     x = torch.randint(256, (8, channels, *size), generator=torch.Generator().manual_seed(0))
     view = auxiliary(x, 256)
-    guess = auxiliary.guess(view, channels, size, 256)
+    guess = auxiliary.expectation(view, channels, size, 256)
     assert guess.shape == x.shape
     assert torch.equal(auxiliary(guess.round().long().clamp(0, 255), 256), view)

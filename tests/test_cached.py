@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from pixelcnn.cached import CachedNetwork, Group, group_at
-from pixelcnn.network import CausalNetwork
-from pixelcnn.traversal import groups
-from pixelcnn.values import Phase
+from pixelcnn.nn.causal import CausalNetwork
+from pixelcnn.traversal.cached import CachedNetwork
+from pixelcnn.traversal.program import Phase
+from pixelcnn.traversal.schedule import Group, group_at, groups
 
 LEVELS = 16
 

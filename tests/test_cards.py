@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from huggingface_hub import HfApi, ModelCard
 
-from pixelcnn.auxiliary import Downsample
-from pixelcnn.checkpoint import load, save
-from pixelcnn.models import ImageModel
-from pixelcnn.shipped import CARD, RESEARCH_ONLY, shipped_names, zoo_card, zoo_folder
+from pixelcnn.auxiliary.downsample import Downsample
+from pixelcnn.models.image_model import ImageModel
+from pixelcnn.models.load import load, save
+from pixelcnn.models.shipped import CARD, RESEARCH_ONLY, shipped_names, zoo_card, zoo_folder
 
 UNKNOWN = "[More Information Needed]"
 

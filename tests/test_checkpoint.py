@@ -11,10 +11,16 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import pixelcnn
-from pixelcnn.auxiliary import Downsample, QuantizedGrayscale
-from pixelcnn.checkpoint import CONFIG, WEIGHTS, load, save, write_atomically
-from pixelcnn.models import ImageModel, PixelCNN, PyramidPixelCNN
-from pixelcnn.runs import claim_folder
+from pixelcnn.auxiliary.downsample import Downsample
+from pixelcnn.auxiliary.grayscale import QuantizedGrayscale
+from pixelcnn.common.files import write_atomically
+from pixelcnn.models.files import WEIGHTS
+from pixelcnn.models.image_model import ImageModel
+from pixelcnn.models.load import load, save
+from pixelcnn.models.presets import PixelCNN, PyramidPixelCNN
+from pixelcnn.models.shipped import CONFIG
+from pixelcnn.training.options import Run
+from pixelcnn.training.runs import claim_folder
 
 
 @pytest.fixture
@@ -378,11 +384,11 @@ def test_training_sets_the_size_and_drops_the_card(tmp_path: Path) -> None:
     model.card = {"title": "Before"}
     images = pixelcnn.load_images("photos", "test", size=12)
     how = pixelcnn.Training(batch_size=2, random_crop=8)
-    trained = pixelcnn.train(model, images, tmp_path / "run", how, steps=1, sheet_minutes=0)
+    trained = pixelcnn.train(model, images, tmp_path / "run", how, steps=1, run=Run(sheet_minutes=0))
     assert trained.card == {}
     assert trained.size == load(tmp_path / "run").size == (12, 12)
 
     edit(tmp_path / "run", size=None)  # as of a run that was begun before the field was
     model = ImageModel(filters=3, blocks=1, scales=1)
-    pixelcnn.train(model, images, tmp_path / "run", how, steps=2, sheet_minutes=0, resume=True)
+    pixelcnn.train(model, images, tmp_path / "run", how, steps=2, run=Run(sheet_minutes=0, resume=True))
     assert load(tmp_path / "run").size == (12, 12)

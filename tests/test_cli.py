@@ -15,10 +15,12 @@ import torch
 from conftest import inside, pixelcnn, save_noise
 from PIL import Image
 
-from pixelcnn.checkpoint import load, read_config, save, write_json
-from pixelcnn.data import load_images
-from pixelcnn.models import PixelCNN, PyramidPixelCNN
-from pixelcnn.recipes import RECIPES
+from pixelcnn.common.files import write_json
+from pixelcnn.data.images import load_images
+from pixelcnn.models.files import read_config
+from pixelcnn.models.load import load, save
+from pixelcnn.models.presets import PixelCNN, PyramidPixelCNN
+from pixelcnn.zoo.recipes import RECIPES
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +187,7 @@ def test_sampling_replaces_its_own_files_alone(model: Path, tmp_path: Path) -> N
 def test_interrupted_sampling_keeps_what_is_finished(model: Path, tmp_path: Path) -> None:
     """SIGINT: what is finished is in place and whole, the rest is named, no temporary file stays, exit code 130."""
     out = tmp_path / "files"
-    command = [sys.executable, "-m", "pixelcnn.cli", "sample", model, "-n", 4000, "--batch-size", 2, "--out", out]
+    command = [sys.executable, "-m", "pixelcnn", "sample", model, "-n", 4000, "--batch-size", 2, "--out", out]
     with subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 60
         while process.poll() is None and time.monotonic() < deadline and len(list(out.glob("0*.png"))) < 3:

@@ -9,8 +9,8 @@ import pytest
 from conftest import save_noise
 from PIL import Image
 
-from pixelcnn.codecs import CODECS, _has_jpeg_xl, codec_bits_per_dim, jpeg_xl
-from pixelcnn.data import load_images
+from pixelcnn.data.images import load_images
+from pixelcnn.tasks.lossless import CODECS, _has_jpeg_xl, codec_bits_per_dim, jpeg_xl
 
 SHAPES = [(1, 1), (9, 7), (9, 7, 3), (1, 33, 3), (64, 64, 3)]
 

@@ -24,18 +24,12 @@ from torch import Tensor
 from torch._utils import ExceptionWrapper
 from torch.utils.data import DataLoader
 
-from pixelcnn.data import (
-    Images,
-    JoinedImages,
-    NothingHeldOutError,
-    Preparation,
-    Shuffled,
-    changed_since,
-    load_images,
-    load_unseen,
-    visible_files,
-)
-from pixelcnn.decoding import FORMATS, MAX_PIXELS, is_deep
+from pixelcnn.data.decode import FORMATS, MAX_PIXELS, Preparation, is_deep
+from pixelcnn.data.fingerprints import changed_since
+from pixelcnn.data.folders import visible_files
+from pixelcnn.data.images import Images, JoinedImages, load_images, load_unseen
+from pixelcnn.data.order import Shuffled
+from pixelcnn.data.sources import NothingHeldOutError
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 PHOTOS = Path(__file__).parents[1] / "src" / "pixelcnn" / "photos"

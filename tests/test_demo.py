@@ -12,17 +12,22 @@ from PIL import Image
 from test_figures import Page, assert_self_contained, decoded, pixels
 
 from pixelcnn import demo as module
-from pixelcnn.auxiliary import Downsample, QuantizedGrayscale
-from pixelcnn.checkpoint import RUN, load, save, write_json
-from pixelcnn.codecs import codec_bits_per_dim
-from pixelcnn.data import load_images
-from pixelcnn.demo import PICTURES, RECIPE, VARIANTS, demo
-from pixelcnn.evaluation import evaluate
-from pixelcnn.models import ImageModel
-from pixelcnn.recipes import find_recipe
-from pixelcnn.report import COLUMNS
-from pixelcnn.sampling import sample
-from pixelcnn.training import train
+from pixelcnn.apps.demo import PICTURES, RECIPE, VARIANTS
+from pixelcnn.apps.demo import run_demo as demo
+from pixelcnn.apps.report.figures import COLUMNS
+from pixelcnn.auxiliary.downsample import Downsample
+from pixelcnn.auxiliary.grayscale import QuantizedGrayscale
+from pixelcnn.common.files import write_json
+from pixelcnn.data.images import load_images
+from pixelcnn.models.image_model import ImageModel
+from pixelcnn.models.load import load, save
+from pixelcnn.tasks.lossless import codec_bits_per_dim
+from pixelcnn.tasks.sampling import sample
+from pixelcnn.tasks.scoring import evaluate
+from pixelcnn.training.loop import train
+from pixelcnn.training.options import Run
+from pixelcnn.training.runs import RUN
+from pixelcnn.zoo.recipes import find_recipe
 
 SIZE, SEED = 8, 3
 
@@ -120,7 +125,9 @@ def test_training_can_go_on_where_the_demonstration_ended(run):
     training = replace(recipe.training, seed=SEED)
     notes = {"recipe": RECIPE, "data": {"source": "photos", "size": SIZE, "crop": None}}
     steps = last_step(run) + 1
-    train(recipe.model(), images, run, training, steps=steps, factor=2, resume=True, notes=notes, sheet_minutes=0)
+    train(
+        recipe.model(), images, run, training, steps=steps, run=Run(factor=2, resume=True, notes=notes, sheet_minutes=0)
+    )
     assert last_step(run) == steps
 
 

@@ -12,13 +12,15 @@ from conftest import WATCH_MEMORY, Scramble, inside, save_noise
 from torch import Tensor
 
 from pixelcnn import memory, models, progress, tiles
-from pixelcnn.auxiliary import Downsample, QuantizedGrayscale
-from pixelcnn.data import load_images
-from pixelcnn.evaluation import evaluate, surprise
-from pixelcnn.layers import Edges, concat_elu
-from pixelcnn.memory import meta_twin
-from pixelcnn.models import Factor, ImageModel, PixelCNN, PyramidPixelCNN
-from pixelcnn.tiles import Tiling, plan, score_by_tiles
+from pixelcnn.auxiliary.downsample import Downsample
+from pixelcnn.auxiliary.grayscale import QuantizedGrayscale
+from pixelcnn.data.images import load_images
+from pixelcnn.models.factor import Factor
+from pixelcnn.models.image_model import ImageModel
+from pixelcnn.models.presets import PixelCNN, PyramidPixelCNN
+from pixelcnn.nn.layers import Edges, concat_elu
+from pixelcnn.tasks.scoring import evaluate, surprisal
+from pixelcnn.tasks.tiles import Tiling, meta_twin, plan, score_by_tiles
 
 TINY: dict[str, Any] = {"filters": 3, "blocks": 1, "scales": 1, "embedding_blocks": 1}
 KINDS: dict[str, dict[str, Any]] = {
@@ -41,17 +43,17 @@ MEASURE = (
     + """
 import torch
 from pixelcnn import memory, tiles
-from pixelcnn.evaluation import surprise
-from pixelcnn.models import PixelCNN
+from pixelcnn.tasks.scoring import surprisal
+from pixelcnn.models.presets import PixelCNN
 
 torch.set_num_threads(1)
 model = PixelCNN(filters=4, blocks=1, scales=1)
 memory.LITTLE, tiles.NO_MATTER = 2 * 10**7, 0
 x = torch.randint(0, 256, (1, 3, 300, 400), dtype=torch.uint8)
-surprise(model, x[:, :, :50, :50])
+surprisal(model, x[:, :, :50, :50])
 before = resident()
 threading.Thread(target=watch, daemon=True).start()
-surprise(model, x)
+surprisal(model, x)
 print(peak[0] - before)
 """
 )
@@ -131,7 +133,7 @@ def test_the_memory_does_not_change_the_result(scramble: Scramble, kind: str, mo
     """Law: with little memory there are more tiles, whose maps are those of the image; the share done grows to one."""
     model = make(scramble, kind)
     x, labels = some_images(model, 2, (55, 70))
-    expected = surprise(model, x, labels)
+    expected = surprisal(model, x, labels)
     whole = plan(model, 2, (55, 70))
     assert all((tiling.images, len(tiling.rows), len(tiling.cols)) == (2, 1, 1) for tiling in whole)
     gigabytes(monkeypatch, 0.02)
@@ -139,7 +141,7 @@ def test_the_memory_does_not_change_the_result(scramble: Scramble, kind: str, mo
     assert min(tiling.images for tiling in tilings) == 1
     assert max(len(tiling.rows) * len(tiling.cols) for tiling in tilings) > 1
     shares: list[float] = []
-    for maps, scored in zip(expected, surprise(model, x, labels, callback=shares.append), strict=True):
+    for maps, scored in zip(expected, surprisal(model, x, labels, callback=shares.append), strict=True):
         assert float((maps - scored).abs().max()) < 1e-11
     assert shares == sorted(shares)
     assert shares[-1] == 1
@@ -149,7 +151,7 @@ def test_the_memory_does_not_change_the_result(scramble: Scramble, kind: str, mo
 def test_maps_add_up_to_bits_per_dim(scramble: Scramble) -> None:
     model = make(scramble, "half the size")
     x, _ = some_images(model, 2, (9, 10))
-    maps = surprise(model, x)
+    maps = surprisal(model, x)
     for k, bits in enumerate(model.bits_per_dim(x).factors.T):
         assert maps[k].sum((1, 2)) / x[0].numel() == pytest.approx(bits.tolist(), rel=1e-9)
 
@@ -178,7 +180,7 @@ def test_views_are_made_band_by_band(monkeypatch: pytest.MonkeyPatch) -> None:
         assert torch.equal(view, expected)
         assert given is None if after is None else torch.equal(cast("Tensor", given), after)
     with pytest.raises(ValueError, match="values from 0 to 300"):
-        surprise(model, torch.tensor([0, 300]).expand(1, 3, 4, 2))
+        surprisal(model, torch.tensor([0, 300]).expand(1, 3, 4, 2))
 
 
 def test_no_shape_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,19 +244,19 @@ def test_too_little_memory_is_one_line(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_one_piece_is_refused_before_it_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`log_prob` of a large image raises in time, and sooner where gradients are kept; `surprise` can do it."""
+    """`log_prob` of a large image raises in time, and sooner where gradients are kept; `surprisal` can do it."""
     monkeypatch.setattr(models, "LARGE", 100)
     model = PyramidPixelCNN(1, **TINY | {"blocks": 4}).eval()
     x, _ = some_images(model, 1, (64, 64))
     gigabytes(monkeypatch, 0.05)
     with torch.no_grad():
         expected = model.bits_per_dim(x)
-    with pytest.raises(MemoryError, match=r"1 images of 64x64 in one piece .* pixelcnn\.surprise scores large images"):
+    with pytest.raises(MemoryError, match=r"1 images of 64x64 in one piece .* pixelcnn\.surprisal scores large images"):
         model.log_prob(x)
     gigabytes(monkeypatch, 0.01)
     with torch.no_grad(), pytest.raises(MemoryError, match="in one piece"):
         model.log_prob(x)
-    bits = sum(float(maps.double().sum()) for maps in surprise(model, x)) / x.numel()
+    bits = sum(float(maps.double().sum()) for maps in surprisal(model, x)) / x.numel()
     assert bits == pytest.approx(float(expected.total), rel=1e-5)
 
 

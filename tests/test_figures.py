@@ -16,22 +16,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
-from pixelcnn.figures import (
-    FONT_SIZE,
-    GAP,
-    MARGIN,
-    PAPER,
-    Chart,
-    Code,
-    Gallery,
-    Section,
-    Table,
-    bars,
-    curves,
-    page,
-    sheet,
-    to_picture,
-)
+from pixelcnn.pictures.charts import bars, curves
+from pixelcnn.pictures.page import Chart, Code, Gallery, Section, Table, page
+from pixelcnn.pictures.sheets import FONT_SIZE, GAP, MARGIN, PAPER, sheet, to_picture
 
 SVG = "{http://www.w3.org/2000/svg}"
 NASTY = "<script>alert('&')</script> \"quoted\""

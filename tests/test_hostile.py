@@ -18,12 +18,18 @@ import torch
 from conftest import inside
 from torch.optim.swa_utils import AveragedModel
 
-from pixelcnn.checkpoint import CONFIG, RUN, WEIGHTS, TrainingState, load, restore_state, save, write_json
-from pixelcnn.config import MOST_JSON, build_model, parse_json
-from pixelcnn.config import _WithoutValues as WithoutValues
-from pixelcnn.models import ImageModel, PyramidPixelCNN
-from pixelcnn.recipes import RECIPES, find_recipe
-from pixelcnn.runs import claim_folder, data_of
+from pixelcnn.common.files import write_json
+from pixelcnn.common.strict_json import MOST_JSON, parse_json
+from pixelcnn.models.config import _WithoutValues as WithoutValues
+from pixelcnn.models.config import build_model
+from pixelcnn.models.files import WEIGHTS
+from pixelcnn.models.image_model import ImageModel
+from pixelcnn.models.load import load, save
+from pixelcnn.models.presets import PyramidPixelCNN
+from pixelcnn.models.shipped import CONFIG
+from pixelcnn.training.runs import RUN, claim_folder, data_of
+from pixelcnn.training.state import TrainingState, restore_state
+from pixelcnn.zoo.recipes import RECIPES, find_recipe
 
 MUTATIONS = 80  # of each file
 SECONDS = 5.0  # in which a file is refused, on a busy machine

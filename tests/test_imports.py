@@ -19,11 +19,12 @@ import torch.nn.functional as F
 from conftest import inside, pixelcnn
 from torch import Tensor
 
-from pixelcnn.checkpoint import load, save
-from pixelcnn.imports import import_checkpoint
-from pixelcnn.likelihoods import LogisticMixture
-from pixelcnn.models import ImageModel, PixelCNN
-from pixelcnn.sampling import sample
+from pixelcnn.likelihoods.logistic import LogisticMixture
+from pixelcnn.models.image_model import ImageModel
+from pixelcnn.models.load import load, save
+from pixelcnn.models.presets import PixelCNN
+from pixelcnn.tasks.sampling import sample
+from pixelcnn.zoo.published import import_checkpoint
 
 State = dict[str, Tensor]
 Weights = Callable[[str], tuple[Tensor, Tensor]]  # from the port's name of a layer to its weight and its bias

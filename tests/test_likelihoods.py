@@ -15,15 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pixelcnn.likelihoods import (
-    Bounds,
-    Categorical,
-    Likelihood,
-    LogisticMixture,
-    LogScales,
-    check_whole,
-    scale_levels,
-)
+from pixelcnn.common.checks import check_whole
+from pixelcnn.likelihoods.base import Bounds, Likelihood, scale_levels
+from pixelcnn.likelihoods.logistic import LogisticMixture, LogScales
+from pixelcnn.likelihoods.tabular import Categorical
 
 DRAWS = 20_000
 GREATEST_LOG_SCALE = -2.0  # that of a mixture by default
@@ -807,7 +802,7 @@ def test_means_are_counted_from_a_guess(channels: int, components: int) -> None:
     likelihood = LogisticMixture(channels, 256, components)
     guess = torch.randint(256, (2, channels, 5), generator=torch.Generator().manual_seed(0))
     params = torch.zeros(2, likelihood.num_params, 5)
-    moved = likelihood.count_from(params, guess)
+    moved = likelihood.offset_means(params, guess)
     noise = torch.rand(2, likelihood.num_noise, 5)
     assert torch.equal(likelihood.sample(moved, noise, map=True), guess)
     assert not params.any()
@@ -818,7 +813,7 @@ def test_means_are_counted_from_a_guess(channels: int, components: int) -> None:
 def test_log_scales_start_within_their_range(limits: LogScales) -> None:
     """Law: and as near to -2.5 as it goes, or they would have no gradient; without limits there they are -2.5."""
     lowest, highest = (number if end is None else end for end, number in zip(limits, (-60, 60), strict=True))
-    start = float(LogisticMixture(1, 256, 1, limits).start()[0][2])
+    start = float(LogisticMixture(1, 256, 1, limits).initial_stats()[0][2])
     assert lowest < start < highest
     assert lowest > -3 or highest < -2 or start == -2.5
 
@@ -826,7 +821,7 @@ def test_log_scales_start_within_their_range(limits: LogScales) -> None:
 @pytest.mark.parametrize("likelihood", [LogisticMixture(1, 256, 3), LogisticMixture(3, 256, 10), Categorical(16)])
 def test_every_parameter_has_a_start(likelihood: Likelihood) -> None:
     """Law: a mean and a positive deviation for each; such noise costs little more than the uniform guess."""
-    means, deviations = likelihood.start()
+    means, deviations = likelihood.initial_stats()
     assert means.shape == deviations.shape == (likelihood.num_params,)
     assert (deviations > 0).all()
     generator = torch.Generator().manual_seed(0)

@@ -11,11 +11,14 @@ from conftest import WATCH_MEMORY, inside, save_noise
 from torch import Tensor
 
 from pixelcnn import memory
-from pixelcnn.auxiliary import Downsample, QuantizedGrayscale
-from pixelcnn.data import Images, load_images
-from pixelcnn.memory import LASTING, WRITING, training_memory
-from pixelcnn.models import ImageModel, PixelCNN, PyramidPixelCNN
-from pixelcnn.training import Training, train
+from pixelcnn.auxiliary.downsample import Downsample
+from pixelcnn.auxiliary.grayscale import QuantizedGrayscale
+from pixelcnn.data.images import Images, load_images
+from pixelcnn.models.image_model import ImageModel
+from pixelcnn.models.presets import PixelCNN, PyramidPixelCNN
+from pixelcnn.training.loop import train
+from pixelcnn.training.memory import LASTING, WRITING, training_memory
+from pixelcnn.training.options import Run, Training
 
 TINY: dict[str, Any] = {"filters": 4, "blocks": 1, "embedding_blocks": 1}
 MEASURE = (
@@ -23,9 +26,10 @@ MEASURE = (
     + """
 import ctypes, sys
 import torch
-from pixelcnn.data import load_images
-from pixelcnn.models import PixelCNN
-from pixelcnn.training import Training, train
+from pixelcnn.data.images import load_images
+from pixelcnn.models.presets import PixelCNN
+from pixelcnn.training.loop import train
+from pixelcnn.training.options import Training
 
 pictures, out, bf16 = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "True"
 torch.set_num_threads(1)
@@ -121,18 +125,18 @@ def test_too_little_memory_is_said_before_the_first_step(
 ) -> None:
     """One line with both figures and a number of parts that does fit; the run in the folder stays as it is."""
     model, run = PyramidPixelCNN(1, **TINY), tmp_path / "run"
-    train(model, images, run, Training(batch_size=4), steps=1, sheet_minutes=0)
+    train(model, images, run, Training(batch_size=4), steps=1, run=Run(sheet_minutes=0))
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     needed = {n: training_memory(model, 0, (32, 32), 64 // n, 32, bf16=False) for n in (1, 2)}
     assert needed[2] < needed[1]
     monkeypatch.setattr(memory, "free_memory", lambda device: int(needed[2]) + 1)
     with pytest.raises(MemoryError, match=r"factor 0 on 64 images of 32x32 .* free: use --accumulate 2,"):
-        train(model, images, run, Training(batch_size=64), steps=1, overwrite=True)
-    train(model, images, tmp_path / "parts", Training(batch_size=64, accumulate=2), steps=1, sheet_minutes=0)
-    train(model, images, tmp_path / "crops", Training(batch_size=64, random_crop=16), steps=1, sheet_minutes=0)
+        train(model, images, run, Training(batch_size=64), steps=1, run=Run(overwrite=True))
+    train(model, images, tmp_path / "parts", Training(batch_size=64, accumulate=2), steps=1, run=Run(sheet_minutes=0))
+    train(model, images, tmp_path / "crops", Training(batch_size=64, random_crop=16), steps=1, run=Run(sheet_minutes=0))
     monkeypatch.setattr(memory, "free_memory", lambda device: 1000)
     with pytest.raises(MemoryError, match="no parts fit"):
-        train(model, images, run, Training(batch_size=4), steps=2, resume=True)
+        train(model, images, run, Training(batch_size=4), steps=2, run=Run(resume=True))
     assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
 
 

@@ -12,10 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pixelcnn.auxiliary import Auxiliary, Downsample, QuantizedGrayscale
-from pixelcnn.likelihoods import Categorical, LogisticMixture
-from pixelcnn.models import GrayscalePixelCNN, ImageModel, PixelCNN, PyramidPixelCNN, evaluating
-from pixelcnn.network import CausalNetwork
+from pixelcnn.auxiliary.base import Auxiliary
+from pixelcnn.auxiliary.downsample import Downsample
+from pixelcnn.auxiliary.grayscale import QuantizedGrayscale
+from pixelcnn.likelihoods.logistic import LogisticMixture
+from pixelcnn.likelihoods.tabular import Categorical
+from pixelcnn.models.image_model import ImageModel
+from pixelcnn.models.presets import GrayscalePixelCNN, PixelCNN, PyramidPixelCNN
+from pixelcnn.nn.causal import CausalNetwork
+from pixelcnn.nn.layers import evaluating
 
 CHAINS: list[list[Auxiliary]] = [
     [],

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pixelcnn.layers import initialize
-from pixelcnn.network import CausalNetwork
+from pixelcnn.nn.causal import CausalNetwork
+from pixelcnn.nn.layers import initialize
 
 sizes = st.one_of(
     st.tuples(st.integers(1, 5), st.integers(1, 6)), st.just((1, 1)), st.tuples(st.just(1), st.integers(1, 7))

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from pixelcnn.models import PyramidPixelCNN
-from pixelcnn.optimizers import Muon, make_optimizers, orthogonalize, set_rate
+from pixelcnn.models.presets import PyramidPixelCNN
+from pixelcnn.training.optimizers import Muon, make_optimizers, orthogonalize, set_rate
 
 
 @given(m=st.integers(1, 12), n=st.integers(1, 12), seed=st.integers(0, 99))

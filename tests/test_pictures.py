@@ -18,15 +18,17 @@ from conftest import inside
 from PIL import Image, ImageCms
 from torch import Tensor
 
-from pixelcnn.auxiliary import Downsample, QuantizedGrayscale
-from pixelcnn.checkpoint import load, save
-from pixelcnn.cli import main
-from pixelcnn.data import load_images
-from pixelcnn.figures import heat_map, save_picture, to_picture
-from pixelcnn.masks import box_mask, read_mask
-from pixelcnn.models import GrayscalePixelCNN, ImageModel, PixelCNN, PyramidPixelCNN
-from pixelcnn.pictures import Origin, Picture, Pictures, find_pictures
-from pixelcnn.results import plan_results
+from pixelcnn.apps.cli.main import main
+from pixelcnn.auxiliary.downsample import Downsample
+from pixelcnn.auxiliary.grayscale import QuantizedGrayscale
+from pixelcnn.data.images import load_images
+from pixelcnn.models.image_model import ImageModel
+from pixelcnn.models.load import load, save
+from pixelcnn.models.presets import GrayscalePixelCNN, PixelCNN, PyramidPixelCNN
+from pixelcnn.pictures.inputs import Origin, Picture, Pictures, find_pictures
+from pixelcnn.pictures.masks import box_mask, read_mask
+from pixelcnn.pictures.sheets import heat_map, save_picture, to_picture
+from pixelcnn.tasks.results import plan_results
 
 NAMES = ["a.png", "b.png", "more/c.png"]
 
@@ -140,7 +142,7 @@ def test_alternatives_are_those_of_the_next_seeds(models: dict[str, Path], pictu
 
 def test_a_picture_goes_through_pipes(models: dict[str, Path], pictures: Path) -> None:
     """Law: from standard input to standard output, with nothing but the picture there."""
-    command = [sys.executable, "-m", "pixelcnn.cli", "upscale", str(models["pyramid"]), "-", "--out", "-"]
+    command = [sys.executable, "-m", "pixelcnn", "upscale", str(models["pyramid"]), "-", "--out", "-"]
     content = (pictures / NAMES[1]).read_bytes()
     result = subprocess.run(command, input=content, capture_output=True, check=True)
     assert torch.equal(Downsample(2)(read(result.stdout), 256), read(content))

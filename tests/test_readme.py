@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from pixelcnn.recipes import RECIPES
+from pixelcnn.zoo.recipes import RECIPES
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 

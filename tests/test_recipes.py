@@ -10,12 +10,15 @@ import torch
 from conftest import inside
 
 from pixelcnn import shipped
-from pixelcnn.auxiliary import Downsample, QuantizedGrayscale
-from pixelcnn.embedding import EmbeddingNetwork
-from pixelcnn.likelihoods import Categorical, LogisticMixture
-from pixelcnn.models import ImageModel, PyramidPixelCNN
-from pixelcnn.recipes import RECIPES, Recipe, describe, find_recipe
-from pixelcnn.training import Training
+from pixelcnn.auxiliary.downsample import Downsample
+from pixelcnn.auxiliary.grayscale import QuantizedGrayscale
+from pixelcnn.likelihoods.logistic import LogisticMixture
+from pixelcnn.likelihoods.tabular import Categorical
+from pixelcnn.models.image_model import ImageModel
+from pixelcnn.models.presets import PyramidPixelCNN
+from pixelcnn.nn.embedding import EmbeddingNetwork
+from pixelcnn.training.options import Training
+from pixelcnn.zoo.recipes import RECIPES, Recipe, describe, find_recipe
 
 PUBLISHED = ("cifar10-pixelcnn++", "cifar10-grayscale", "cifar10-pyramid", "celeba128-pyramid")
 CARD = {

@@ -12,22 +12,15 @@ from test_figures import Page, assert_self_contained, decoded
 
 from pixelcnn import checkpoint, shipped
 from pixelcnn import report as module
-from pixelcnn.auxiliary import Downsample, QuantizedGrayscale
-from pixelcnn.codecs import CODECS
-from pixelcnn.data import load_images
-from pixelcnn.evaluation import evaluate
-from pixelcnn.models import ImageModel
-from pixelcnn.report import (
-    COLUMNS,
-    GRID_COLUMNS,
-    GRID_ROWS,
-    NEIGHBOURS,
-    Score,
-    Subject,
-    by_resolution,
-    find_subject,
-    report,
-)
+from pixelcnn.apps.report.figures import COLUMNS, GRID_COLUMNS, GRID_ROWS, NEIGHBOURS
+from pixelcnn.apps.report.report import write_report as report
+from pixelcnn.apps.report.subjects import Score, Subject, by_resolution, find_subject
+from pixelcnn.auxiliary.downsample import Downsample
+from pixelcnn.auxiliary.grayscale import QuantizedGrayscale
+from pixelcnn.data.images import load_images
+from pixelcnn.models.image_model import ImageModel
+from pixelcnn.tasks.lossless import CODECS
+from pixelcnn.tasks.scoring import evaluate
 
 SIZE = 8
 TINY = {"filters": 2, "blocks": 1, "scales": 1, "embedding_blocks": 1, "dropout": 0.0}

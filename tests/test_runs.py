@@ -12,9 +12,11 @@ import pytest
 import torch
 from test_checkpoint import stop_after
 
-from pixelcnn.checkpoint import load, save, write_json
-from pixelcnn.models import ImageModel, PyramidPixelCNN
-from pixelcnn.runs import claim_folder
+from pixelcnn.common.files import write_json
+from pixelcnn.models.image_model import ImageModel
+from pixelcnn.models.load import load, save
+from pixelcnn.models.presets import PyramidPixelCNN
+from pixelcnn.training.runs import claim_folder
 
 RUN = {"training": {"batch_size": 4}}
 

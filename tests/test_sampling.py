@@ -11,11 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pixelcnn.auxiliary import Auxiliary, Downsample, QuantizedGrayscale
-from pixelcnn.likelihoods import Bounds
-from pixelcnn.models import ImageModel
-from pixelcnn.sampling import colorize, complete, position_noise, sample, sample_factor, sample_views, upscale
-from pixelcnn.traversal import traverse
+from pixelcnn.auxiliary.base import Auxiliary
+from pixelcnn.auxiliary.downsample import Downsample
+from pixelcnn.auxiliary.grayscale import QuantizedGrayscale
+from pixelcnn.likelihoods.base import Bounds
+from pixelcnn.models.draw import DrawOptions, position_noise, sample_factor
+from pixelcnn.models.image_model import ImageModel
+from pixelcnn.tasks.sampling import colorize, complete, sample, sample_views, upscale
+from pixelcnn.traversal.loop import traverse
 
 TINY: dict[str, Any] = {"components": 2, "filters": 2, "blocks": 1, "scales": 1, "embedding_blocks": 1}
 
@@ -101,10 +104,11 @@ def test_every_schedule_draws_the_same_image(
     """Law: naive, raster and wavefront draw the same image from the same seed, alone and in a batch."""
     chain = chain if channels == 3 else []
     model = tiny(scramble, channels, 256, chain, scales=scales, consistent=consistent).to(dtype)
-    naive = sample(model, 2, size, seed=3, schedule="naive")
+    naive = sample(model, 2, size, seed=3, options=DrawOptions(schedule="naive"))
     for schedule in ("raster", "auto"):
         assert all(
-            torch.equal(a, b) for a, b in zip(sample(model, 2, size, seed=3, schedule=schedule), naive, strict=True)
+            torch.equal(a, b)
+            for a, b in zip(sample(model, 2, size, seed=3, options=DrawOptions(schedule=schedule)), naive, strict=True)
         )
     alone = sample(model, 1, size, seed=4)
     assert all(torch.equal(a[0], b[1]) for a, b in zip(alone, naive, strict=True))
@@ -134,13 +138,13 @@ def test_consistent_images_have_the_views_they_are_drawn_given(
     By every schedule, and in a batch as alone.
     """
     model = tiny(scramble, channels, levels, chain, scales=scales).to(dtype)
-    views = sample(model, 2, size, seed=3, map=map)
+    views = sample(model, 2, size, seed=3, options=DrawOptions(map=map))
     assert all(torch.equal(a, b) for a, b in zip(model.views(views[0]), views, strict=True))
     assert model.log_prob(views[0]).isfinite().all()
     for options in ({"schedule": "naive"}, {"schedule": "raster"}):
-        again = sample(model, 2, size, seed=3, map=map, **options)
+        again = sample(model, 2, size, seed=3, options=DrawOptions(map=map), **options)
         assert all(torch.equal(a, b) for a, b in zip(again, views, strict=True))
-    alone = sample(model, 1, size, seed=4, map=map)
+    alone = sample(model, 1, size, seed=4, options=DrawOptions(map=map))
     assert all(torch.equal(a[0], b[1]) for a, b in zip(alone, views, strict=True))
 
 
@@ -154,7 +158,7 @@ def test_free_images_have_other_views(scramble: Scramble) -> None:
 def test_bfloat16_keeps_the_views(scramble: Scramble) -> None:
     """Law: half precision changes the draws, not that they agree."""
     model = tiny(scramble, 3, 256, [Downsample(2), QuantizedGrayscale(2)]).float()
-    views = sample(model, 2, (5, 12), dtype=torch.bfloat16)
+    views = sample(model, 2, (5, 12), options=DrawOptions(dtype=torch.bfloat16))
     assert all(torch.equal(a, b) for a, b in zip(model.views(views[0]), views, strict=True))
 
 
@@ -162,7 +166,9 @@ def test_views_come_as_they_are_finished(scramble: Scramble) -> None:
     """Law: the simplest view comes first; a callback sees every canvas fill up."""
     model = tiny(scramble, 3, 256, [Downsample(2)])
     seen: list[tuple[int, int]] = []
-    views = dict(sample_views(model, 2, (4, 6), callback=lambda k, x: seen.append((k, x.shape[3]))))
+    views = dict(
+        sample_views(model, 2, (4, 6), options=DrawOptions(callback=lambda k, x: seen.append((k, x.shape[3]))))
+    )
     assert list(views) == [1, 0]
     assert all(torch.equal(views[k], x) for k, x in enumerate(sample(model, 2, (4, 6))))
     assert seen == [(1, 3)] * 6 + [(0, 6)] * (6 + 4 * 3)
@@ -171,7 +177,9 @@ def test_views_come_as_they_are_finished(scramble: Scramble) -> None:
 def test_bfloat16_draws_images(scramble: Scramble) -> None:
     """Law: images can be drawn in bfloat16; they are near the others but not the same."""
     model = tiny(scramble, 3, 256, [Downsample(2)], filters=6).float()
-    full, half = (sample(model, 2, (8, 12), dtype=dtype)[1].float() for dtype in (None, torch.bfloat16))
+    full, half = (
+        sample(model, 2, (8, 12), options=DrawOptions(dtype=dtype))[1].float() for dtype in (None, torch.bfloat16)
+    )
     assert 0 < float((full - half).abs().mean()) < 20
 
 
@@ -310,9 +318,9 @@ def test_a_single_pixel_is_drawn_from_its_distribution(scramble: Scramble, chann
 def test_map_of_one_component_is_certain(scramble: Scramble) -> None:
     """Law: with one component the mode is the same for every seed, and no scale at all draws it too."""
     model = tiny(scramble, 3, 256, components=1)
-    modes = sample(model, 4, (3, 5), map=True)[0]
+    modes = sample(model, 4, (3, 5), options=DrawOptions(map=True))[0]
     assert torch.equal(modes, modes[:1].expand(4, -1, -1, -1))
-    assert torch.equal(sample(model, 4, (3, 5), scale_shift=-30.0)[0], modes)
+    assert torch.equal(sample(model, 4, (3, 5), options=DrawOptions(scale_shift=-30.0))[0], modes)
     drawn = sample(model, 4, (3, 5))[0]
     assert not torch.equal(drawn[0], drawn[1])
     assert not torch.equal(drawn, modes)
@@ -326,7 +334,10 @@ def test_scale_shift_and_map_reach_every_factor(scramble: Scramble) -> None:
     for options in choices:
         assert not any(torch.equal(a, b) for a, b in zip(sample(model, 2, (4, 4), **options), drawn, strict=True))
         assert torch.equal(model.sample(2, (4, 4), **options), sample(model, 2, (4, 4), **options)[0])
-    assert all(torch.equal(a, b) for a, b in zip(sample(model, 2, (4, 4), scale_shift=0.0), drawn, strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(sample(model, 2, (4, 4), options=DrawOptions(scale_shift=0.0)), drawn, strict=True)
+    )
 
 
 def test_an_image_is_drawn_given_its_label(scramble: Scramble) -> None:
@@ -361,7 +372,7 @@ def test_the_progress_bar_keeps_out_of_the_results(capsys: pytest.CaptureFixture
     model = ImageModel(1, 4, **TINY)
     sample(model, 1, 2)
     assert capsys.readouterr() == ("", "")
-    sample(model, 1, 2, progress=True)
+    sample(model, 1, 2, options=DrawOptions(progress=True))
     shown = capsys.readouterr()
     assert shown.out == ""
     assert "sampling" in shown.err
@@ -527,7 +538,9 @@ def test_known_pixels_stay(
     unknown = torch.rand(size if one_mask else (2, *size), generator=torch.Generator().manual_seed(1)) <= share
     unknown[..., -1, 0] = True
     views: dict[int, Tensor] = {}
-    drawn = complete(model, x, unknown, seed=3, callback=lambda k, x: views.update({k: x}), **options)
+    drawn = complete(
+        model, x, unknown, seed=3, options=DrawOptions(callback=lambda k, x: views.update({k: x})), **options
+    )
     known = ~unknown.expand(2, *size)[:, None].expand_as(x)
     assert drawn.dtype == torch.uint8
     assert torch.equal(drawn[known], x[known])

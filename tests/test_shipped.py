@@ -13,10 +13,21 @@ from conftest import inside
 from safetensors.torch import load_file
 
 from pixelcnn import __version__, demo, shipped
-from pixelcnn.auxiliary import Downsample
-from pixelcnn.checkpoint import WEIGHTS, load, save
-from pixelcnn.models import ImageModel, PyramidPixelCNN
-from pixelcnn.shipped import CARD, CONFIG, RESEARCH_ONLY, shipped_names, why_missing, zoo_card, zoo_folder, zoo_names
+from pixelcnn.auxiliary.downsample import Downsample
+from pixelcnn.models.files import WEIGHTS
+from pixelcnn.models.image_model import ImageModel
+from pixelcnn.models.load import load, save
+from pixelcnn.models.presets import PyramidPixelCNN
+from pixelcnn.models.shipped import (
+    CARD,
+    CONFIG,
+    RESEARCH_ONLY,
+    shipped_names,
+    why_missing,
+    zoo_card,
+    zoo_folder,
+    zoo_names,
+)
 
 ROOT = Path(__file__).parents[1]
 

@@ -21,12 +21,16 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import pixelcnn.training
-from pixelcnn.checkpoint import TrainingState, load, save
-from pixelcnn.data import Images, load_images
-from pixelcnn.models import Factor, ImageModel, PixelCNN, PyramidPixelCNN
-from pixelcnn.recipes import find_recipe
-from pixelcnn.runs import save_factor
-from pixelcnn.training import Budget, Training, train
+from pixelcnn.data.images import Images, load_images
+from pixelcnn.models.factor import Factor
+from pixelcnn.models.image_model import ImageModel
+from pixelcnn.models.load import load, save
+from pixelcnn.models.presets import PixelCNN, PyramidPixelCNN
+from pixelcnn.training.loop import train
+from pixelcnn.training.options import Budget, Run, Training
+from pixelcnn.training.runs import save_factor
+from pixelcnn.training.state import TrainingState
+from pixelcnn.zoo.recipes import find_recipe
 
 ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
 
@@ -59,16 +63,18 @@ def assert_same(a: ImageModel, b: ImageModel) -> None:
 
 
 def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "pixelcnn.cli", *map(str, arguments)]
+    return [sys.executable, "-m", "pixelcnn", *map(str, arguments)]
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "muon"])
 def test_resumed_is_uninterrupted(images: Images, optimizer: str, tmp_path: Path) -> None:
     """Weights, averages, moments, dropout, order and learning rate all go on where they stopped."""
     how = Training(batch_size=4, optimizer=optimizer, warmup=3)
-    whole = train(tiny_model(), images, tmp_path / "a", how, steps=9, sheet_minutes=0)
+    whole = train(tiny_model(), images, tmp_path / "a", how, steps=9, run=Run(sheet_minutes=0))
     for steps in (1, 4, 9):
-        resumed = train(tiny_model(), images, tmp_path / "b", how, steps=steps, sheet_minutes=0, resume=steps > 1)
+        resumed = train(
+            tiny_model(), images, tmp_path / "b", how, steps=steps, run=Run(sheet_minutes=0, resume=steps > 1)
+        )
     assert_same(whole, resumed)
     assert_same(whole, load(tmp_path / "b"))
     for k in (0, 1):
@@ -92,7 +98,7 @@ def test_a_larger_budget_moves_the_cooldown(images: Images, tmp_path: Path, monk
     monkeypatch.setattr(pixelcnn.training, "set_rate", lambda o, rate: (rates.append(rate), set_rate(o, rate)))
     how = Training(batch_size=4, decay=1.0, cooldown=0.5)
     for steps in (4, 8):
-        train(tiny_model(), images, tmp_path, how, steps=steps, factor=1, sheet_minutes=0, resume=steps > 4)
+        train(tiny_model(), images, tmp_path, how, steps=steps, run=Run(factor=1, sheet_minutes=0, resume=steps > 4))
     assert rates == [how.rate(step, step / 4) for step in range(4)] + [how.rate(step, step / 8) for step in range(4, 8)]
     assert rates[4] > rates[3]
 
@@ -101,7 +107,7 @@ def test_the_average_keeps_up_in_a_short_run(images: Images, tmp_path: Path) -> 
     """After 250 steps of a small recipe's schedule the averaged weights score as well as the trained ones."""
     torch.manual_seed(0)
     how = replace(find_recipe("photos32-pyramid-small").training, batch_size=4)
-    model = train(tiny_model(dropout=0.0), images, tmp_path, how, steps=250, factor=1, sheet_minutes=0)
+    model = train(tiny_model(dropout=0.0), images, tmp_path, how, steps=250, run=Run(factor=1, sheet_minutes=0))
     state = load_file(tmp_path / "factor-1" / "state.safetensors")
     trained = tiny_model(dropout=0.0).eval()
     trained.load_state_dict(model.state_dict())
@@ -127,26 +133,30 @@ def test_going_on_from_a_model_does_not_make_it_worse(tmp_path: Path) -> None:
 
 def test_saving_changes_nothing(images: Images, tmp_path: Path) -> None:
     """A run that saves after every step, and draws sheets, ends at the bits of one that saves at the end."""
-    often = train(tiny_model(), images, tmp_path / "a", Training(batch_size=4), steps=4, save_minutes=0)
-    once = train(tiny_model(), images, tmp_path / "b", Training(batch_size=4), steps=4, sheet_minutes=0)
+    often = train(tiny_model(), images, tmp_path / "a", Training(batch_size=4), steps=4, run=Run(save_minutes=0))
+    once = train(tiny_model(), images, tmp_path / "b", Training(batch_size=4), steps=4, run=Run(sheet_minutes=0))
     assert_same(often, once)
 
 
 def test_a_model_lost_between_two_writes_is_written_again(images: Images, tmp_path: Path) -> None:
     """Killed after the state of the last step and before the model: resuming finds nothing to do but that."""
-    done = train(tiny_model(), images, tmp_path / "run", Training(batch_size=4), steps=3, sheet_minutes=0)
+    done = train(tiny_model(), images, tmp_path / "run", Training(batch_size=4), steps=3, run=Run(sheet_minutes=0))
     save(tiny_model(seed=1), tmp_path / "run")
-    train(tiny_model(), images, tmp_path / "run", Training(batch_size=4), steps=3, sheet_minutes=0, resume=True)
+    train(
+        tiny_model(), images, tmp_path / "run", Training(batch_size=4), steps=3, run=Run(sheet_minutes=0, resume=True)
+    )
     assert_same(done, load(tmp_path / "run"))
 
 
 def test_training_goes_on_from_trained_weights(images: Images, tmp_path: Path) -> None:
     """Without initialisation a run with a rate of next to nothing ends where it began; with it, it does not."""
-    begun = train(tiny_model(), images, tmp_path / "run", Training(batch_size=4), steps=3, sheet_minutes=0)
+    begun = train(tiny_model(), images, tmp_path / "run", Training(batch_size=4), steps=3, run=Run(sheet_minutes=0))
     still = Training(batch_size=4, learning_rate=1e-30)
     for initialize in (False, True):
         folder = tmp_path / str(initialize)
-        ended = train(load(tmp_path / "run"), images, folder, still, steps=2, initialize=initialize, sheet_minutes=0)
+        ended = train(
+            load(tmp_path / "run"), images, folder, still, steps=2, run=Run(initialize=initialize, sheet_minutes=0)
+        )
         pairs = zip(begun.state_dict().values(), ended.state_dict().values(), strict=True)
         assert all(torch.equal(a, b) for a, b in pairs) != initialize
 
@@ -154,7 +164,14 @@ def test_training_goes_on_from_trained_weights(images: Images, tmp_path: Path) -
 def test_dropout_and_order_matter(images: Images, tmp_path: Path) -> None:
     """What exact resume restores does something: another seed gives other weights."""
     a, b = (
-        train(tiny_model(), images, tmp_path / str(seed), Training(batch_size=4, seed=seed), steps=2, sheet_minutes=0)
+        train(
+            tiny_model(),
+            images,
+            tmp_path / str(seed),
+            Training(batch_size=4, seed=seed),
+            steps=2,
+            run=Run(sheet_minutes=0),
+        )
         for seed in (0, 1)
     )
     assert not torch.equal(a.factors[0].network.last.bias, b.factors[0].network.last.bias)
@@ -165,7 +182,9 @@ def test_training_learns(images: Images, tmp_path: Path) -> None:
     x = images.batch(range(16))
     model = tiny_model(dropout=0.0)
     before = model.bits_per_dim(x).total.mean()
-    train(model, images, tmp_path / "run", Training(batch_size=8, learning_rate=1e-2), steps=60, sheet_minutes=0)
+    train(
+        model, images, tmp_path / "run", Training(batch_size=8, learning_rate=1e-2), steps=60, run=Run(sheet_minutes=0)
+    )
     assert load(tmp_path / "run").bits_per_dim(x).total.mean() < before - 1.0
 
 
@@ -179,7 +198,7 @@ def test_accumulation_is_one_batch(images: Images, optimizer: str, tmp_path: Pat
             tmp_path / str(parts),
             Training(batch_size=8, optimizer=optimizer, accumulate=parts),
             steps=3,
-            sheet_minutes=0,
+            run=Run(sheet_minutes=0),
         )
         for parts in (1, 4)
     )
@@ -189,7 +208,7 @@ def test_accumulation_is_one_batch(images: Images, optimizer: str, tmp_path: Pat
 
 def test_factors_train_alone(images: Images, tmp_path: Path) -> None:
     """One factor after the other, by separate commands, is the same as all at once."""
-    together = train(tiny_model(), images, tmp_path / "a", Training(batch_size=4), steps=3, sheet_minutes=0)
+    together = train(tiny_model(), images, tmp_path / "a", Training(batch_size=4), steps=3, run=Run(sheet_minutes=0))
     for factor, resume in ((0, False), (1, True)):
         train(
             tiny_model(),
@@ -197,9 +216,7 @@ def test_factors_train_alone(images: Images, tmp_path: Path) -> None:
             tmp_path / "b",
             Training(batch_size=4),
             steps=3,
-            sheet_minutes=0,
-            factor=factor,
-            resume=resume,
+            run=Run(sheet_minutes=0, factor=factor, resume=resume),
         )
     assert_same(together, load(tmp_path / "b"))
 
@@ -213,7 +230,7 @@ def test_bf16_stays_close_and_leaves_float32(images: Images, tmp_path: Path) -> 
             tmp_path / str(bf16),
             Training(batch_size=8, bf16=bf16),
             steps=3,
-            sheet_minutes=0,
+            run=Run(sheet_minutes=0),
         )
         for bf16 in (False, True)
     )
@@ -242,7 +259,14 @@ def test_a_run_leaves_pictures_and_figures(images: Images, classes: int, tmp_pat
 
 def test_nothing_is_saved_after_a_nan(images: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A loss that is not finite stops the run; the last good state and model stay, and load."""
-    train(tiny_model(), images, tmp_path / "run", Training(batch_size=4, learning_rate=1e-3), steps=2, sheet_minutes=0)
+    train(
+        tiny_model(),
+        images,
+        tmp_path / "run",
+        Training(batch_size=4, learning_rate=1e-3),
+        steps=2,
+        run=Run(sheet_minutes=0),
+    )
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*.safetensors")}
     state = load_file(tmp_path / "run" / "factor-0" / "state.safetensors")
     assert all(tensor.isfinite().all() for tensor in state.values() if tensor.is_floating_point())
@@ -308,18 +332,18 @@ def test_bad_training_arguments_are_quoted(arguments: dict[str, object]) -> None
 def test_a_run_is_not_overwritten_by_accident(images: Images, tmp_path: Path) -> None:
     """A folder in use is refused; --overwrite replaces the run and nothing else; another run is not resumed."""
     run = tmp_path / "run"
-    train(tiny_model(), images, run, Training(batch_size=4), steps=1, sheet_minutes=0)
+    train(tiny_model(), images, run, Training(batch_size=4), steps=1, run=Run(sheet_minutes=0))
     (run / "mine.txt").write_text("keep")
     with pytest.raises(ValueError, match="not empty: use --resume to go on"):
         train(tiny_model(), images, run, Training(batch_size=4), steps=1)
     with pytest.raises(ValueError, match="is a file: name a folder"):
-        train(tiny_model(), images, run / "mine.txt", Training(batch_size=4), steps=1, overwrite=True)
+        train(tiny_model(), images, run / "mine.txt", Training(batch_size=4), steps=1, run=Run(overwrite=True))
     with pytest.raises(ValueError, match="batch_size is 4 there and 2 here"):
-        train(tiny_model(), images, run, Training(batch_size=2), steps=2, resume=True)
+        train(tiny_model(), images, run, Training(batch_size=2), steps=2, run=Run(resume=True))
     other = PyramidPixelCNN(1, filters=6, blocks=1, embedding_blocks=1)
     with pytest.raises(ValueError, match="filters is"):
-        train(other, images, run, Training(batch_size=4), steps=2, resume=True)
-    train(other, images, run, Training(batch_size=2), steps=1, sheet_minutes=0, overwrite=True)
+        train(other, images, run, Training(batch_size=4), steps=2, run=Run(resume=True))
+    train(other, images, run, Training(batch_size=2), steps=1, run=Run(sheet_minutes=0, overwrite=True))
     assert (run / "mine.txt").read_text() == "keep"
     assert load(run).config["filters"] == [6, 6]
 
@@ -338,12 +362,12 @@ def test_a_run_is_held_while_it_is_trained(images: Images, tmp_path: Path, monke
         patch.setattr("pixelcnn.training.save_factor", save_and_try)
         train(tiny_model(), images, tmp_path, Training(batch_size=4), **options)
     assert not choices
-    train(tiny_model(), images, tmp_path, Training(batch_size=4), factor=0, resume=True, **options)
+    train(tiny_model(), images, tmp_path, Training(batch_size=4), run=Run(factor=0, resume=True), **options)
 
 
 def test_a_factor_alone_comes_back_in_the_folders_model(images: Images, tmp_path: Path) -> None:
     """Resumed with a model of other weights, train gives back what the folder holds, of every factor."""
-    train(tiny_model(), images, tmp_path, Training(batch_size=4), steps=2, sheet_minutes=0)
+    train(tiny_model(), images, tmp_path, Training(batch_size=4), steps=2, run=Run(sheet_minutes=0))
     options: dict[str, Any] = {"steps": 3, "sheet_minutes": 0, "factor": 0, "resume": True}
     assert_same(train(tiny_model(seed=1), images, tmp_path, Training(batch_size=4), **options), load(tmp_path))
 
@@ -353,7 +377,7 @@ def test_no_sheet_ends_a_training(
 ) -> None:
     """Drawing fails in any way: there is one line for each sheet, and the weights are those of a run without."""
     errors = [FloatingPointError("x"), OSError(28, "No space\nleft"), MemoryError(), RuntimeError("o")]
-    plain = train(tiny_model(), images, tmp_path / "a", Training(batch_size=4), steps=2, sheet_minutes=0)
+    plain = train(tiny_model(), images, tmp_path / "a", Training(batch_size=4), steps=2, run=Run(sheet_minutes=0))
 
     def fail(*arguments: Any, **options: Any) -> None:
         raise errors.pop()
@@ -389,7 +413,7 @@ def test_a_damaged_line_of_the_history_is_forgotten(images: Images, tmp_path: Pa
     path = tmp_path / "factor-0" / "history.jsonl"
     whole = path.read_text()
     path.write_text(whole + '{"step": 1, "sec{"step": 1}\n[]\n{}\n{"step": "1"}\n' + "[" * 10_000 + "}\n")
-    train(tiny_model(), images, tmp_path, Training(batch_size=4), steps=1, resume=True, **options)
+    train(tiny_model(), images, tmp_path, Training(batch_size=4), steps=1, run=Run(resume=True), **options)
     assert path.read_text() == whole
 
 

@@ -10,11 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pixelcnn.auxiliary import Auxiliary, Downsample, QuantizedGrayscale
-from pixelcnn.likelihoods import LogisticMixture
-from pixelcnn.models import Factor, ImageModel
-from pixelcnn.network import CausalNetwork
-from pixelcnn.traversal import Schedule, _check_finite, groups, traverse, wavefront_lag
+from pixelcnn.auxiliary.base import Auxiliary
+from pixelcnn.auxiliary.downsample import Downsample
+from pixelcnn.auxiliary.grayscale import QuantizedGrayscale
+from pixelcnn.likelihoods.logistic import LogisticMixture
+from pixelcnn.models.factor import Factor
+from pixelcnn.models.image_model import ImageModel
+from pixelcnn.nn.causal import CausalNetwork
+from pixelcnn.traversal.loop import _check_finite, traverse
+from pixelcnn.traversal.schedule import Schedule, groups, wavefront_lag
 
 LEVELS = 16
 sides = st.integers(1, 9)

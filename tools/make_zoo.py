@@ -23,18 +23,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pixelcnn.cards import card_data
-from pixelcnn.checkpoint import STATE, WEIGHTS, load, read_json, save, write_atomically, write_json
-from pixelcnn.codecs import codec_bits_per_dim
-from pixelcnn.data import Crop, Images, JoinedImages, load_images
-from pixelcnn.evaluation import evaluate
-from pixelcnn.figures import Strip, sheet
-from pixelcnn.history import HISTORY
-from pixelcnn.models import ImageModel
-from pixelcnn.recipes import find_recipe
-from pixelcnn.sampling import colorize, sample, upscale
-from pixelcnn.shipped import CARD, CONFIG, RESEARCH_ONLY, zoo_card, zoo_folder, zoo_names
-from pixelcnn.training import Training, train
+from pixelcnn.common.files import read_json, write_atomically, write_json
+from pixelcnn.data.decode import Crop
+from pixelcnn.data.images import Images, JoinedImages, load_images
+from pixelcnn.models.cards import card_data
+from pixelcnn.models.draw import DrawOptions
+from pixelcnn.models.files import WEIGHTS
+from pixelcnn.models.image_model import ImageModel
+from pixelcnn.models.load import load, save
+from pixelcnn.models.shipped import CARD, CONFIG, RESEARCH_ONLY, zoo_card, zoo_folder, zoo_names
+from pixelcnn.pictures.sheets import Strip, sheet
+from pixelcnn.tasks.lossless import codec_bits_per_dim
+from pixelcnn.tasks.sampling import colorize, sample, upscale
+from pixelcnn.tasks.scoring import evaluate
+from pixelcnn.training.history import HISTORY
+from pixelcnn.training.loop import train
+from pixelcnn.training.options import Run, Training
+from pixelcnn.training.runs import STATE
+from pixelcnn.zoo.recipes import find_recipe
 
 
 class Tiles(Images):
@@ -228,14 +234,16 @@ def train_factor(name: str, k: int, data: Path, runs: Path) -> None:
         folder,
         plan.training,
         steps=plan.steps,
-        factor=k - view,
-        initialize=fresh,
-        resume=(folder / f"factor-{k - view}" / STATE).exists(),
-        overwrite=True,
-        held_out=load_all(plan.sources, data, "test"),
-        sheet_minutes=0,
-        notes={"recipe": shipped.recipe, "view": view, "sources": [s.name for s in plan.sources]},
-        progress=True,
+        run=Run(
+            factor=k - view,
+            initialize=fresh,
+            resume=(folder / f"factor-{k - view}" / STATE).exists(),
+            overwrite=True,
+            held_out=load_all(plan.sources, data, "test"),
+            sheet_minutes=0,
+            notes={"recipe": shipped.recipe, "view": view, "sources": [s.name for s in plan.sources]},
+            progress=True,
+        ),
     )
 
 
@@ -343,11 +351,13 @@ def pictures(name: str, model: ImageModel, shipped: Shipped) -> dict[str, list[S
         classes = range(model.classes)
         for title, options in {"samples": {}, "map": {"map": True}}.items():
             labels = torch.arange(model.classes).repeat_interleave(8)
-            drawn = sample(model, len(labels), shipped.size, seed=0, labels=labels, progress=True, **options)[0]
+            drawn = sample(
+                model, len(labels), shipped.size, seed=0, labels=labels, options=DrawOptions(progress=True), **options
+            )[0]
             found[title] = [(CIFAR10_CLASSES[k], x, 256) for k, x in zip(classes, drawn.split(8), strict=True)]
     elif name != "photos-pyramid":
         for title, options in {"samples": {}, "map": {"map": True}}.items():
-            views = sample(model, 8, shipped.size, seed=0, progress=True, **options)
+            views = sample(model, 8, shipped.size, seed=0, options=DrawOptions(progress=True), **options)
             strips: list[Strip] = [(size, x, n) for size, x, n in zip(sizes, views, levels, strict=True)]
             found[title] = strips[::-1]
     if "grayscale" in name:

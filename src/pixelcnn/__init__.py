@@ -5,63 +5,89 @@ auxiliary variable `a_k`, and one autoregressive factor for each link:
 `log p(x) >= log p(x_K) + sum_k log p(x_k | x_{k+1})`, with equality where the factors are consistent.
 """
 
-from importlib import import_module
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pixelcnn.common.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from pixelcnn.auxiliary import Auxiliary, Downsample, QuantizedGrayscale
-    from pixelcnn.checkpoint import load, save
-    from pixelcnn.data import load_images
-    from pixelcnn.evaluation import evaluate, surprise
-    from pixelcnn.imports import import_checkpoint
-    from pixelcnn.likelihoods import Categorical, LogisticMixture
-    from pixelcnn.models import GrayscalePixelCNN, ImageModel, PixelCNN, PyramidPixelCNN
-    from pixelcnn.sampling import colorize, complete, sample, upscale
-    from pixelcnn.training import Training, train
+    from pixelcnn.auxiliary.base import Auxiliary, register_auxiliary
+    from pixelcnn.auxiliary.cells import CellAuxiliary
+    from pixelcnn.auxiliary.check import check_auxiliary
+    from pixelcnn.auxiliary.downsample import Downsample
+    from pixelcnn.auxiliary.grayscale import QuantizedGrayscale
+    from pixelcnn.data.images import load_images
+    from pixelcnn.likelihoods.base import Likelihood, register_likelihood
+    from pixelcnn.likelihoods.check import check_likelihood
+    from pixelcnn.likelihoods.logistic import LogisticMixture
+    from pixelcnn.likelihoods.tabular import Categorical, TabularLikelihood
+    from pixelcnn.models.draw import DrawOptions
+    from pixelcnn.models.image_model import ImageModel
+    from pixelcnn.models.load import load, save
+    from pixelcnn.models.presets import GrayscalePixelCNN, PixelCNN, PyramidPixelCNN
+    from pixelcnn.tasks.sampling import colorize, complete, sample, sample_views, upscale
+    from pixelcnn.tasks.scoring import evaluate, surprisal
+    from pixelcnn.training.loop import train
+    from pixelcnn.training.options import Run, Training
+    from pixelcnn.zoo.published import import_checkpoint
 
 __version__ = version("pixelcnn")
 
 __all__ = [
     "Auxiliary",
     "Categorical",
+    "CellAuxiliary",
     "Downsample",
+    "DrawOptions",
     "GrayscalePixelCNN",
     "ImageModel",
+    "Likelihood",
     "LogisticMixture",
     "PixelCNN",
     "PyramidPixelCNN",
     "QuantizedGrayscale",
+    "Run",
+    "TabularLikelihood",
     "Training",
+    "check_auxiliary",
+    "check_likelihood",
     "colorize",
     "complete",
     "evaluate",
     "import_checkpoint",
     "load",
     "load_images",
+    "register_auxiliary",
+    "register_likelihood",
     "sample",
+    "sample_views",
     "save",
-    "surprise",
+    "surprisal",
     "train",
     "upscale",
 ]
 
-_HOMES = {
-    "auxiliary": ["Auxiliary", "Downsample", "QuantizedGrayscale"],
-    "checkpoint": ["load", "save"],
-    "data": ["load_images"],
-    "evaluation": ["evaluate", "surprise"],
-    "imports": ["import_checkpoint"],
-    "likelihoods": ["Categorical", "LogisticMixture"],
-    "models": ["GrayscalePixelCNN", "ImageModel", "PixelCNN", "PyramidPixelCNN"],
-    "sampling": ["colorize", "complete", "sample", "upscale"],
-    "training": ["Training", "train"],
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Import on first use: `pixelcnn --help` must not wait for torch."""
-    for module, names in _HOMES.items():
-        if name in names:
-            return getattr(import_module(f"pixelcnn.{module}"), name)
-    raise AttributeError(f"module 'pixelcnn' has no attribute {name!r}")
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "auxiliary.base": ["Auxiliary", "register_auxiliary"],
+        "auxiliary.cells": ["CellAuxiliary"],
+        "auxiliary.check": ["check_auxiliary"],
+        "auxiliary.downsample": ["Downsample"],
+        "auxiliary.grayscale": ["QuantizedGrayscale"],
+        "data.images": ["load_images"],
+        "likelihoods.base": ["Likelihood", "register_likelihood"],
+        "likelihoods.check": ["check_likelihood"],
+        "likelihoods.logistic": ["LogisticMixture"],
+        "likelihoods.tabular": ["Categorical", "TabularLikelihood"],
+        "models.draw": ["DrawOptions"],
+        "models.image_model": ["ImageModel"],
+        "models.load": ["load", "save"],
+        "models.presets": ["GrayscalePixelCNN", "PixelCNN", "PyramidPixelCNN"],
+        "tasks.sampling": ["colorize", "complete", "sample", "sample_views", "upscale"],
+        "tasks.scoring": ["evaluate", "surprisal"],
+        "training.loop": ["train"],
+        "training.options": ["Run", "Training"],
+        "zoo.published": ["import_checkpoint"],
+    },
+)

@@ -1,0 +1,226 @@
+"""The verbs that look at models: `evaluate`, `sample`, `report` and `models`."""
+
+__all__ = ["models", "report", "sample"]
+
+import sys
+from json import dumps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import pixelcnn
+import pixelcnn.apps
+import pixelcnn.data
+import pixelcnn.models as shipped
+import pixelcnn.pictures
+import pixelcnn.tasks
+import pixelcnn.training
+import pixelcnn.zoo
+from pixelcnn.apps.cli.messages import count_images, data_of_model, say_data, where_images_are
+from pixelcnn.apps.cli.options import (
+    Compile,
+    Consistent,
+    Crop,
+    Json,
+    Map,
+    Model,
+    Overwrite,
+    Precision,
+    ScaleShift,
+    Seed,
+    Size,
+    SkipBroken,
+    Source,
+    app,
+    drawing_options,
+    fail,
+    load_model,
+)
+from pixelcnn.common.checks import check_whole
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@app.command()
+def evaluate(
+    model: Model,
+    data: Source = None,
+    size: Size = None,
+    crop: Crop = None,
+    split: Annotated[
+        str | None,
+        typer.Option(help="train, test, validation or all; by default what the model was not trained on."),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Score the first so many images only.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Images scored at once.")] = 32,
+    codecs: Annotated[bool, typer.Option("--codecs", help="Also those of PNG, WebP and JPEG XL, lossless.")] = False,
+    skip_broken: SkipBroken = False,
+    consistent: Consistent = None,
+    json: Json = False,
+) -> None:
+    """Bits per dimension of images, in total and for each factor; by default of those held out from training."""
+    from dataclasses import asdict
+
+    loaded = load_model(model, consistent)
+    trained = data_of_model(model)
+    if data is None and "source" not in trained:
+        raise ValueError(where_images_are(model))
+    options: dict[str, Any] = {
+        "size": trained.get("size", loaded.side) if size is None else size,
+        "crop": trained.get("crop") if data is None and crop is None else crop,
+        "channels": loaded.formats[0][0],
+        "skip_broken": skip_broken,
+        "progress": True,
+    }
+    source = data or trained["source"]
+    images = (
+        pixelcnn.data.load_unseen(source, trained, **options)
+        if split is None
+        else pixelcnn.load_images(source, split, **options)
+    )
+    say_data(f"{images.name}: scoring {count_images(images)}", images)
+    result = pixelcnn.evaluate(loaded, images, batch_size=batch_size, limit=limit, progress=True)
+    others = pixelcnn.tasks.codec_bits_per_dim(images, limit=limit, progress=True) if codecs else {}
+    if json:
+        print(dumps(asdict(result) | ({"codecs": others} if codecs else {})))
+        return
+    print(f"bits per dimension of {result.images} images, scored at {result.images_per_second:.1f} a second")
+    factors = {f"factor {k}": bits for k, bits in enumerate(result.factors)}
+    for name, bits in ({"total": result.bits_per_dim} | factors | others).items():
+        print(f"  {name:<10}{bits:8.4f}")
+
+
+@app.command()
+def sample(
+    model: Model,
+    out: Annotated[
+        Path, typer.Option(help="A .png file, or - for standard output, for one sheet; or a folder for a file each.")
+    ] = Path("samples.png"),
+    n: Annotated[int, typer.Option("-n", help="Number of images.")] = 8,
+    size: Annotated[
+        int | None, typer.Option(help="Side of the images; by default that of the training images, 32 if unknown.")
+    ] = None,
+    seed: Seed = 0,
+    scale_shift: ScaleShift = 0.0,
+    map: Map = False,
+    label: Annotated[int | None, typer.Option(help="Class of the images, for a model with classes.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Images drawn at once: more are faster and need more memory.")] = 16,
+    precision: Precision = "float32",
+    compile: Compile = False,
+    consistent: Consistent = None,
+    stages: Annotated[bool, typer.Option("--stages", help="In a folder: also write the views they grew from.")] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Draw images from a model, of the size that it was trained at; the sheet shows the views that they grew from."""
+    import torch
+
+    pixelcnn.tasks.check_out(out, overwrite)
+    check_whole(n=n, batch_size=batch_size)
+    drawing = drawing_options(precision, scale_shift, map, compile)
+    loaded = load_model(model, consistent)
+    is_sheet = pixelcnn.tasks.is_file_name(out)
+    finished: dict[int, list[torch.Tensor]] = {k: [] for k in reversed(range(len(loaded.factors)))}
+    unsaved: list[tuple[Image, Path]] = []
+    interrupted = False
+    try:
+        for start in range(0, n, batch_size):
+            number = min(batch_size, n - start)
+            labels = None if label is None else torch.tensor([label] * number)
+            for k, view in pixelcnn.sample_views(
+                loaded, number, size, seed=seed + start, labels=labels, options=drawing
+            ):
+                finished[k].append(view)
+                if not is_sheet and (k == 0 or stages):
+                    folder = out / f"view-{k}" if stages else out
+                    names = [folder / f"{seed + start + i:06d}.png" for i in range(number)]
+                    unsaved += [
+                        (pixelcnn.pictures.to_picture(x, loaded.formats[k][1]), name)
+                        for x, name in zip(view, names, strict=True)
+                    ]
+                while unsaved:
+                    pixelcnn.pictures.save_picture(*unsaved[0])
+                    unsaved.pop(0)
+    except KeyboardInterrupt:
+        interrupted = True
+        for picture, path in unsaved:
+            pixelcnn.pictures.save_picture(picture, path)
+    views = {k: torch.cat(batches) for k, batches in finished.items() if batches}
+    if is_sheet and views:
+        strips = [(f"{x.shape[3]}x{x.shape[2]}", x, loaded.formats[k][1]) for k, x in views.items()]
+        pixelcnn.tasks.write_picture(pixelcnn.pictures.sheet(strips), out)
+    if interrupted:
+        drawn = ", ".join(f"{len(views.get(k, ()))} of {n} of view {k}" for k in finished)
+        fail(
+            f"interrupted: drawn are {drawn}"
+            + (f"; see {out}" if out.exists() or (views and is_sheet) else "; nothing is saved"),
+            130,
+        )
+    if str(out) != "-":
+        print(out)
+
+
+@app.command()
+def report(
+    models: Annotated[list[str], typer.Argument(metavar="MODELS", help="As for the other verbs; one or several.")],
+    out: Annotated[Path, typer.Option(help="Folder for report.html and the pictures.")] = Path("report"),
+    data: Source = None,
+    size: Size = None,
+    crop: Crop = None,
+    skip_broken: SkipBroken = False,
+    limit: Annotated[int, typer.Option(help="Images of each part that are scored.")] = 200,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """The paper's tables and figures from trained models, as one page and PNG files."""
+
+    options = pixelcnn.apps.ReportOptions(data, size, crop, skip_broken, limit, seed, progress=True)
+    print(pixelcnn.apps.write_report(models, out, options, overwrite=overwrite))
+
+
+@app.command()
+def models(json: Json = False) -> None:
+    """List the recipes, and the models that come with the package."""
+
+    recipes = {name: pixelcnn.zoo.describe(name) for name in pixelcnn.zoo.RECIPES}
+    names = shipped.shipped_names()
+    missing = {name: reason for name in names if (reason := shipped.why_missing(name))}
+    installed = [name for name in names if name not in missing]
+    zoo: dict[str, Any] = {
+        name: {"comes with": shipped.distribution(name)} | shipped.zoo_card(name) for name in installed
+    }
+    if json:
+        print(dumps({"recipes": recipes, "models": zoo, "missing": missing}))
+        return
+    expected = "bits per dimension are what to expect: published, or measured with this package; see --json for whose"
+    _print_listing("recipes, for 'pixelcnn train'", recipes, expected)
+    shown = {
+        name: card
+        | {
+            "what": card["title"],
+            "data": ", ".join(dict.fromkeys(each["source"] for each in card["data"])),
+            "bits_per_dim": card["bits_per_dim"]["total"],
+        }
+        for name, card in zoo.items()
+    }
+    _print_listing("trained models", shown, "bits per dimension are of held-out images", "comes with")
+    for reason in missing.values():
+        print(reason)
+
+
+def _print_listing(title: str, listing: dict[str, dict[str, Any]], note: str, *extra: str) -> None:
+    """Print a table; `extra` are further columns."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, caption=note, title_justify="left", caption_justify="left")
+    table.add_column("name", no_wrap=True)
+    for heading in ("what", "size", "parameters", "data", "terms of the data", "bits/dim", *extra):
+        table.add_column(heading, justify="right" if heading in ("size", "parameters", "bits/dim") else "left")
+    for name, row in listing.items():
+        bits = "" if row["bits_per_dim"] is None else f"{row['bits_per_dim']:.2f}"
+        size, millions = f"{row['size']}x{row['size']}", f"{row['parameters'] / 1e6:.1f} M"
+        table.add_row(name, row["what"], size, millions, row["data"], row["terms"], bits, *map(row.get, extra))
+    # Piped into a file or a pager it is not folded to the 80 columns that are assumed there.
+    Console(width=None if sys.stdout.isatty() else 150).print(table)

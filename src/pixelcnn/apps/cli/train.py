@@ -1,0 +1,178 @@
+"""The verbs that make models: `demo`, `train` and `import`."""
+
+__all__ = ["import_model", "train"]
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import pixelcnn
+import pixelcnn.apps
+import pixelcnn.data
+import pixelcnn.models
+import pixelcnn.training
+import pixelcnn.zoo
+from pixelcnn.apps.cli.messages import count_images, data_of_model, say_data
+from pixelcnn.apps.cli.options import (
+    Consistent,
+    Crop,
+    Overwrite,
+    Seed,
+    Size,
+    SkipBroken,
+    Source,
+    app,
+    load_model,
+)
+
+if TYPE_CHECKING:
+    pass
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the model and the report.")] = Path("demo"),
+    minutes: Annotated[float, typer.Option(help="Training time.")] = 1.0,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Train a small model on the shipped photographs for a minute, and show what it does in a report."""
+
+    pixelcnn.apps.run_demo(out, minutes=minutes, seed=seed, overwrite=overwrite)
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="See 'pixelcnn models'.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run.")],
+    data: Source = None,
+    size: Size = None,
+    crop: Crop = None,
+    skip_broken: SkipBroken = False,
+    minutes: Annotated[float | None, typer.Option(help="Training time of each factor.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Training steps of each factor, instead of a time.")] = None,
+    factor: Annotated[int | None, typer.Option(help="Train this factor alone; 0 is that of the image itself.")] = None,
+    start: Annotated[
+        str | None, typer.Option("--from", metavar="MODEL", help="Go on from this model instead of a fresh one.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
+    overwrite: Overwrite = False,
+    batch_size: Annotated[int | None, typer.Option(help="Images in a step, over all processes.")] = None,
+    accumulate: Annotated[
+        int | None, typer.Option(help="Parts that a batch is computed in, to need less memory.")
+    ] = None,
+    optimizer: Annotated[str | None, typer.Option(help="adam or muon.")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="The highest: of Adam about 0.001, of Muon about 0.015, less with --from.")
+    ] = None,
+    warmup: Annotated[int | None, typer.Option(help="Steps in which the rate rises to its highest.")] = None,
+    cooldown: Annotated[
+        float | None, typer.Option(help="Last share of the budget, in which the rate falls to 3 %.")
+    ] = None,
+    clip: Annotated[float | None, typer.Option(help="Largest norm of the gradient; 0 for no limit.")] = None,
+    random_crop: Annotated[int | None, typer.Option(help="Train on random crops of this side.")] = None,
+    flip: Annotated[bool | None, typer.Option("--flip/--no-flip", help="Mirror half of the images.")] = None,
+    bf16: Annotated[bool | None, typer.Option("--bf16/--float32", help="Precision of the networks.")] = None,
+    compile: Annotated[
+        bool | None, typer.Option("--compile/--eager", help="Fuse operations with torch.compile.")
+    ] = None,
+    consistent: Consistent = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that decode images.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of fresh weights, order, augmentation and dropout.")] = None,
+    save_minutes: Annotated[float, typer.Option(help="Time between saved states; 0 for every step.")] = 5.0,
+    sheet_minutes: Annotated[float, typer.Option(help="Time between sheets of samples; 0 for none.")] = 10.0,
+) -> None:
+    """Train a model; the same command with --resume goes on after an interruption."""
+    from dataclasses import fields, replace
+
+    import torch
+
+    given = locals()
+    chosen = pixelcnn.zoo.find_recipe(recipe)
+    changes = {
+        field.name: given[field.name] for field in fields(pixelcnn.Training) if given.get(field.name) is not None
+    }
+    training = chosen.training if optimizer is None else chosen.training.with_optimizer(optimizer)
+    training = replace(training if start is None else training.continued(), **changes)
+    source: dict[str, Any] = {
+        "source": data or chosen.source,
+        "size": chosen.size if size is None else size,
+        "crop": crop,
+    }
+    torch.manual_seed(training.seed)
+    if start is None:
+        model = chosen.model()
+    else:  # a run that is resumed holds the weights that it began with
+        model = load_model(str(out) if resume and (out / pixelcnn.models.CONFIG).is_file() else start, None)
+    if consistent is not None:
+        model.consistent = consistent
+    options: dict[str, Any] = {"channels": model.formats[0][0], "skip_broken": skip_broken, "progress": True}
+    try:
+        images = pixelcnn.load_images(**source, split="train", **options)
+    except pixelcnn.data.UnfetchedError as error:
+        raise ValueError(f"{error}, as in 'pixelcnn train {recipe} {error.options} --out {out}'") from error
+    try:
+        held_out = pixelcnn.load_images(**source, split="test", **options)
+        say_data(
+            f"{images.name}: {count_images(images)} to train on, {count_images(held_out)} held out", images, held_out
+        )
+    except pixelcnn.data.NothingHeldOutError:
+        held_out = None
+        say_data(
+            f"{images.name}: {count_images(images)} to train on, too few to hold any out: sheets show those", images
+        )
+    if resume and (
+        changed := pixelcnn.data.changed_since(data_of_model(str(out)).get("fingerprint"), images.fingerprint)
+    ):
+        say_data(changed)
+    run = pixelcnn.Run(
+        factor=factor,
+        initialize=start is None,
+        resume=resume,
+        overwrite=overwrite,
+        held_out=held_out,
+        save_minutes=save_minutes,
+        sheet_minutes=sheet_minutes,
+        notes={"recipe": recipe, "from": start, "data": source | {"fingerprint": images.fingerprint}},
+        progress=True,
+    )
+    try:
+        budget = chosen.budget if steps is None and minutes is None else {"steps": steps, "minutes": minutes}
+        pixelcnn.train(model, images, out, training, **budget, run=run)
+    finally:
+        if torch.distributed.is_initialized():  # or its threads may abort the process while it ends
+            torch.distributed.destroy_process_group()
+
+
+@app.command("import")
+def import_model(
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="A state dict of the PyTorch port, or an .npz of variables."),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the model.")],
+    overwrite: Overwrite = False,
+) -> None:
+    """Make a model of a trained PixelCNN++ of another program; it computes the same likelihoods."""
+
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{str(out)!r} is a file: name a folder")
+    if out.exists() and any(out.iterdir()) and not overwrite:
+        raise ValueError(f"{str(out)!r} is not empty: use --overwrite to replace the model in it, or another folder")
+    if (out / pixelcnn.training.RUN).exists():
+        raise ValueError(f"{str(out)!r} holds a training run: name another folder")
+    if file.resolve() in [(out / name).resolve() for name in (pixelcnn.models.CONFIG, pixelcnn.models.WEIGHTS)]:
+        raise ValueError(f"{str(file)!r} would be replaced by what is made of it: name another folder")
+    if out.exists() and any(out.iterdir()):
+        try:
+            pixelcnn.ImageModel.from_config(pixelcnn.models.read_config(out))
+        except ValueError:
+            raise ValueError(f"{str(out)!r} is not empty, and holds no model: name another folder") from None
+    model = pixelcnn.import_checkpoint(file)
+    pixelcnn.save(model, out)
+    config = model.config.to_json()
+    sizes = ", ".join(f"{name} {config[name]}" for name in ("channels", "components", "filters", "blocks"))
+    print(f"pixelcnn: imported {sum(p.numel() for p in model.parameters()):,} weights; {sizes}", file=sys.stderr)
+    print(out)

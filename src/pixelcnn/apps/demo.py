@@ -1,0 +1,251 @@
+"""What `pixelcnn demo` runs: faces from the zoo, then a small pyramid trained on the shipped photographs, and a report.
+
+The run is that of the recipe `photos32-pyramid-small`, so `pixelcnn train` can go on where the demonstration ends.
+"""
+
+__all__ = ["run_demo"]
+
+import json
+import math
+import shlex
+import sys
+from dataclasses import asdict, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table as Listing
+
+from pixelcnn.apps.report.figures import subject_sections
+from pixelcnn.apps.report.report import PAGE, has_title
+from pixelcnn.apps.report.subjects import find_subject
+from pixelcnn.common.files import write_atomically
+from pixelcnn.data.images import Images, load_images
+from pixelcnn.models.draw import DrawOptions
+from pixelcnn.models.image_model import ImageModel
+from pixelcnn.models.shipped import why_missing
+from pixelcnn.pictures.charts import Drawing, bars, curves
+from pixelcnn.pictures.page import Chart, Code, Gallery, Section, Table, page
+from pixelcnn.pictures.sheets import Strip, save_picture, sheet
+from pixelcnn.tasks.lossless import codec_bits_per_dim
+from pixelcnn.tasks.sampling import sample, sample_views, upscale
+from pixelcnn.tasks.scoring import Evaluation, evaluate
+from pixelcnn.training.history import HISTORY
+from pixelcnn.training.loop import INITIAL_IMAGES, train
+from pixelcnn.training.options import Run
+from pixelcnn.training.runs import begin_run, check_run_folder
+from pixelcnn.zoo.recipes import Recipe, find_recipe
+
+FACES, COLOURS, ENLARGER = "faces128-pyramid", "faces32-grayscale", "photos-pyramid"  # of the zoo
+RECIPE = "photos32-pyramid-small"
+TITLE, FACES_PICTURE = "PixelCNN with auxiliary variables: a demonstration", "faces.png"
+REMEDIES = "--overwrite to replace the run in it, or another folder"
+UNDER_WAY = "The model is being trained; this page will be replaced when it is done."
+SHARES = (0.7, 0.2, 0.1)  # of the training time: a step on a finer view takes longer, and there is more to learn
+PICTURES = 6
+VARIANTS = {
+    "as trained": DrawOptions(),
+    "with log-scales reduced by 0.5": DrawOptions(scale_shift=-0.5),
+    "as MAP, the mode of a component": DrawOptions(map=True),
+}
+IDEA = """A photograph x₀ is made simpler step by step: x₁ is x₀ at half the size, x₂ is x₁ at half the size. A
+network for each view gives the probability of every pixel, given all of the next simpler view, and the pixels above
+and to the left, among the values that still allow this view. The simplest view is given nothing. Together they give
+the probability of the photograph, exactly:"""
+FORMULA = "log p(x₀) = log p(x₂) + log p(x₁ | x₂) + log p(x₀ | x₁)"
+PAPER = "The Pyramid PixelCNN of Kolesnikov and Lampert, PixelCNN models with auxiliary variables (ICML 2017)."
+BITS = """Bits per dimension: the negative base-2 logarithm of that, over the number of sub-pixels of x₀, width x
+height x 3. So many bits a lossless codec made from the model would need; less is better, and a uniform guess needs 8.
+The three factors add up to the total. Before training the weights are random, scaled so that every layer has unit
+variance on photographs. The files of the lossless codecs hold headers too, which matters at this size."""
+HONEST = """Expect blobs with texture: {minutes:g} min of training on {photos} photographs teach a small network
+colours, smooth areas and edges, but not what things look like. Each picture is an exact draw from the model, the
+coarsest view first, then the finer ones given it."""
+GIVEN = """Here the finest factor alone draws, given the coarse view of photographs that it was not trained on, with the
+same random numbers each time: first as trained, then with less variance."""
+NOTICE = """Photographs from the Cloudinary Image Dataset '22 (CID22), https://cloudinary.com/labs/cid22, by
+Cloudinary, CC BY-SA 4.0 (https://creativecommons.org/licenses/by-sa/4.0/), reduced to {size}x{size}."""
+ZOO = """These come from a model of `pixelcnn-zoo`, trained for six hours on a processor core;
+`pixelcnn models` lists it and others with their data and terms. Each column is a face, drawn from 8x8 pixels on by MAP
+sampling, the mode of a component for each pixel, as the paper shows its faces. Plain draws are more varied, and
+many are smudged: `pixelcnn sample faces128-pyramid`."""
+ENLARGED = """A model of photographs draws what a reduced one may have been; made small again, each is the picture that
+was given, to the last bit."""
+GOING_ON = "Train the model further, score it, sample it, and see what else there is:"
+
+
+def run_demo(
+    folder: Path, *, minutes: float = 1.0, size: int = 32, seed: int = 0, overwrite: bool = False, progress: bool = True
+) -> Path:
+    """Train for so many minutes in all, and leave the model and a report in a folder.
+
+    Without `pixelcnn-zoo` the sections that show its models are left out, and a line on standard error says so.
+
+    Args:
+        folder: of the run and its `report.html`.
+        minutes: of training, all factors together. Scoring and sampling come on top.
+        size: side of the photographs, at most 128.
+        seed: of the weights, the training and the samples.
+        overwrite: replace the run in the folder: what training writes, `report.html` and `faces.png`.
+        progress: show progress bars.
+
+    Returns:
+        The path of the report.
+
+    Raises:
+        ValueError: for a folder that is not empty or holds something else, or an argument out of range.
+    """
+    _check_folder(folder, overwrite)
+    if not 0 < minutes < math.inf:
+        raise ValueError(f"minutes={minutes!r}: use a number above 0")
+    photos, held_out = (load_images("photos", split, size=size, progress=progress) for split in ("train", "test"))
+    recipe = find_recipe(RECIPE)
+    recipe = replace(recipe, size=size, minutes=minutes, training=replace(recipe.training, seed=seed))
+    missing = {name: reason for name in (FACES, COLOURS) if (reason := why_missing(name))}
+    for reason in missing.values():
+        print(f"pixelcnn: left out: {reason}", file=sys.stderr)
+    begin_run(folder, _notes(recipe, photos), overwrite=overwrite, remedies=REMEDIES)
+    write_atomically(folder / PAGE, page(TITLE, [Section("Under way", [UNDER_WAY])]).encode())
+    faces = [] if FACES in missing else [_faces(folder, seed, progress)]
+    torch.manual_seed(seed)
+    model = recipe.model()
+    for factor, link in zip(model.factors, model.links(photos.batch(range(INITIAL_IMAGES))), strict=True):
+        factor.initialize(*link)
+    scores = {"before training": evaluate(model, held_out, progress=progress)}
+    _train(model, photos, folder, recipe, progress)
+    scores["after training"] = evaluate(model, held_out, progress=progress)
+    codecs = codec_bits_per_dim(held_out, progress=progress)
+    totals = {name: score.bits_per_dim for name, score in scores.items()} | codecs
+    if COLOURS in missing:
+        coloured = []
+    else:
+        figures = ["colourings of real images"]
+        coloured = subject_sections(find_subject(COLOURS), figures=figures, seed=seed, progress=progress)
+    sections = [
+        *faces,
+        Section("The idea", [IDEA, Code(FORMULA), PAPER]),
+        Section("Bits per dimension", [BITS, _table(model, scores, codecs, size), Chart(bars(totals), "The totals")]),
+        Section("Training", [Chart(_curves(model, folder, size), "What each factor adds on training photographs")]),
+        Section("Samples", [
+            HONEST.format(minutes=minutes, photos=len(photos)),
+            Gallery(_samples(model, size, seed, progress), "Each column is one sample"),
+        ]),
+        Section("Samples given a real coarse view", [
+            GIVEN,
+            Gallery(_samples_given_view(model, held_out, seed, progress), NOTICE.format(size=size)),
+        ]),
+        _enlarged(seed, progress),
+        *coloured,
+        Section("Going on", [GOING_ON, Code(_commands(folder, recipe))]),
+    ]  # fmt: skip
+    path = folder / PAGE
+    write_atomically(path, page(TITLE, sections).encode())
+    _print(f"{len(held_out)} held-out photographs at {size}x{size}", totals, path)
+    return path
+
+
+def _check_folder(folder: Path, overwrite: bool) -> None:
+    """A ValueError for a folder that is neither empty nor that of a run, or has files that no demonstration made."""
+    check_run_folder(folder, overwrite=overwrite, remedies=REMEDIES)
+    others = [name for name in (PAGE, FACES_PICTURE) if (folder / name).exists()]
+    if others and not has_title(folder / PAGE, TITLE):
+        raise ValueError(f"{str(folder / others[0])!r} is of no demonstration: name another folder")
+
+
+def _notes(recipe: Recipe, photos: Images) -> dict[str, Any]:
+    data = {"source": recipe.source, "size": recipe.size, "crop": None, "fingerprint": photos.fingerprint}
+    return {"training": asdict(recipe.training), "recipe": RECIPE, "data": data}
+
+
+def _faces(folder: Path, seed: int, progress: bool) -> Section:
+    """Draw faces; `faces.png` shows every view as soon as it is there."""
+    subject, path = find_subject(FACES), folder / FACES_PICTURE
+    strips: list[Strip] = []
+    options = DrawOptions(map=True, progress=progress)
+    for k, view in sample_views(subject.model, PICTURES, subject.size, seed=seed, options=options):
+        strips.append((subject.views[k], view, subject.model.levels))
+        save_picture(sheet(strips, height=subject.size), path)
+    print(path)
+    return Section("Faces", [ZOO, Gallery(strips, f"MAP samples of `{FACES}`, seeds {seed} to {seed + PICTURES - 1}")])
+
+
+def _enlarged(seed: int, progress: bool) -> Section:
+    """Photographs, reduced, and enlarged again."""
+    subject = find_subject(ENLARGER)
+    x = load_images("photos", "test", size=subject.size).batch(range(PICTURES))
+    given = subject.model.views(x)[-1]
+    factor = x.shape[2] // given.shape[2]
+    strips: list[Strip] = [("given", given, 256)]
+    for variant, options in VARIANTS.items():
+        drawn = upscale(subject.model, given, factor, seed=seed, options=replace(options, progress=progress))
+        strips.append((f"drawn {variant}", drawn, 256))
+    strips.append(("the photographs", x, 256))
+    return Section("Photographs enlarged", [ENLARGED, Gallery(strips, NOTICE.format(size=subject.size))])
+
+
+def _train(model: ImageModel, photos: Images, folder: Path, recipe: Recipe, progress: bool) -> None:
+    """As `pixelcnn train` would, the coarsest factor first, but not each for the same time."""
+    run = Run(sheet_minutes=0, notes=_notes(recipe, photos), overwrite=True, progress=progress)
+    for k in reversed(range(len(SHARES))):
+        minutes, run = recipe.minutes * SHARES[k], replace(run, factor=k, resume=k + 1 < len(SHARES))
+        train(model, photos, folder, recipe.training, minutes=minutes, run=run)
+
+
+def _views(model: ImageModel, size: int) -> list[str]:
+    return [f"{W}x{H}" for H, W in model.sizes((size, size))]
+
+
+def _table(model: ImageModel, scores: dict[str, Evaluation], codecs: dict[str, float], size: int) -> Table:
+    views = _views(model, size)
+    header = ["", "total", *(f"{view} given {coarser}" for view, coarser in pairwise(views)), views[-1]]
+    rows = [[name, f"{s.bits_per_dim:.3f}", *(f"{bits:.3f}" for bits in s.factors)] for name, s in scores.items()]
+    rows += [[name, f"{bits:.3f}", *("" for _ in views)] for name, bits in codecs.items()]
+    images = scores["after training"].images
+    return Table(header, rows, f"Bits per dimension of {images} photographs that the model was not trained on")
+
+
+def _curves(model: ImageModel, folder: Path, size: int) -> Drawing:
+    histories = {}
+    for k, view in enumerate(_views(model, size)):
+        lines = (folder / f"factor-{k}" / HISTORY).read_text().splitlines()
+        histories[f"factor {k}, {view}"] = [json.loads(line) for line in lines]
+    return curves(histories)
+
+
+def _samples(model: ImageModel, size: int, seed: int, progress: bool) -> list[Strip]:
+    """Views of samples, the coarsest first."""
+    drawn = sample(model, PICTURES, size, seed=seed, options=DrawOptions(progress=progress))
+    strips: list[Strip] = [(name, x, model.levels) for name, x in zip(_views(model, size), drawn, strict=True)]
+    return strips[::-1]
+
+
+def _samples_given_view(model: ImageModel, held_out: Images, seed: int, progress: bool) -> list[Strip]:
+    """A real view, what the finest factor draws given it, in all variants, and the photograph."""
+    x, given, *_ = model.views(held_out.batch(range(PICTURES)).to(next(model.parameters()).device))
+    fine, coarse, *_ = _views(model, held_out.size[0])
+    drawn = []
+    for variant, choice in VARIANTS.items():
+        options = replace(choice, progress=progress and "sampling given a view")
+        sampled = sample(model, PICTURES, held_out.size, seed=seed, given=(1, given), options=options)[0]
+        drawn.append((f"{fine}, drawn {variant}", sampled, model.levels))
+    return [(f"{coarse}, given", given, model.levels), *drawn, (f"{fine}, the photograph", x, model.levels)]
+
+
+def _commands(folder: Path, recipe: Recipe) -> str:
+    run, size, seed = shlex.quote(str(folder)), recipe.size, recipe.training.seed
+    options = (f" --size {size}" if size != find_recipe(RECIPE).size else "") + (f" --seed {seed}" if seed else "")
+    return f"""\
+pixelcnn train {RECIPE} --out {run} --resume --minutes 10{options}
+pixelcnn evaluate {run} --codecs
+pixelcnn sample {run} --map --out samples.png
+pixelcnn models"""
+
+
+def _print(title: str, totals: dict[str, float], path: Path) -> None:
+    listing = Listing("", "bits per dimension", title=title)
+    for name, bits in totals.items():
+        listing.add_row(name, f"{bits:.3f}")
+    Console().print(listing)
+    print(path)

@@ -1,0 +1,1 @@
+"""Reports: the tables and figures of the paper, from trained models."""

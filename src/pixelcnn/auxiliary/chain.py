@@ -1,0 +1,130 @@
+"""The chain of views `x = x_0, x_1 = a_1(x_0), ..., x_K = a_K(x_{K-1})` of an image."""
+
+__all__ = ["Chain", "Link", "check_images"]
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pixelcnn.auxiliary.base import Auxiliary
+from pixelcnn.auxiliary.cells import CellAuxiliary
+from pixelcnn.likelihoods.base import Bounds, check_format
+
+BAND = 2**20  # pixels whose view is made at once: the sums are integers of eight bytes
+
+
+class Link(NamedTuple):
+    """A view, and the next one, which its factor is given; None for the last view of a chain."""
+
+    view: Tensor
+    given: Tensor | None
+
+
+class Chain:
+    """Auxiliary variables one after another, from images of a format on.
+
+    Args:
+        channels, levels: of the images.
+        auxiliaries: a_1, ..., a_K; none for the image alone.
+
+    Attributes:
+        formats: channels and levels of each view, the image first.
+
+    Raises:
+        ValueError: where an auxiliary variable has no view of what comes before it.
+
+    Example:
+        >>> from pixelcnn import Downsample, QuantizedGrayscale
+        >>> from pixelcnn.auxiliary import Chain
+        >>> chain = Chain(3, 256, [Downsample(2), QuantizedGrayscale(bits=4)])
+        >>> chain.formats, chain.sizes((9, 6))
+        ([(3, 256), (3, 256), (1, 16)], [(9, 6), (5, 3), (5, 3)])
+    """
+
+    def __init__(self, channels: int, levels: int, auxiliaries: Sequence[Auxiliary] = ()) -> None:
+        check_format(channels, levels)
+        if not isinstance(auxiliaries, list | tuple) or not all(isinstance(a, Auxiliary) for a in auxiliaries):
+            raise ValueError(f"auxiliaries={auxiliaries!r}: use a list such as [Downsample(2), QuantizedGrayscale(4)]")
+        self.auxiliaries = tuple(auxiliaries)
+        self.formats = [(channels, levels)]
+        for auxiliary in self.auxiliaries:
+            self.formats.append(auxiliary.view_format(*self.formats[-1]))
+
+    def sizes(self, size: tuple[int, int]) -> list[tuple[int, int]]:
+        """(H, W) of every view of an image of that (H, W), the image first."""
+        sizes = [size]
+        for auxiliary in self.auxiliaries:
+            sizes.append(auxiliary.view_size(sizes[-1]))
+        return sizes
+
+    def views(self, x: Tensor) -> list[Tensor]:
+        """Make the views x_0 = x, ..., x_K of integers (B, C, H, W), each from the one before.
+
+        Raises:
+            ValueError: where `x` is not (B, C, H, W), not of an integer type, or has values out of range.
+        """
+        check_images(x, *self.formats[0])
+        views = [x]
+        for auxiliary, (_, levels) in zip(self.auxiliaries, self.formats, strict=False):
+            views.append(_view_in_bands(auxiliary, views[-1], levels))
+        return views
+
+    def links(self, x: Tensor) -> list[Link]:
+        """Pair each view with the one that its factor is given: (x_0, x_1), ..., (x_K, None)."""
+        views = self.views(x)
+        return [Link(view, given) for view, given in zip(views, [*views[1:], None], strict=True)]
+
+    def boxes(self, box: Bounds | None, shape: tuple[int, ...]) -> list[Bounds | None]:
+        """Bound the sub-pixels of each view, if those of images of a shape (B, C, H, W) lie in a box.
+
+        Raises:
+            ValueError: for a box of another shape or beyond the levels, or a view that does not say what it is of a
+                box (`CellAuxiliary`).
+        """
+        if box is None:
+            return [None] * len(self.formats)
+        levels = self.formats[0][1]
+        if (
+            any(end.shape != shape for end in box)
+            or not ((box.lowest >= 0) & (box.lowest <= box.highest) & (box.highest < levels)).all()
+        ):
+            raise ValueError(f"box: use bounds of shape {shape} with 0 <= lowest <= highest < {levels}")
+        boxes = [box]
+        for auxiliary, (_, levels) in zip(self.auxiliaries, self.formats, strict=False):
+            require_cells(auxiliary, "known pixels")
+            boxes.append(Bounds(*(auxiliary(end, levels) for end in boxes[-1])))
+        return list(boxes)
+
+
+def require_cells(auxiliary: Auxiliary, what: str) -> CellAuxiliary:
+    """The auxiliary variable; a ValueError where it does not bound the pixels of the image."""
+    if not isinstance(auxiliary, CellAuxiliary):
+        raise ValueError(
+            f"{auxiliary!r} does not say which images have a given view, which {what} need: use consistent=False, or "
+            "derive it from CellAuxiliary"
+        )
+    return auxiliary
+
+
+def check_images(x: object, channels: int, levels: int, name: str = "x") -> None:
+    """Raise a ValueError for anything but integers (B, channels, H, W) in [0, levels)."""
+    if not isinstance(x, Tensor):
+        raise ValueError(f"{name} of type {type(x).__name__}: use a tensor of images (B, {channels}, H, W)")
+    if x.dim() != 4 or x.shape[1] != channels or 0 in x.shape[2:]:
+        raise ValueError(f"{name} of shape {tuple(x.shape)}: use images (B, {channels}, H, W)")
+    if x.is_floating_point() or x.is_complex() or x.dtype == torch.bool:
+        raise ValueError(f"{name} of type {x.dtype}: use integers in [0, {levels}), such as torch.uint8")
+    if x.numel() and not (int(x.min()) >= 0 and int(x.max()) < levels):
+        raise ValueError(f"{name} with values from {int(x.min())} to {int(x.max())}: use integers in [0, {levels})")
+
+
+def _view_in_bands(auxiliary: Auxiliary, x: Tensor, levels: int) -> Tensor:
+    """The view of an image, band by band where it is large and its cells allow that."""
+    B, _, H, W = x.shape
+    f = auxiliary.shrinkage
+    rows = max(1, BAND // max(1, B * W * f)) * f
+    if rows >= H or not isinstance(auxiliary, CellAuxiliary):
+        return auxiliary(x, levels)
+    return torch.cat([auxiliary(x[:, :, row : row + rows], levels) for row in range(0, H, rows)], 2)

@@ -1,0 +1,107 @@
+"""A check for auxiliary variables that somebody else writes."""
+
+__all__ = ["check_auxiliary"]
+
+import itertools
+
+import torch
+from torch import Tensor
+
+from pixelcnn.auxiliary.base import Auxiliary
+from pixelcnn.auxiliary.cells import CellAuxiliary, Filling, whole_box
+
+MOST_IMAGES = 2**14
+
+
+def check_auxiliary(
+    auxiliary: Auxiliary, *, channels: int = 1, levels: int = 3, size: tuple[int, int] = (2, 2)
+) -> None:
+    """Try an auxiliary variable on every image of a tiny format.
+
+    The view has the format and the size that it promises, and is the same for an image alone and in a batch. For a
+    `CellAuxiliary`, the images whose sub-pixels all lie within their bounds are exactly those with the given view;
+    bounds depend only on the sub-pixels before, and a value within them always leaves one for the next sub-pixel.
+
+    Args:
+        auxiliary: to try.
+        channels, levels, size: of the images; there may be at most 16,384.
+
+    Raises:
+        ValueError: naming the first image for which one of these fails.
+
+    Example:
+        >>> from pixelcnn import QuantizedGrayscale
+        >>> from pixelcnn.auxiliary import check_auxiliary
+        >>> check_auxiliary(QuantizedGrayscale(bits=2), channels=3, levels=8, size=(1, 1))
+    """
+    H, W = size
+    number = levels ** (channels * H * W)
+    if number > MOST_IMAGES:
+        raise ValueError(f"size={size!r}: {number} images are too many to try; use a smaller one, or fewer levels")
+    # In the order of the sub-pixels of a raster scan, the channels of a pixel after one another.
+    values = torch.tensor(list(itertools.product(range(levels), repeat=channels * H * W)))
+    x = values.view(number, H, W, channels).permute(0, 3, 1, 2).contiguous()
+    view = auxiliary(x, levels)
+    shape = (number, auxiliary.view_format(channels, levels)[0], *auxiliary.view_size(size))
+    most = auxiliary.view_format(channels, levels)[1]
+    if view.shape != shape or view.is_floating_point() or view.min() < 0 or view.max() >= most:
+        raise ValueError(f"{auxiliary}: views are {view.dtype} {tuple(view.shape)}, not integers {shape} below {most}")
+    if not torch.equal(auxiliary(x[-1:], levels), view[-1:]):
+        raise ValueError(f"{auxiliary}: the view of an image differs when it is alone")
+    if isinstance(auxiliary, CellAuxiliary):
+        for given in view.unique(dim=0):
+            _check_cells(auxiliary, x, view, given, levels)
+
+
+def _check_cells(auxiliary: CellAuxiliary, x: Tensor, view: Tensor, given: Tensor, levels: int) -> None:
+    """Try one view (C', H', W') on all images (N, C, H, W)."""
+    every = given.expand_as(view)
+    bounds = auxiliary.bounds(x, every, levels)
+    lowest, highest = (_in_raster_order(end) for end in bounds)  # (N, sub-pixels)
+    values = _in_raster_order(x)
+    inside = (values >= lowest) & (values <= highest)
+    reached = torch.cat([torch.ones_like(inside[:, :1]), inside.cumprod(1)[:, :-1].bool()], 1)
+    tests = {
+        "has no value left within its bounds at some sub-pixel": (reached & (lowest > highest)).any(1),
+        "lies within the bounds of a view that it does not have": inside.all(1) & (view != every).flatten(1).any(1),
+        "does not lie within the bounds of its own view": ~inside.all(1) & (view == every).flatten(1).all(1),
+        "has bounds that depend on a later sub-pixel": _differ_by_future(values, lowest, levels)
+        | _differ_by_future(values, highest, levels),
+        "has other bounds when it is filled pixel by pixel": _differ_when_filled(auxiliary, x, every, levels, reached),
+    }
+    for problem, failed in tests.items():
+        if failed.any():
+            image = x[failed.nonzero()[0, 0]].tolist()
+            raise ValueError(f"{auxiliary}: the image {image} {problem}; the view is {given.tolist()}")
+
+
+def _in_raster_order(x: Tensor) -> Tensor:
+    return x.permute(0, 2, 3, 1).flatten(1)
+
+
+def _differ_by_future(values: Tensor, bounds: Tensor, levels: int) -> Tensor:
+    """Whether a bound of an image differs from that of the first image with the same sub-pixels before."""
+    number, sub_pixels = values.shape
+    differ = torch.zeros(number, dtype=torch.bool)
+    for i in range(sub_pixels):
+        step = levels ** (sub_pixels - i)  # so many images follow one another with the same sub-pixels before this one
+        first = torch.arange(number) // step * step
+        differ |= bounds[:, i] != bounds[first, i]
+    return differ
+
+
+def _differ_when_filled(auxiliary: CellAuxiliary, x: Tensor, view: Tensor, levels: int, reached: Tensor) -> Tensor:
+    """Whether `Filling`, which draws use, says something else than `bounds`, which scores use."""
+    bounds = auxiliary.bounds(x, view, levels)
+    filling = Filling(whole_box(x.shape, levels, x.device), auxiliary, view, levels)
+    _, C, H, W = x.shape
+    differ = torch.zeros(len(x), dtype=torch.bool)
+    for row, col in itertools.product(range(H), range(W)):
+        place = torch.tensor([row]), torch.tensor([col])
+        following = filling.next_bounds(*place)
+        for channel in range(C):
+            ends = following(list(x[:, :channel, row, col, None].unbind(1)))
+            same = [end[:, 0] == all_[:, channel, row, col] for end, all_ in zip(ends, bounds, strict=True)]
+            differ |= reached[:, (row * W + col) * C + channel] & ~(same[0] & same[1])
+        filling.fill(*place, x[:, :, row, col, None])
+    return differ

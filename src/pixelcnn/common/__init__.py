@@ -1,0 +1,1 @@
+"""What every other package may use: checks, files, text, progress. It knows nothing of models."""

@@ -1,0 +1,10 @@
+"""Checks of arguments whose errors quote name, value and remedy."""
+
+__all__ = ["check_whole"]
+
+
+def check_whole(at_least: int = 1, **arguments: object) -> None:
+    """Raise a ValueError for the first argument that is no whole number of at least `at_least`."""
+    for name, value in arguments.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < at_least:
+            raise ValueError(f"{name}={value!r}: use a whole number of at least {at_least}")

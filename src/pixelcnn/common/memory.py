@@ -1,0 +1,66 @@
+"""Memory: how much is free, and how much a rehearsal takes that computes nothing."""
+
+__all__ = ["check_sampling_memory", "free_memory", "peak_memory"]
+
+import os
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import psutil
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+
+def check_sampling_memory(needed: int, device: torch.device) -> None:
+    """Raise a MemoryError, before anything is allocated, where sampling needs more bytes than are free."""
+    free = free_memory(device)
+    if needed > free:
+        raise MemoryError(
+            f"sampling needs at least {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free: draw fewer images at "
+            "once, or smaller ones"
+        )
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that a process can still use, where those of one machine share its memory evenly."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return psutil.virtual_memory().available // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def peak_memory(function: Callable[[], object]) -> int:
+    """The most bytes that the tensors that a function makes take at once."""
+    with _Meter() as meter:
+        kept = function()
+    del kept
+    return meter.peak
+
+
+class _Meter(TorchDispatchMode):
+    """The bytes of the tensors that were made under it and are still there, and the most that there ever were."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.alive: dict[int, int] = {}
+        self.bytes = self.peak = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, Tensor):
+                self._notice(leaf.untyped_storage())
+        return result
+
+    def _notice(self, storage: torch.UntypedStorage) -> None:
+        """Count a storage once, however many views it has, and as long as one of them is there."""
+        if id(storage) not in self.alive:
+            self.alive[id(storage)] = storage.nbytes()
+            self.bytes += storage.nbytes()
+            self.peak = max(self.peak, self.bytes)
+            weakref.finalize(storage, self._forget, id(storage))
+
+    def _forget(self, key: int) -> None:
+        self.bytes -= self.alive.pop(key)

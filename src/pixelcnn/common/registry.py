@@ -1,0 +1,74 @@
+"""Classes that a configuration may name, so that a model of them can be saved and loaded."""
+
+__all__ = ["Registry"]
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, Generic, TypeVar, cast
+
+from pixelcnn.common.text import shorten
+
+T = TypeVar("T")
+C = TypeVar("C", bound=type)
+
+
+class Registry(Generic[T]):
+    """Frozen dataclasses by name. A configuration never makes the package import anything: it can name these alone.
+
+    Args:
+        kind: a word for what they are, in errors.
+        base: the class that all of them extend.
+    """
+
+    def __init__(self, kind: str, base: type[T]) -> None:
+        self.kind, self.base = kind, base
+        self.classes: dict[str, type[T]] = {}
+
+    def register(self, cls: C) -> C:
+        """Register a class under its name; use it as a decorator, above `@dataclass(frozen=True)`.
+
+        Raises:
+            ValueError: for a class that is not a frozen dataclass of this kind, or whose name is taken.
+        """
+        frozen = getattr(getattr(cls, "__dataclass_params__", None), "frozen", False)
+        if not (frozen and issubclass(cls, self.base)):
+            kinds = f"classes that extend {self.base.__name__} and have @dataclass(frozen=True)"
+            raise ValueError(f"{cls!r}: register {kinds}")
+        other = self.classes.get(cls.__name__)
+        # A notebook that is run again defines its class again.
+        if other is not None and (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise ValueError(f"{cls.__name__}: {other.__module__} has registered a class of that name; choose another")
+        self.classes[cls.__name__] = cast("type[T]", cls)
+        return cls
+
+    def describe(self, value: T) -> dict[str, Any]:
+        """Describe an object as `build` takes it: its name and its fields."""
+        own = [field.name for field in fields(value) if field.init]  # pyright: ignore[reportArgumentType]
+        return {"name": type(value).__name__} | {name: getattr(value, name) for name in own}
+
+    def check(self, value: T) -> None:
+        """Raise a ValueError for an object whose class is not registered: it could not be loaded again."""
+        if self.classes.get(type(value).__name__) is not type(value):
+            raise ValueError(f"{value!r}: its class is not registered; decorate it with @register_{self.kind}")
+
+    def build(self, description: object) -> T:
+        """Build an object from its description.
+
+        Raises:
+            ValueError: for anything but a mapping with the name of a registered class and fields that it accepts.
+        """
+        name = description.get("name") if isinstance(description, Mapping) else None
+        if not isinstance(description, Mapping) or not isinstance(name, str):
+            known = ", ".join(self.classes)
+            raise ValueError(
+                shorten(f"{description!r}: describe each {self.kind} by an object with a name, of {known}")
+            )
+        if name not in self.classes:
+            raise ValueError(
+                f"the {self.kind} {shorten(repr(name))} is not known here (known are {', '.join(self.classes)}): "
+                "import the module that registers it first"
+            )
+        try:
+            return self.classes[name](**{field: value for field, value in description.items() if field != "name"})
+        except TypeError as error:
+            raise ValueError(f"{name}: {error}") from None

@@ -1,0 +1,28 @@
+"""Images from anywhere, as integers of one size."""
+
+__all__ = [
+    "Images",
+    "NothingHeldOutError",
+    "UnfetchedError",
+    "changed_since",
+    "load_images",
+    "load_unseen",
+]
+
+from typing import TYPE_CHECKING
+
+from pixelcnn.common.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from pixelcnn.data.fingerprints import changed_since
+    from pixelcnn.data.images import Images, load_images, load_unseen
+    from pixelcnn.data.sources import NothingHeldOutError, UnfetchedError
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "fingerprints": ["changed_since"],
+        "images": ["Images", "load_images", "load_unseen"],
+        "sources": ["NothingHeldOutError", "UnfetchedError"],
+    },
+)

@@ -1,0 +1,168 @@
+"""One picture from the bytes of its file, whoever made these: named formats, a limit on pixels, never another file.
+
+Opening a picture reads its header, and what that says is checked before any pixel is decoded.
+"""
+
+__all__ = ["FORMATS", "MAX_PIXELS", "BrokenImageError", "Crop", "Preparation", "is_deep", "open_picture", "read_file"]
+
+import io
+import os
+import stat
+import threading
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from pixelcnn.common.text import first_line
+
+Crop = tuple[int, int, int, int]
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+"""Formats that pictures are read from. Pillow knows more, and starts other programs for some, such as PostScript."""
+MAX_PIXELS = 2**26
+"""The most pixels that a picture may have, those of 8192x8192, since a file of a few kilobytes can claim any number."""
+_MAX_BYTES = 2**30  # of a file: more than any picture of so many pixels needs
+_OPENING = threading.Lock()
+_ADVICE = "remove it or use --skip-broken"
+
+
+class BrokenImageError(ValueError):
+    """A file that cannot be decoded: the only error that `skip_broken` forgives."""
+
+    def __init__(self, message: str) -> None:
+        # A loader's worker process hands it on with the traceback in front: the message proper is the last line.
+        super().__init__(message.strip().splitlines()[-1].removeprefix(f"{__name__}.{type(self).__name__}: "))
+
+
+def read_file(path: str | Path) -> bytes:
+    """The content of a regular file; a pipe or a device is never opened, since reading it may not end.
+
+    Raises:
+        BrokenImageError: where it is no regular file, cannot be read, or is larger than a picture can be.
+    """
+    try:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
+            raise BrokenImageError(f"{str(path)!r} is no regular file: {_ADVICE}")
+        if status.st_size > _MAX_BYTES:
+            raise BrokenImageError(
+                f"{str(path)!r} has {status.st_size / 1e9:.1f} GB, too much for a picture: {_ADVICE}"
+            )
+        return Path(path).read_bytes()
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise BrokenImageError(f"{str(path)!r} cannot be read ({reason}): put it back, {_ADVICE}") from None
+
+
+def open_picture(content: bytes, name: str) -> Image.Image:
+    """Read the header of a picture; its pixels are not decoded yet.
+
+    Args:
+        content: of the file.
+        name: for the error, quoted if it needs to be.
+
+    Raises:
+        BrokenImageError: where it is no picture in one of `FORMATS`, or has more than `MAX_PIXELS`.
+    """
+    most = f"more than {MAX_PIXELS / 1e6:.0f} million"
+    try:
+        # A header is read quickly, and one thread at a time changes the filter, which is the whole process's.
+        with _OPENING, warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            picture = Image.open(io.BytesIO(content), formats=FORMATS)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise BrokenImageError(f"{name} has {most} pixels: make it smaller, {_ADVICE}") from None
+    except Exception as error:  # Pillow's decoders raise a dozen kinds
+        reason = "no image" if isinstance(error, UnidentifiedImageError) else first_line(error)
+        raise BrokenImageError(f"{name} cannot be read ({reason}): {_ADVICE}") from error
+    if picture.width * picture.height > MAX_PIXELS:
+        size = f"{picture.width}x{picture.height}"
+        raise BrokenImageError(f"{name} is {size}, {most} pixels: make it smaller, {_ADVICE}")
+    return picture
+
+
+def is_deep(picture: Image.Image, content: bytes) -> bool:
+    """Whether a channel has more than 8 bits: of colours Pillow cuts off the rest without a word."""
+    if picture.format == "PNG":
+        return content[24] > 8  # of the header, which comes first
+    if picture.format == "TIFF":
+        return max(picture.tag_v2.get(258, (1,))) > 8  # pyright: ignore[reportAttributeAccessIssue]  (a TIFF has it)
+    if picture.format == "PPM":
+        arguments = picture.tile[0].args  # pyright: ignore[reportAttributeAccessIssue]  (every file has tiles)
+        return isinstance(arguments, tuple) and arguments[-1] > 255
+    if picture.format == "JPEG2000":
+        start = content.find(b"\xff\x4f\xff\x51") + 40
+        depths = content[start + 2 : start + 2 + 3 * int.from_bytes(content[start : start + 2]) : 3]
+        return any(depth & 0x7F > 7 for depth in depths)
+    if picture.format == "AVIF":
+        return bool(content[content.find(b"av1C") + 6] & 0x40)
+    return False
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """The steps from a stored image, a record of `bytes` and `path`, to its pixels. The path is a name, and not opened.
+
+    Args:
+        channels: 3 for colour, 1 for grey (ITU-R 601 luma); an alpha channel is dropped.
+        crop: pixels to cut off first: left, right, top, bottom.
+        size: side of the centre square that is cut out, its areas averaged; None for all that is left.
+    """
+
+    channels: int
+    crop: Crop | None
+    size: int | None
+
+    def __post_init__(self) -> None:
+        if self.channels not in (1, 3):
+            raise ValueError(f"channels={self.channels!r}: use 1 (grey) or 3 (red, green, blue)")
+        if self.crop is not None and (len(self.crop) != 4 or min(self.crop) < 0):
+            raise ValueError(f"crop={self.crop!r}: --crop takes left right top bottom, each at least 0")
+        if self.size is not None and self.size < 1:
+            raise ValueError(f"size={self.size!r}: --size must be at least 1")
+
+    def __call__(self, record: Mapping[str, Any], index: int) -> np.ndarray:
+        """Decode, convert, crop and resize: uint8 (H, W, C). The index names an image without a file name."""
+        content, path = record["bytes"], record["path"]
+        name = f"image {path!r}" if path else f"image number {index}"
+        if not content:
+            raise BrokenImageError(f"{name} cannot be read (no content): {_ADVICE}")
+        picture = open_picture(content, name)
+        if picture.mode.startswith(("I", "F", "LAB")):
+            raise ValueError(f"{name} has pixels of mode {picture.mode}: convert it to 8-bit colour or grey")
+        image = self._frame(self._decode(picture, content, name), name)
+        return np.asarray(image).reshape(image.height, image.width, self.channels)
+
+    def _decode(self, picture: Image.Image, content: bytes, name: str) -> Image.Image:
+        try:
+            image = None if is_deep(picture, content) else self._convert(picture)
+        except Exception as error:  # as many kinds
+            raise BrokenImageError(f"{name} cannot be read ({first_line(error)}): {_ADVICE}") from error
+        if image is None:
+            raise ValueError(f"{name} has more than 8 bits a channel: convert it to 8-bit colour or grey")
+        return image
+
+    def _convert(self, picture: Image.Image) -> Image.Image:
+        image = ImageOps.exif_transpose(picture)  # turns a camera's picture upright, as `datasets` does
+        if image.has_transparency_data:
+            image = image.convert("RGBA")  # straight to RGB, Pillow warns about transparent palettes
+        return image.convert("L" if self.channels == 1 else "RGB")
+
+    def _frame(self, image: Image.Image, name: str) -> Image.Image:
+        left, right, top, bottom = self.crop or (0, 0, 0, 0)
+        W, H = image.width - left - right, image.height - top - bottom
+        if min(W, H) < 1:
+            size, crop = f"{image.width}x{image.height}", f"--crop {left} {right} {top} {bottom}"
+            raise ValueError(f"{name} is {size}, too small for {crop}: use a smaller crop")
+        if self.size is None:
+            return image.crop((left, top, left + W, top + H))
+        side = min(W, H)
+        if side < self.size:
+            raise ValueError(f"{name} gives {W}x{H}, too small for --size {self.size}: use {side} or less")
+        left, top = left + (W - side) // 2, top + (H - side) // 2
+        square = (left, top, left + side, top + side)
+        return image.resize((self.size, self.size), Image.Resampling.BOX, square)

@@ -1,0 +1,43 @@
+"""Image models: factors, the chain of them, and their files."""
+
+__all__ = [
+    "CONFIG",
+    "WEIGHTS",
+    "DrawOptions",
+    "GrayscalePixelCNN",
+    "ImageModel",
+    "PixelCNN",
+    "PyramidPixelCNN",
+    "distribution",
+    "is_shipped",
+    "load",
+    "read_config",
+    "save",
+    "shipped_names",
+    "why_missing",
+    "zoo_card",
+]
+
+from typing import TYPE_CHECKING
+
+from pixelcnn.common.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from pixelcnn.models.draw import DrawOptions
+    from pixelcnn.models.files import WEIGHTS, read_config
+    from pixelcnn.models.image_model import ImageModel
+    from pixelcnn.models.load import load, save
+    from pixelcnn.models.presets import GrayscalePixelCNN, PixelCNN, PyramidPixelCNN
+    from pixelcnn.models.shipped import CONFIG, distribution, is_shipped, shipped_names, why_missing, zoo_card
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "draw": ["DrawOptions"],
+        "files": ["WEIGHTS", "read_config"],
+        "image_model": ["ImageModel"],
+        "load": ["load", "save"],
+        "presets": ["GrayscalePixelCNN", "PixelCNN", "PyramidPixelCNN"],
+        "shipped": ["CONFIG", "distribution", "is_shipped", "shipped_names", "why_missing", "zoo_card"],
+    },
+)

@@ -1,0 +1,259 @@
+"""Drawing up the chain: each view given the next one, pixel by pixel.
+
+The noise of a pixel belongs to the image and to the position, not to the order in which pixels are visited: image i of
+seed s is image 0 of seed s + i, alone or inside a batch, up to rounding. (In a batch of another size sums are rounded
+otherwise: now and then that moves a draw to the next value, and all that follows is drawn given it.)
+"""
+
+__all__ = ["DrawOptions", "Request", "draw_view", "draw_views", "position_noise"]
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pixelcnn.auxiliary.cells import Filling, whole_box
+from pixelcnn.auxiliary.chain import Chain, check_images
+from pixelcnn.common.checks import check_whole
+from pixelcnn.common.memory import check_sampling_memory
+from pixelcnn.common.progress import progress_bar
+from pixelcnn.likelihoods.base import Bounds, Likelihood
+from pixelcnn.models.factor import Factor, Visit
+from pixelcnn.traversal.schedule import Schedule, groups, wavefront_lag
+
+UNKNOWN_SIZE = 32  # of what a model draws that does not say at which size it was trained
+
+
+@dataclass(frozen=True)
+class DrawOptions:
+    """How images are drawn.
+
+    Args:
+        scale_shift: added to the log-scales of the logistics: -0.5, say, for cleaner and less varied images.
+        map: for each pixel draw a component of the mixture and take its mode (MAP sampling, from *maximum a
+            posteriori*).
+        schedule: how pixels are visited, see `pixelcnn.traversal.loop`; the images are the same.
+        dtype: of the activations; torch.bfloat16 needs half the memory, and is not quite the model.
+        compile: fuse the draw of a pixel between bounds with `torch.compile`: takes half a minute and a C++ compiler,
+            and pays for large images.
+        consistent: whether views are drawn that certainly have the next view; None for what the model says.
+        progress: show a progress bar; a string is what it says before the size.
+        callback: called after each group of pixels with k and the canvas (n, C, H, W) that is being filled.
+
+    Example:
+        >>> import pixelcnn
+        >>> model = pixelcnn.load("photos-pyramid")
+        >>> views = pixelcnn.sample(model, 1, 8, options=pixelcnn.DrawOptions(scale_shift=-0.5))
+        >>> [tuple(view.shape) for view in views]
+        [(1, 3, 8, 8), (1, 3, 4, 4), (1, 3, 2, 2)]
+    """
+
+    scale_shift: float = 0.0
+    map: bool = False
+    schedule: Schedule = "auto"
+    dtype: torch.dtype | None = None
+    compile: bool = False
+    consistent: bool | None = None
+    progress: bool | str = False
+    callback: Callable[[int, Tensor], None] | None = None
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.scale_shift):
+            raise ValueError(f"scale_shift={self.scale_shift!r}: use a finite number, such as -0.5")
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """Which images are drawn.
+
+    Args:
+        n: number of images.
+        size: of the images: one number for squares, or (H, W); None for that of the model.
+        seed: of the first image, image i being that of seed + i, up to rounding; or a sequence with that of each image.
+        labels: (n,) class labels, for a model with classes.
+        given: (k, x_k) with x_k integers (n, C_k, H_k, W_k): draw the views before it alone.
+        box: bounds of the sub-pixels of the images, (n, C, H, W) each; None for all levels.
+    """
+
+    n: int = 1
+    size: int | tuple[int, int] | None = None
+    seed: int | Sequence[int] = 0
+    labels: Tensor | None = None
+    given: tuple[int, Tensor] | None = None
+    box: Bounds | None = None
+
+    def sides(self) -> tuple[int, int]:
+        """(H, W).
+
+        Raises:
+            ValueError: for a number or size below 1.
+        """
+        check_whole(n=self.n)
+        size = UNKNOWN_SIZE if self.size is None else self.size
+        sides = size if isinstance(size, tuple) else (size, size)
+        for side in sides:
+            check_whole(size=side)
+        if len(sides) != 2:
+            raise ValueError(f"size={size!r}: use one number for squares, or (H, W)")
+        return sides
+
+    def seeds(self) -> Sequence[int]:
+        """The seed of each image.
+
+        Raises:
+            ValueError: for a negative one, or another number of them than of images.
+        """
+        if not isinstance(self.seed, Sequence):
+            check_whole(at_least=0, seed=self.seed)
+            return range(self.seed, self.seed + self.n)
+        for each in self.seed:
+            check_whole(at_least=0, seed=each)
+        if len(self.seed) != self.n:
+            raise ValueError(f"seed={self.seed!r}: use one number, or one for each of {self.n} images")
+        return self.seed
+
+    def given_view(self, chain: Chain, boxes: Sequence[Bounds | None]) -> tuple[int, Tensor | None]:
+        """(k, x_k) of the first view that is not drawn; (K + 1, None) where all are.
+
+        Raises:
+            ValueError: for a view that the chain does not have, or that no image of the box has.
+        """
+        if self.given is None:
+            return len(chain.formats), None
+        sizes, (k, view) = chain.sizes(self.sides()), self.given
+        if k not in range(1, len(sizes)):
+            raise ValueError(f"given={k!r}, ...: use a view from 1 to {len(sizes) - 1} of this model")
+        check_images(view, *chain.formats[k], name="given")
+        if (len(view), *view.shape[2:]) != (self.n, *sizes[k]):
+            raise ValueError(f"given of shape {tuple(view.shape)}: use {self.n} views of {sizes[k]}")
+        possible = boxes[k]
+        if possible is not None and not ((view >= possible.lowest) & (view <= possible.highest)).all():
+            raise ValueError("given: no image in the box has this view")
+        return k, view
+
+
+def position_noise(factor: Factor, size: tuple[int, int], seeds: Sequence[int], index: int = 0) -> Tensor:
+    """Draw an independent canvas of uniform numbers for each seed and factor: (len(seeds), num_noise, H, W) in [0, 1).
+
+    Args:
+        factor: that the noise is for.
+        size: (H, W) of the view.
+        seeds: of the images.
+        index: of the factor in its chain, so that every factor has noise of its own.
+
+    Raises:
+        MemoryError: where there is no room for it, or for the embedding with what it is computed from.
+    """
+    _check_memory(factor, len(seeds), size)
+    # numpy keeps (seed, factor) pairs apart; a generator of torch looks at 32 bits of its seed.
+    shape = (factor.likelihood.num_noise, *size)
+    canvases = [np.random.default_rng((seed, index)).random(shape, dtype=np.float32) for seed in seeds]
+    return torch.from_numpy(np.stack(canvases))
+
+
+def draw_view(
+    factor: Factor,
+    noise: Tensor,
+    given: Tensor | None = None,
+    labels: Tensor | None = None,
+    box: Bounds | None = None,
+    options: DrawOptions | None = None,
+    progress: Callable[[Tensor], None] | None = None,
+) -> Tensor:
+    """Draw views from one factor, as a function of noise.
+
+    Args:
+        factor: to draw from.
+        noise: (n, num_noise, H, W), see `position_noise`.
+        given: the next view of the chain, (n, C', H', W'); None for the last.
+        labels: (n,) class labels, for a factor with classes.
+        box: bounds of the sub-pixels, (n, C, H, W) each; None for all levels.
+        options: how to draw; of these, `progress` and `callback` are for whole chains.
+        progress: called after each group of pixels with the canvas.
+
+    Returns:
+        Integers (n, C, H, W), of type uint8 up to 256 levels.
+    """
+    options = options or DrawOptions()
+    likelihood, device = factor.likelihood, next(factor.parameters()).device
+    levels_dtype = torch.uint8 if likelihood.levels <= 256 else torch.int64
+    n, _, H, W = noise.shape
+    noise = noise.to(device)
+    canvas = torch.zeros(n, likelihood.channels, H, W, dtype=levels_dtype, device=device)
+    consistent, filling = bool(options.consistent), None
+    constraint = factor.constraint(consistent=consistent)
+    if box is not None or constraint is not None:
+        box = box or whole_box(canvas.shape, likelihood.levels, device)
+        filling = Filling(box, constraint, given, likelihood.levels)
+
+    # A free draw is a few operators, and gains nothing.
+    draw_pixels = _compiled_sample(likelihood) if options.compile and filling is not None else likelihood.sample
+
+    def fill(params: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
+        bounds = filling and filling.next_bounds(rows, cols)
+        values = draw_pixels(
+            params, noise[:, :, rows, cols], scale_shift=options.scale_shift, map=options.map, bounds=bounds
+        )
+        if filling is not None:
+            filling.fill(rows, cols, values)
+        return values
+
+    return factor.traverse(canvas, fill, given, labels, Visit(options.schedule, options.dtype, consistent, progress))
+
+
+def draw_views(
+    factors: Sequence[Factor], chain: Chain, request: Request, options: DrawOptions
+) -> Iterator[tuple[int, Tensor]]:
+    """Draw images view by view: (k, x_k) for k = K, ..., 0, each as soon as it is finished.
+
+    Raises:
+        ValueError: for a number or size below 1, or options that do not fit the model.
+        MemoryError: where the cached activations need more memory than is free: draw fewer images at once.
+        FloatingPointError: where the network gives parameters that are not finite.
+    """
+    seeds, sizes = request.seeds(), chain.sizes(request.sides())
+    boxes = chain.boxes(request.box, (request.n, chain.formats[0][0], *sizes[0]))
+    first, view = request.given_view(chain, boxes)
+    drawn = list(enumerate(factors))[:first]
+    for k, factor in drawn:  # before their steps are counted, since a size may be any number
+        _check_memory(factor, request.n, sizes[k])
+    lags = [
+        wavefront_lag(factor.lag(consistent=bool(options.consistent)), sizes[k][1], options.schedule)
+        for k, factor in drawn
+    ]
+    total = sum(sum(1 for _ in groups(size, lag)) for size, lag in zip(sizes, lags, strict=False))
+    with progress_bar(visible=bool(options.progress)) as bar:
+        title = options.progress if isinstance(options.progress, str) else "sampling"
+        task = bar.add_task(title, total=total)
+
+        def show(k: int, canvas: Tensor) -> None:
+            bar.advance(task)
+            if options.callback is not None:
+                options.callback(k, canvas)
+
+        for k, factor in reversed(drawn):
+            bar.update(task, description=f"{title} {sizes[k][1]}x{sizes[k][0]}")
+            noise = position_noise(factor, sizes[k], seeds, k)
+            try:
+                view = draw_view(factor, noise, view, request.labels, boxes[k], options, partial(show, k))
+            except FloatingPointError as error:
+                raise FloatingPointError(f"factor {k}: {error}") from None
+            yield k, view
+
+
+def _check_memory(factor: Factor, n: int, size: tuple[int, int]) -> None:
+    """Raise a MemoryError where there is no room for the noise, and the embedding with what it is computed from."""
+    device = next(factor.parameters()).device
+    numbers = factor.likelihood.num_noise + 6 * factor.network.context
+    check_sampling_memory(4 * n * math.prod(size) * numbers, device)
+
+
+@cache
+def _compiled_sample(likelihood: Likelihood) -> Callable[..., Tensor]:
+    compiled = torch.compile(likelihood.sample, dynamic=True)
+    # Always of one memory layout, since each would be compiled for.
+    return lambda params, noise, **options: compiled(params.contiguous(), noise.contiguous(), **options)

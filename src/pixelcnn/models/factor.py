@@ -1,0 +1,232 @@
+"""A factor: a likelihood on a causal network, given the embedding of the next view if there is one.
+
+What a view says of an image, the network need not find out: the means of a pixel are offsets from it, so that a fresh
+network, which gives zeros, already draws the enlarged, or gray, view. The paper does without.
+"""
+
+__all__ = ["Factor", "Visit"]
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from pixelcnn.auxiliary.base import Auxiliary
+from pixelcnn.auxiliary.cells import CellAuxiliary
+from pixelcnn.auxiliary.chain import require_cells
+from pixelcnn.likelihoods.base import Likelihood
+from pixelcnn.nn.causal import CausalNetwork
+from pixelcnn.nn.embedding import EmbeddingNetwork
+from pixelcnn.nn.layers import evaluating, initialize
+from pixelcnn.traversal.loop import Fill, open_evaluator, traverse
+from pixelcnn.traversal.schedule import Schedule, wavefront_lag
+
+
+@dataclass(frozen=True)
+class Visit:
+    """How the pixels of a canvas are visited.
+
+    Args:
+        schedule: by default the wavefront where the network has a lag and the image is wider, else raster order.
+        dtype: of cached activations and weights; by default that of the network. With torch.bfloat16 the embedding is
+            evaluated under autocast.
+        consistent: whether the bounds of the given view are kept, which may need a larger lag.
+        progress: called after each group with the canvas.
+    """
+
+    schedule: Schedule = "auto"
+    dtype: torch.dtype | None = None
+    consistent: bool = False
+    progress: Callable[[Tensor], None] | None = None
+
+
+class Factor(nn.Module):
+    """One link of the chain: `p(x_k | x_{k+1})`, or `p(x_K)` for the last view.
+
+    A *consistent* factor gives probability only to images that have the given view: it divides the distribution of each
+    sub-pixel by its mass on those values that still allow that view. Whether it does so is an argument of each call.
+
+    Args:
+        likelihood: the distribution of a pixel.
+        network: maps an image to the likelihood's parameters at each pixel.
+        embedding: maps the given view to the network's context; None for the last view of a chain.
+        auxiliary: which makes the given view. The means of the likelihood are offsets from what the view says of the
+            image (`Auxiliary.expectation`).
+        classes: the number of class labels, 0 for none. Each is a learned vector that is added to the context.
+        context: channels of the context.
+    """
+
+    def __init__(
+        self,
+        likelihood: Likelihood,
+        network: CausalNetwork,
+        embedding: EmbeddingNetwork | None = None,
+        *,
+        auxiliary: Auxiliary | None = None,
+        classes: int = 0,
+        context: int = 0,
+    ) -> None:
+        super().__init__()
+        self.likelihood, self.network, self.embedding, self.auxiliary = likelihood, network, embedding, auxiliary
+        self.classes = nn.Embedding(classes, context) if classes else None
+
+    def constraint(self, *, consistent: bool) -> CellAuxiliary | None:
+        """The auxiliary variable that bounds the sub-pixels; None where they are free.
+
+        Raises:
+            ValueError: where the auxiliary variable cannot.
+        """
+        return require_cells(self.auxiliary, "consistent models") if consistent and self.auxiliary else None
+
+    def lag(self, *, consistent: bool) -> int | None:
+        """The smallest lag of a wavefront in which all that a pixel needs is known; None for raster order."""
+        constraint = self.constraint(consistent=consistent)
+        if self.network.lag is None or constraint is None:
+            return self.network.lag
+        return max(self.network.lag, constraint.shrinkage)
+
+    def context(self, size: tuple[int, int], given: Tensor | None, labels: Tensor | None) -> Tensor | None:
+        """Compute all that the pixels of an image (H, W) are given: (B, context, H, W), (B, context, 1, 1) or None.
+
+        Raises:
+            ValueError: where the given view is missing, needless or of the wrong shape.
+        """
+        context = None
+        if self.embedding is not None:
+            expected = self.embedding.channels, *(-(-side // self.embedding.upsample) for side in size)
+            if given is None or given.shape[1:] != expected:
+                shape = None if given is None else tuple(given.shape)
+                raise ValueError(
+                    f"given of shape {shape}: an image of {size} is given a view of shape (B, *{expected})"
+                )
+            context = self.embedding(given, size)
+        elif given is not None:
+            raise ValueError(f"given of shape {tuple(given.shape)}: this factor is given no view; leave it out")
+        return self.add_class(context, labels)
+
+    def add_class(self, context: Tensor | None, labels: Tensor | None) -> Tensor | None:
+        """Add the vectors of the labels to an embedding (B, context, H, W); they alone are (B, context, 1, 1)."""
+        if self.classes is None:
+            return context
+        vector = self.classes(labels)[:, :, None, None]
+        return vector if context is None else context + vector
+
+    def offset(self, size: tuple[int, int], given: Tensor | None) -> Tensor | None:
+        """Estimate an image (H, W) from the given view: numbers (B, C, H, W); None for no estimate."""
+        if self.auxiliary is None or given is None:
+            return None
+        return self.auxiliary.expectation(given, self.likelihood.channels, size, self.likelihood.levels)
+
+    def params(self, x: Tensor, given: Tensor | None = None, labels: Tensor | None = None) -> Tensor:
+        """Map integers (B, C, H, W) to the likelihood's parameters at each pixel given those before: (B, P, H, W).
+
+        Raises:
+            ValueError: where the given view does not fit.
+        """
+        H, W = x.shape[-2:]
+        return self.offset_means(self.network(x, self.context((H, W), given, labels)), given)
+
+    def offset_means(self, params: Tensor, given: Tensor | None) -> Tensor:
+        """Shift the means that the network gives, (B, P, H, W), by what the given view says of the image."""
+        H, W = params.shape[-2:]
+        offset = self.offset((H, W), given)
+        return params if offset is None else self.likelihood.offset_means(params, offset)
+
+    def log_prob_of(self, params: Tensor, x: Tensor, given: Tensor | None, *, consistent: bool) -> Tensor:
+        """Log-probability of each pixel under parameters (B, P, H, W), in nats; `given` is the image's own view."""
+        constraint = self.constraint(consistent=consistent)
+        if constraint is None or given is None:
+            return self.likelihood.log_prob(params, x)
+        return self.likelihood.log_prob(params, x, constraint.bounds(x, given, self.likelihood.levels))
+
+    def pixel_log_prob(
+        self, x: Tensor, given: Tensor | None = None, labels: Tensor | None = None, *, consistent: bool = False
+    ) -> Tensor:
+        """Log-probability of each pixel given those before it, in nats: integers (B, C, H, W) to (B, H, W).
+
+        Args:
+            x: a view of images.
+            given: the next view of the same images, which a consistent factor takes for granted (see `log_prob`).
+            labels: (B,) class labels, for a factor with classes.
+            consistent: whether only images with the given view have a probability.
+        """
+        return self.log_prob_of(self.params(x, given, labels), x, given, consistent=consistent)
+
+    def forward(
+        self, x: Tensor, given: Tensor | None = None, labels: Tensor | None = None, *, consistent: bool = False
+    ) -> Tensor:
+        """Log-probability of each image, in nats: integers (B, C, H, W) to (B,); see `pixel_log_prob`."""
+        return self.pixel_log_prob(x, given, labels, consistent=consistent).sum((1, 2))
+
+    def log_prob(
+        self, x: Tensor, given: Tensor | None = None, labels: Tensor | None = None, *, consistent: bool = False
+    ) -> Tensor:
+        """Score images given a view that somebody else made: as `forward`, but the view is checked.
+
+        Raises:
+            ValueError: where the view does not fit, or is not that of the images and has to be.
+        """
+        constraint = self.constraint(consistent=consistent)
+        log_prob = self(x, given, labels, consistent=consistent)
+        if constraint is not None and given is not None:
+            constraint.check(x, given, self.likelihood.levels)
+        return log_prob
+
+    def traverse(
+        self,
+        x: Tensor,
+        fill: Fill,
+        given: Tensor | None = None,
+        labels: Tensor | None = None,
+        options: Visit | None = None,
+    ) -> Tensor:
+        """Visit the pixels of a canvas, and fill it in place.
+
+        Args:
+            x: integers (B, C, H, W); what is not visited yet is never looked at.
+            fill: gives the values of a group of pixels from their parameters.
+            given: the next view of the chain, (B, C', H', W'); None for the last.
+            labels: (B,) class labels, for a factor with classes.
+            options: how they are visited.
+
+        Returns:
+            The canvas.
+
+        Raises:
+            ValueError: where the canvas, the given view or the schedule do not fit the factor.
+            MemoryError: where the cached activations need more memory than is free.
+            FloatingPointError: where the network gives parameters that are not finite.
+        """
+        options = options or Visit()
+        H, W = x.shape[-2:]
+        if given is not None and len(given) != len(x):
+            raise ValueError(f"given are views of {len(given)} images: the canvas is of {len(x)}")
+        half = options.dtype if options.dtype in (torch.bfloat16, torch.float16) else None
+        lag = wavefront_lag(self.lag(consistent=options.consistent), W, options.schedule)
+        with evaluating():
+            with torch.autocast(x.device.type, half, enabled=half is not None):
+                context = self.context((H, W), given, labels)
+            offset = self.offset((H, W), given)
+            evaluator = open_evaluator(
+                self.network, x, context, lag=lag, schedule=options.schedule, dtype=options.dtype
+            )
+
+            def fill_offset(params: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
+                if offset is not None:
+                    params = self.likelihood.offset_means(params, offset[:, :, rows, cols])
+                return fill(params, rows, cols)
+
+            return traverse(evaluator, x, fill_offset, lag, options.progress)
+
+    def initialize(self, x: Tensor, given: Tensor | None = None, labels: Tensor | None = None) -> None:
+        """Initialize fresh weights from one batch (see `pixelcnn.nn.layers.initialize`).
+
+        On this batch, the parameters get the means and deviations that the likelihood starts from.
+        """
+        initialize(self, x, given, labels)
+        last = self.network.last
+        means, deviations = (stats.to(last.bias) for stats in self.likelihood.initial_stats())
+        with torch.no_grad():
+            last.gain.mul_(deviations)
+            last.bias.mul_(deviations).add_(means)

@@ -1,0 +1,101 @@
+"""The interface of the Hugging Face hub: `from_pretrained`, `save_pretrained`, `push_to_hub`."""
+
+__all__ = ["HubModel"]
+
+from abc import abstractmethod
+from pathlib import Path
+from typing import Any, Self, Unpack
+
+import torch
+from huggingface_hub import ModelCard, PyTorchModelHubMixin
+from torch import nn
+
+from pixelcnn.common.files import read_json, write_atomically
+from pixelcnn.models.cards import model_card
+from pixelcnn.models.config import ModelConfig
+from pixelcnn.models.files import HubOptions, find_device, find_folder, read_model, write_model
+from pixelcnn.models.shipped import CARD, check_shipped, is_shipped
+
+
+class HubModel(nn.Module, PyTorchModelHubMixin, library_name="pixelcnn", tags=["image-generation", "pixelcnn"]):
+    """A model in files, in the layout of the hub.
+
+    Attributes:
+        config: all that it is but its weights.
+        card: figures and origin of a model that was loaded from a folder with a `card.json`; empty if unknown, and once
+            it is trained further.
+    """
+
+    config: ModelConfig
+    card: dict[str, Any]
+
+    @classmethod
+    @abstractmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """Make a model with fresh weights from its configuration, as JSON has it."""
+
+    @classmethod
+    def from_pretrained(  # pyright: ignore[reportIncompatibleMethodOverride]  (it takes no model arguments but one)
+        cls,
+        pretrained_model_name_or_path: str | Path,
+        *,
+        consistent: bool | None = None,
+        map_location: str | torch.device = "cpu",
+        **hub: Unpack[HubOptions],
+    ) -> Self:
+        """Load a model as `pixelcnn.load` does.
+
+        Args:
+            pretrained_model_name_or_path: a folder, the name of a shipped model, or a hub id.
+            consistent: instead of what its configuration says. All else about it is what its weights were trained as.
+            map_location: the device.
+            hub: how it is fetched from the hub.
+        """
+        name, device = str(pretrained_model_name_or_path), find_device(map_location)
+        folder = find_folder(name, hub)
+        if is_shipped(name):
+            check_shipped(name)
+
+        def build(config: dict[str, Any]) -> Self:
+            return cls.from_config(config if consistent is None else config | {"consistent": consistent})
+
+        model = read_model(folder, build).to(device).eval()
+        model.card = read_json(folder / CARD) if (folder / CARD).is_file() else {}
+        return model
+
+    def save_pretrained(
+        self,
+        save_directory: str | Path,
+        *,
+        config: None = None,
+        repo_id: str | None = None,
+        push_to_hub: bool = False,
+        model_card_kwargs: dict[str, Any] | None = None,
+        **push_to_hub_kwargs: Any,
+    ) -> str | None:
+        """Save the model as `pixelcnn.save` does, with a card if there is none; see `huggingface_hub.ModelHubMixin`.
+
+        The mixin's own would remove an earlier `config.json` before it knows whether there is room for the new one.
+
+        Raises:
+            ValueError: where a configuration is given: it is that of the model.
+        """
+        if config is not None:
+            raise ValueError(f"config={config!r}: the configuration is that of the model; leave it out")
+        folder = Path(save_directory)
+        write_model(folder, self.config.to_json(), self.state_dict(), torch.float32)
+        if not (folder / "README.md").exists():
+            card = self.generate_model_card(**(model_card_kwargs or {}))
+            write_atomically(folder / "README.md", str(card).encode())
+        if not push_to_hub:
+            return None
+        return self.push_to_hub(repo_id or folder.name, model_card_kwargs=model_card_kwargs, **push_to_hub_kwargs)
+
+    def generate_model_card(self, **fields: Any) -> ModelCard:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Write the card that `save_pretrained` and `push_to_hub` put beside the model: what is known of it.
+
+        Args:
+            fields: of the front matter, such as `license="mit"` or `datasets=["owner/name"]`; the hub's methods take
+                them as `model_card_kwargs`.
+        """
+        return model_card(self.config, sum(parameter.numel() for parameter in self.parameters()), self.card, **fields)

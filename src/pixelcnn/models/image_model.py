@@ -1,0 +1,290 @@
+r"""Image models: a chain of ever simpler views of an image, and one autoregressive factor for each link.
+
+With `x_0 = x` and `x_k = a_k(x_{k-1})` for the auxiliary variables `a_1, ..., a_K`,
+
+    log p(x) >= log p(x_0, ..., x_K) = log p(x_K) + sum_k log p(x_{k-1} | x_k).
+
+A *consistent* model divides the distribution of each sub-pixel by its mass on those values that still allow the next
+view. Then the bound is an equality: in `p(x) = sum over x_1, ..., x_K of p(x, x_1, ..., x_K)` every term is zero but
+that of the views of x.
+
+An empty chain is PixelCNN++. Factor k models the view x_k given x_{k+1}; nothing is given to the last factor. Factors
+share no parameters, so each can be trained alone.
+
+Reference: Kolesnikov & Lampert, PixelCNN models with auxiliary variables (ICML 2017), equations 2 to 5.
+"""
+
+__all__ = ["BitsPerDim", "ImageModel"]
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple, Unpack, cast
+
+import torch
+from torch import Tensor, nn
+
+from pixelcnn.auxiliary.base import Auxiliary
+from pixelcnn.auxiliary.chain import Link, check_images
+from pixelcnn.models.config import MOST_PARAMETERS, ModelConfig, ModelOptions
+from pixelcnn.models.draw import DrawOptions, Request, draw_views
+from pixelcnn.models.factor import Factor
+from pixelcnn.models.hub import HubModel
+from pixelcnn.models.memory import check_whole_memory
+from pixelcnn.nn.causal import CausalNetwork
+from pixelcnn.nn.embedding import EmbeddingNetwork
+
+LARGE = 2**20  # pixels that are scored at once only after a look at the memory
+
+
+class BitsPerDim(NamedTuple):
+    """Bits for each sub-pixel of the image x_0: the factors add up to the total."""
+
+    total: Tensor  # (B,)
+    factors: Tensor  # (B, K + 1), the finest view first
+
+
+class ImageModel(HubModel):
+    """A model of integer images (B, channels, H, W) of any size, with values in [0, levels).
+
+    Where an option is given for each factor, a single number stands for all of them, and a sequence begins with the
+    factor of the image itself.
+
+    Args:
+        channels, levels: of the images: 1 or 3, and 256 for 8 bits.
+        auxiliaries: the chain a_1, ..., a_K, from the image to its simplest view; empty for PixelCNN++.
+        likelihoods: the distribution of a pixel of each of the K + 1 views, or None for the default: a mixture of
+            logistics, or, for a view of one channel and at most 16 levels, a free probability for each level.
+        components: logistics in the mixture of a pixel.
+        log_scales: the lowest and the highest log-scale of a logistic, each None for no limit (see `LogisticMixture`).
+        filters, blocks, scales: of the causal network, for each of the K + 1 factors (see `CausalNetwork`).
+        embedding_filters, embedding_blocks, embedding_scales: of the embedding network, for each of the first K factors
+            (see `EmbeddingNetwork`). By default it has the filters of its factor.
+        dropout: in all residual blocks, during training.
+        classes: number of class labels; 0 for a model of images alone.
+        consistent: whether each factor gives probability only to images that have the next view. False is the paper's
+            way, and the log-probability a lower bound.
+        size: of the images that it is trained on, one number for squares or (H, W), and so the size that it draws
+            unless asked for another; None if unknown. Training sets it.
+
+    Raises:
+        ValueError: for an argument that is out of range, or a sequence of another length than the chain asks for.
+
+    Example:
+        >>> import torch
+        >>> from pixelcnn import Downsample, ImageModel
+        >>> model = ImageModel(auxiliaries=[Downsample(2)], filters=8, blocks=1, scales=1).eval()
+        >>> x = torch.randint(0, 256, (2, 3, 8, 8))
+        >>> [tuple(view.shape) for view in model.views(x)]
+        [(2, 3, 8, 8), (2, 3, 4, 4)]
+        >>> model.log_prob(x).shape
+        torch.Size([2])
+    """
+
+    def __init__(
+        self,
+        channels: int = 3,
+        levels: int = 256,
+        auxiliaries: Sequence[Auxiliary] = (),
+        **options: Unpack[ModelOptions],
+    ) -> None:
+        super().__init__()
+        self.config = ModelConfig(channels, levels, auxiliaries, **options)
+        self.card: dict[str, Any] = {}
+        factors = nn.ModuleList(_make_factor(self.config, k) for k in range(len(self.formats)))
+        self.factors = cast("list[Factor]", factors)  # a module list is not generic, so a type checker needs the cast
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "ImageModel":  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Make a model with fresh weights from its configuration, as `model.config.to_json()` gives it.
+
+        Raises:
+            ValueError: for an unknown field, a value out of range, or a model beyond the limits of files.
+        """
+        model = _from_config(ModelConfig.from_json(config))
+        if (number := sum(parameter.numel() for parameter in model.parameters())) > MOST_PARAMETERS:
+            raise ValueError(f"a model of {number} parameters: at most {MOST_PARAMETERS} can be loaded")
+        return model
+
+    @property
+    def auxiliaries(self) -> Sequence[Auxiliary]:
+        """The chain a_1, ..., a_K."""
+        return self.config.auxiliaries
+
+    @property
+    def formats(self) -> list[tuple[int, int]]:
+        """Channels and levels of each view, the image first."""
+        return self.config.chain.formats
+
+    @property
+    def levels(self) -> int:
+        """The values of a sub-pixel are in [0, levels)."""
+        return self.config.levels
+
+    @property
+    def classes(self) -> int:
+        """The number of class labels; 0 for a model of images alone."""
+        return self.config.classes
+
+    @property
+    def consistent(self) -> bool:
+        """Whether it scores and draws consistently by default. A trained model can be evaluated either way."""
+        return self.config.consistent
+
+    @consistent.setter
+    def consistent(self, consistent: bool) -> None:
+        self.config = replace(self.config, consistent=consistent)
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """(H, W) of the images that it was trained on; None if unknown. It can be set to one number for squares."""
+        return self.config.sides
+
+    @size.setter
+    def size(self, size: int | Sequence[int] | None) -> None:
+        self.config = replace(self.config, size=size)
+
+    @property
+    def side(self) -> int | None:
+        """The side of the images that it was trained on, where these are known and square."""
+        return self.size[0] if self.size and self.size[0] == self.size[1] else None
+
+    def of_view(self, k: int) -> "ImageModel":
+        """The model of view k alone, with the same factors, not copies of them: what is left of the chain from there.
+
+        So the views of an image can be scored, sampled and trained on images that exist at their size only. Training
+        puts averaged factors into the model that it is given: `model.factors[k] = trained.factors[0]` brings one back.
+
+        Raises:
+            ValueError: for a view that the model does not have.
+        """
+        if not 0 <= k < len(self.factors):
+            raise ValueError(f"k={k!r}: this model has the views 0 to {len(self.factors) - 1}")
+        with torch.device("meta"):  # its own factors are neither made nor drawn
+            model = _from_config(self.config.of_view(k))
+        model.factors = cast("list[Factor]", cast(nn.ModuleList, self.factors)[k:])
+        return model.train(self.training)
+
+    def sizes(self, size: tuple[int, int]) -> list[tuple[int, int]]:
+        """(H, W) of every view of an image of that (H, W), the image first."""
+        return self.config.chain.sizes(size)
+
+    def views(self, x: Tensor) -> list[Tensor]:
+        """Make the views x_0 = x, ..., x_K of integers (B, channels, H, W); see `Chain.views`."""
+        return self.config.chain.views(x)
+
+    def links(self, x: Tensor) -> list[Link]:
+        """Pair each view with the one that its factor is given; see `Chain.links`."""
+        return self.config.chain.links(x)
+
+    def check_labels(self, labels: Tensor | None, number: int) -> Tensor | None:
+        """The labels (number,) on the model's device; a ValueError where they do not fit a model with these classes."""
+        if not self.classes:
+            if labels is not None:
+                raise ValueError(f"labels={labels!r}: this model has no classes; leave the labels out")
+            return None
+        if isinstance(labels, Tensor) and not labels.is_floating_point() and labels.shape == (number,):
+            labels = labels.to(next(self.parameters()).device, torch.int64)
+            if ((labels >= 0) & (labels < self.classes)).all():
+                return labels
+        wanted = f"a tensor of {number} whole numbers in [0, {self.classes}), one for each image"
+        raise ValueError(f"labels={labels!r}: use {wanted}")
+
+    def _factor_log_probs(self, x: Tensor, labels: Tensor | None) -> Tensor:
+        """Log-probabilities in nats, (B, K + 1)."""
+        check_images(x, *self.formats[0])
+        labels = self.check_labels(labels, len(x))
+        B, _, H, W = x.shape
+        if B * H * W > LARGE and not torch.compiler.is_compiling():
+            check_whole_memory(self.factors, B, self.sizes((H, W)), consistent=self.consistent)
+        links = zip(self.factors, self.links(x), strict=True)
+        log_probs = [factor(view, given, labels, consistent=self.consistent) for factor, (view, given) in links]
+        return torch.stack(log_probs, 1)
+
+    def log_prob(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        """`log p(x_0, ..., x_K)` in nats: integers (B, C, H, W) to (B,).
+
+        That is `log p(x)` of a consistent model or an empty chain, and a lower bound on it of others. Images are scored
+        in one piece, so that the result is differentiable: `pixelcnn.surprisal` needs less memory for large ones.
+
+        Args:
+            x: images of any size.
+            labels: (B,) int64 class labels, for a model with classes.
+
+        Raises:
+            MemoryError: where large images need more memory than is free.
+        """
+        return self._factor_log_probs(x, labels).sum(1)
+
+    forward = log_prob
+
+    def bits_per_dim(self, x: Tensor, labels: Tensor | None = None) -> BitsPerDim:
+        """Negative log-probability in bits for each sub-pixel of `x`: in total, and what each factor adds to it."""
+        factors = self._factor_log_probs(x, labels) / (-math.log(2) * math.prod(x.shape[1:]))
+        return BitsPerDim(factors.sum(1), factors)
+
+    def draw(self, request: Request, options: DrawOptions | None = None) -> Iterator[tuple[int, Tensor]]:
+        """Draw images view by view: (k, x_k) for k = K, ..., 0, each as soon as it is finished.
+
+        Raises:
+            ValueError: for a request or options that do not fit the model.
+            MemoryError: where the cached activations need more memory than is free: draw fewer images at once.
+            FloatingPointError: where the network gives parameters that are not finite.
+        """
+        options = options or DrawOptions()
+        if options.consistent is None:
+            options = replace(options, consistent=self.consistent)
+        size = request.size or self.size
+        labels = self.check_labels(request.labels, request.n)
+        return draw_views(self.factors, self.config.chain, replace(request, size=size, labels=labels), options)
+
+    def sample(
+        self,
+        n: int = 1,
+        size: int | tuple[int, int] | None = None,
+        seed: int = 0,
+        scale_shift: float = 0.0,
+        map: bool = False,
+        labels: Tensor | None = None,
+    ) -> Tensor:
+        """Draw n images (n, C, H, W) of type uint8; see `pixelcnn.sample`, which also gives the views.
+
+        By default they have the size of the images that the model was trained on.
+        """
+        *_, (_, x) = self.draw(Request(n, size, seed, labels), DrawOptions(scale_shift, map))
+        return x
+
+
+def _from_config(config: ModelConfig) -> ImageModel:
+    arguments: dict[str, Any] = {name: getattr(config, name) for name in config.__dataclass_fields__}
+    return ImageModel(**arguments)
+
+
+def _make_factor(config: ModelConfig, k: int) -> Factor:
+    """Factor k, with fresh weights."""
+    channels, levels = config.chain.formats[k]
+    likelihood = config.likelihood(k)
+    embedding = auxiliary = None
+    filters = config.of_factor("filters", k)
+    context = filters if config.classes else 0
+    if k < len(config.auxiliaries):
+        auxiliary, context = config.auxiliaries[k], config.of_factor("embedding_filters", k)
+        embedding = EmbeddingNetwork(
+            *config.chain.formats[k + 1],
+            filters=context,
+            blocks=config.of_factor("embedding_blocks", k),
+            scales=config.of_factor("embedding_scales", k),
+            upsample=auxiliary.shrinkage,
+            dropout=config.dropout,
+        )
+    network = CausalNetwork(
+        channels,
+        levels,
+        likelihood.num_params,
+        filters=filters,
+        blocks=config.of_factor("blocks", k),
+        scales=config.of_factor("scales", k),
+        context=context,
+        dropout=config.dropout,
+    )
+    return Factor(likelihood, network, embedding, auxiliary=auxiliary, classes=config.classes, context=context)

@@ -1,0 +1,108 @@
+"""The zoo: models that come with the package, and those that `pixelcnn-zoo` adds.
+
+Each is a folder of a model with a `card.json` that says where it comes from, with the SHA-256 of its files. What was
+trained on photographs that may be shared is inside the package. What was trained on faces or on CIFAR-10 is for
+research only, and so is in a distribution of its own, with the version of the package that it goes with.
+"""
+
+__all__ = [
+    "CARD",
+    "CONFIG",
+    "RESEARCH_ONLY",
+    "check_shipped",
+    "distribution",
+    "is_shipped",
+    "shipped_names",
+    "why_missing",
+    "zoo_card",
+    "zoo_folder",
+    "zoo_names",
+]
+
+import hashlib
+import json
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+CARD, CONFIG = "card.json", "config.json"
+VERSION = version("pixelcnn")
+ZOO = Path(__file__).parents[1] / "zoo"
+PACKAGE, DISTRIBUTION = "pixelcnn_zoo", "pixelcnn-zoo"
+RESEARCH_ONLY = ("cifar10-grayscale", "faces128-pyramid", "faces32-grayscale")
+
+
+def distribution(name: str) -> str:
+    """The name of the distribution that a shipped model comes with."""
+    return DISTRIBUTION if name in RESEARCH_ONLY else "pixelcnn"
+
+
+def shipped_names() -> list[str]:
+    """The names of all shipped models, also of those that are not installed."""
+    return sorted({*RESEARCH_ONLY, *(path.parent.name for path in ZOO.glob(f"*/{CONFIG}"))})
+
+
+def zoo_names() -> list[str]:
+    """The names of the shipped models that are installed."""
+    return [name for name in shipped_names() if why_missing(name) is None]
+
+
+def is_shipped(name: str) -> bool:
+    """Whether this is the name of a shipped model, installed or not, and not of a model in a folder of that name."""
+    return name in shipped_names() and not (Path(name) / CONFIG).is_file()
+
+
+def why_missing(name: str) -> str | None:
+    """Say in one line why a shipped model cannot be had, and how to get it; None where it is installed."""
+    if name not in RESEARCH_ONLY:
+        return None
+    remedy = f"pip install {DISTRIBUTION}=={VERSION}, or pip install ./zoo from the repository"
+    try:
+        theirs = import_module(PACKAGE).__version__
+    except ImportError:
+        return f"{name!r} comes with {DISTRIBUTION}, which is not installed: {remedy}"
+    if theirs != VERSION:
+        return f"{name!r}: {DISTRIBUTION} {theirs} does not go with pixelcnn {VERSION}: {remedy}"
+    return None
+
+
+def zoo_folder(name: str) -> Path:
+    """The folder of a shipped model.
+
+    Raises:
+        ValueError: where there is no such model, or its distribution is missing or of another version.
+    """
+    if name not in shipped_names():
+        raise ValueError(f"no shipped model {name!r}: there are {', '.join(shipped_names())}")
+    if reason := why_missing(name):
+        raise ValueError(reason)
+    if name not in RESEARCH_ONLY:
+        return ZOO / name
+    (folder,) = import_module(PACKAGE).__path__
+    return Path(folder) / name
+
+
+def zoo_card(name: str) -> dict[str, Any]:
+    """Read the card of a shipped model: its data and their terms, how it was made, and its figures.
+
+    Raises:
+        ValueError: where the model cannot be had, or its card is damaged.
+    """
+    path = zoo_folder(name) / CARD
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} is damaged ({error}): install {distribution(name)} again") from None
+
+
+def check_shipped(name: str) -> None:
+    """Raise a ValueError where a file is not the one that the card of a shipped model names."""
+    for file, shipped in zoo_card(name)["sha256"].items():
+        path = zoo_folder(name) / file
+        digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "missing"
+        if digest != shipped:
+            raise ValueError(
+                f"{path} is not the file that was shipped (SHA-256 {digest[:12]}, the card says {shipped[:12]}): "
+                f"install {distribution(name)} again"
+            )

@@ -1,0 +1,1 @@
+"""Networks: causal ones, and the embedding of a view."""

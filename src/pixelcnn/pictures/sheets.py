@@ -1,0 +1,87 @@
+"""Pictures of images, and sheets of them."""
+
+__all__ = ["Strip", "heat_map", "save_picture", "sheet", "to_picture", "to_png"]
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from pixelcnn.common.files import write_atomically
+
+Strip = tuple[str, Sequence[Tensor] | Tensor, int]
+"""A row of images, as its title, integers (n, C, H, W) or images (C, H, W) of several sizes, and their levels."""
+GAP, MARGIN, FONT_SIZE = 2, 8, 14
+PAPER, INK = (238, 238, 238), (34, 34, 34)
+
+
+def to_picture(x: Tensor, levels: int) -> Image.Image:
+    """One image (C, H, W) of integers in [0, levels) as an 8-bit picture, the levels stretched to 0 to 255.
+
+    Raises:
+        ValueError: for values that are out of range, which would wrap.
+    """
+    if x.numel() and not (int(x.min()) >= 0 and int(x.max()) < levels):
+        raise ValueError(f"an image with values from {int(x.min())} to {int(x.max())}: use integers in [0, {levels})")
+    stretched = (x.cpu().long() * 255 + (levels - 1) // 2) // (levels - 1)
+    pixels = stretched.byte().permute(1, 2, 0).numpy()
+    return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+
+
+def heat_map(values: Tensor, most: float) -> Tensor:
+    """Numbers (H, W) from 0 to `most` as an image (3, H, W) of 256 levels: from black over red to pale yellow."""
+    from matplotlib import colormaps
+
+    shares = (values.cpu().double() / most).clamp(0, 1).numpy()
+    return torch.from_numpy(colormaps["magma"](shares, bytes=True)[:, :, :3].copy()).permute(2, 0, 1)
+
+
+def to_png(picture: Image.Image) -> bytes:
+    """The bytes of a PNG file."""
+    file = io.BytesIO()
+    picture.save(file, "PNG", optimize=True)
+    return file.getvalue()
+
+
+def save_picture(picture: Image.Image, path: Path) -> None:
+    """Write a PNG file as one step; its folder is made if need be.
+
+    Raises:
+        ValueError: for a file that is not called as what it is.
+    """
+    if path.suffix.lower() != ".png":
+        raise ValueError(f"{str(path)!r}: pictures are written as PNG, without loss; name a .png file")
+    write_atomically(path, to_png(picture))
+
+
+def sheet(strips: Sequence[Strip], *, height: int = 96) -> Image.Image:
+    """A contact sheet: each strip a titled row, and image i of every strip in column i.
+
+    Args:
+        strips: the rows, from top to bottom.
+        height: pixels to which the largest images are enlarged at most. The others are enlarged to the same size, or
+            as near to it as a whole factor comes, and stand in the middle of their place.
+    """
+    largest = max(max(x.shape[-2:]) for _, images, _ in strips for x in images)
+    side = largest * max(1, height // largest)
+    rows = [[_enlarge(to_picture(x, levels), side) for x in images] for _, images, levels in strips]
+    W, H = (max(picture.size[i] for row in rows for picture in row) for i in range(2))
+    font = ImageFont.load_default(FONT_SIZE)
+    line = FONT_SIZE + MARGIN
+    widths = [len(row) * (W + GAP) - GAP for row in rows] + [int(font.getlength(title)) for title, _, _ in strips]
+    paper = Image.new("RGB", (max(widths) + 2 * MARGIN, len(rows) * (line + H + MARGIN) + MARGIN), PAPER)
+    for i, ((title, _, _), row) in enumerate(zip(strips, rows, strict=True)):
+        top = MARGIN + i * (line + H + MARGIN)
+        ImageDraw.Draw(paper).text((MARGIN, top), title, INK, font)
+        for j, picture in enumerate(row):
+            left = MARGIN + j * (W + GAP)
+            paper.paste(picture, (left + (W - picture.width) // 2, top + line + (H - picture.height) // 2))
+    return paper
+
+
+def _enlarge(picture: Image.Image, side: int) -> Image.Image:
+    factor = max(1, side // max(picture.size))
+    return picture.resize((factor * picture.width, factor * picture.height), Image.Resampling.NEAREST)

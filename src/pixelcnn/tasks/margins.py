@@ -1,0 +1,109 @@
+"""How far a network looks beyond the pixels that it computes."""
+
+__all__ = ["Margins", "Stretch", "enlarged_range", "length", "round_up", "shrinkage", "within"]
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Self, cast
+
+from torch import Tensor
+
+from pixelcnn.models.factor import Factor
+from pixelcnn.nn.causal import HALF
+from pixelcnn.nn.layers import Edges, evaluating
+from pixelcnn.nn.record import Layer, Symbol
+
+
+class Stretch(NamedTuple):
+    """One axis of a tile, as ranges of pixels."""
+
+    core: slice  # of the image: those that are scored
+    window: slice  # of the image: those that the causal network sees
+    cells: slice  # of the auxiliary image: those of the core
+    given: slice  # of the auxiliary image: those whose embedding the window needs
+    seen: slice  # of the auxiliary image: those that the embedding sees
+
+
+class Margins:
+    """How far the window of a tile must go beyond its core, and what the embedding must see beyond the window.
+
+    Args:
+        factor: whose forward pass is recorded.
+    """
+
+    def __init__(self, factor: Factor) -> None:
+        network, embedding = factor.network, factor.embedding
+        self.shrinkage = shrinkage(factor)
+        self.step = math.lcm(HALF ** (network.scales - 1), self.shrinkage)
+        # Contexts are read by convolutions of one pixel, so that they reach no further than what they are added to.
+        self.window = _spoilt(lambda x: network.evaluate(x, []))
+        self.trunk_step, self.enlarged, self.trunk = 1, Edges(), Edges()
+        if embedding is not None:
+            self.trunk_step = HALF ** (len(embedding.down) - 1)
+            self.enlarged = _spoilt(lambda x: embedding.enlarge_to(x, (0, 0)))
+            self.trunk = _spoilt(embedding.trunk)
+
+    def cut(self, axis: int, side: int, length: int) -> list[Stretch]:
+        """Rows (axis 0) or columns (axis 1) of an image into cores of this length, or what is left of them."""
+        length, f = round_up(length, self.step), self.shrinkage
+        view = -(-side // f)
+        stretches = []
+        for start in range(0, side, length):
+            core = slice(start, min(side, start + length))
+            window = _widen(core, self.window, axis, self.step, side)
+            wide = _widen(window, self.enlarged, axis, f, side)
+            cells, given = (slice(part.start // f, -(-part.stop // f)) for part in (core, wide))
+            seen = _widen(given, self.trunk, axis, self.trunk_step, view)
+            stretches.append(Stretch(core, window, cells, given, seen))
+        return stretches
+
+
+class _Spoilt(Symbol):
+    """The edges of an activation of a window that are not as in the whole image."""
+
+    def __init__(self, edges: Edges) -> None:
+        self.edges = edges
+
+    @classmethod
+    def layer(cls, layer: Layer, inputs: Sequence[Self]) -> Self:
+        return cls(layer.spoil(_worst(inputs)))
+
+    @classmethod
+    def elementwise(cls, function: Callable[..., Tensor], inputs: Sequence[Self]) -> Self:
+        return cls(_worst(inputs))
+
+
+def _worst(inputs: "Sequence[_Spoilt]") -> Edges:
+    return Edges(*(max(sides) for sides in zip(*(x.edges for x in inputs), strict=True)))
+
+
+def _spoilt(function: Callable[[Tensor], Tensor]) -> Edges:
+    """The edges of what a part of a forward pass makes of a window."""
+    with evaluating():
+        return cast("_Spoilt", function(cast("Tensor", _Spoilt(Edges())))).edges
+
+
+def shrinkage(factor: Factor) -> int:
+    return 1 if factor.embedding is None else factor.embedding.upsample
+
+
+def _widen(part: slice, edges: Edges, axis: int, step: int, side: int) -> slice:
+    """A range with its margins, from and to a multiple of the step or the end of the image."""
+    before, after = edges[2 * axis : 2 * axis + 2]
+    return slice(max(0, (part.start - before) // step * step), min(side, round_up(part.stop + after, step)))
+
+
+def enlarged_range(given: slice, factor: int, side: int) -> slice:
+    return slice(factor * given.start, min(side, factor * given.stop))
+
+
+def within(inner: slice, outer: slice) -> slice:
+    return slice(inner.start - outer.start, inner.stop - outer.start)
+
+
+def length(part: slice) -> int:
+    return part.stop - part.start
+
+
+def round_up(number: int, step: int) -> int:
+    return -(-number // step) * step

@@ -1,0 +1,156 @@
+"""Where results go, and what a model does with one picture done with all of them.
+
+The files of all results are known before anything is drawn: one for each, none of which is a picture that is read.
+Results are written as soon as they are there.
+"""
+
+__all__ = ["Results", "check_out", "is_file_name", "plan_results", "write_picture"]
+
+import os
+import sys
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+from PIL import Image
+
+from pixelcnn.pictures.inputs import PIPE, Origin
+from pixelcnn.pictures.sheets import save_picture, to_png
+
+SHEET = "contact-sheet"
+MOST_SAMPLES = 10_000  # of a picture: all names are chosen before anything is drawn
+LONGEST_STEM = 200  # bytes; file systems take 255, and a result has an ending and a number
+OTHER_FILES = (".csv", ".heic", ".html", ".json", ".svg", ".txt", ".zip")  # besides those that Pillow writes
+
+
+def is_file_name(out: Path) -> bool:
+    """Whether this stands for one result, a .png file or standard output, and not for a folder of results."""
+    return str(out) == PIPE or (out.suffix.lower() == ".png" and not out.is_dir())
+
+
+def check_out(out: Path, overwrite: bool, option: str = "--out") -> None:
+    """Check that results can be written there, before any is made.
+
+    Raises:
+        ValueError: where something would be replaced, or cannot be written as what it is called.
+    """
+    name = f"{option} {str(out)!r}"
+    if str(out) == PIPE:
+        return
+    if not is_file_name(out) and not out.is_dir():
+        if out.exists():
+            raise ValueError(f"{name} is a file: name a folder, or a .png file for a single result")
+        if out.suffix.lower() in {*Image.registered_extensions(), *OTHER_FILES}:
+            raise ValueError(f"{name}: results are written as PNG, without loss; name a .png file or a folder")
+    if not overwrite and (out.is_file() or (out.is_dir() and any(out.iterdir()))):
+        raise ValueError(f"{name} is there already: use --overwrite, or name another")
+    nearest = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
+    if nearest.is_file() and nearest != out.absolute():
+        raise ValueError(f"{name}: {str(nearest)!r} is a file, and no folder; name another")
+    if not os.access(nearest.parent if nearest.is_file() else nearest, os.W_OK):
+        raise ValueError(f"{name}: {str(nearest)!r} cannot be written to; name another, or get the permission")
+
+
+@dataclass(frozen=True)
+class Results:
+    """The files of the results of each picture, and that of the contact sheet; None for no sheet."""
+
+    files: dict[Origin, list[Path]]
+    sheet: Path | None = None
+
+
+def plan_results(
+    origins: Sequence[Origin], out: Path, samples: int = 1, *, option: str = "--out", mask: Path | None = None
+) -> Results:
+    """Choose where the results of all pictures go.
+
+    A result has the name of its picture, as .png. Where two would have the same, whatever their case, that of a .png
+    picture keeps it, and the others are called by their full names, or numbered. Alternatives are numbered.
+
+    Raises:
+        ValueError: where there are several results for one file, a result would replace a picture that is read or the
+            mask, or something else than a file is in its place.
+    """
+    if samples > MOST_SAMPLES:
+        raise ValueError(f"samples={samples}: use at most {MOST_SAMPLES} for each picture, and other seeds for more")
+    if is_file_name(out):
+        if samples > 1:
+            raise ValueError(f"{option} {str(out)!r} holds one image, and there are {samples} for each: name a folder")
+        if len(origins) > 1:
+            raise ValueError(f"{option} {str(out)!r} holds one image, and there are several pictures: name a folder")
+        files = {origin: [out] for origin in origins}
+        sheet = None
+    else:
+        names = _choose_names([origin.name for origin in origins], samples)
+        files = {origin: [out / name for name in each] for origin, each in zip(origins, names, strict=True)}
+        sheet = out / _choose_sheet([name for each in names for name in each])
+    read = [mask, *(origin.file for origin in origins)]
+    inputs = {_identify(file) for file in read if file is not None} - {None}
+    for file in (file for each in [*files.values(), [sheet or Path(PIPE)]] for file in each if str(file) != PIPE):
+        if _identify(file) in inputs:
+            raise ValueError(f"the result {str(file)!r} would replace a picture that is read: name another {option}")
+        nearest = next(each for each in (file, *file.absolute().parents) if each.exists())
+        if nearest.is_dir() == (nearest == file):
+            raise ValueError(
+                f"the result {str(file)!r} has no place, {str(nearest)!r} is in the way: name another {option}"
+            )
+    return Results(files, sheet)
+
+
+def _choose_names(names: Sequence[Path], samples: int) -> list[list[Path]]:
+    folders = {_key(folder) for name in names for folder in name.parents}
+    taken: set[str] = set()
+    chosen: list[list[Path]] = [[]] * len(names)
+    for i in sorted(range(len(names)), key=lambda i: names[i].suffix != ".png"):
+        stems = _stems(names[i])
+        while not chosen[i]:
+            stem = next(stems)
+            ends = [f"-{n}.png" for n in range(1, samples + 1)] if samples > 1 else [".png"]
+            files = [names[i].with_name(stem + end) for end in ends]
+            if not {_key(file) for file in files} & (taken | folders):
+                chosen[i] = files
+                taken |= {_key(file) for file in files}
+    return chosen
+
+
+def _choose_sheet(names: Sequence[Path]) -> Path:
+    taken = {_key(each) for name in names for each in (name, *name.parents)}
+    candidates = (Path(f"{SHEET}-{n}.png" if n > 1 else f"{SHEET}.png") for n in count(1))
+    return next(name for name in candidates if _key(name) not in taken)
+
+
+def _stems(name: Path) -> Iterator[str]:
+    """Names to choose from, without an end and without end."""
+
+    def cut(text: str) -> str:
+        return (
+            os.fsencode(text)[:LONGEST_STEM].decode(errors="ignore") if len(os.fsencode(text)) > LONGEST_STEM else text
+        )
+
+    yield cut(name.stem)
+    yield cut(name.name)
+    yield from (f"{cut(name.name)}-{n}" for n in count(2))
+
+
+def _key(name: Path) -> str:
+    """The same for names that are one file somewhere: in other letter case, or with accents written otherwise."""
+    return unicodedata.normalize("NFC", str(name)).casefold()
+
+
+def _identify(file: Path) -> tuple[int, int] | None:
+    try:
+        status = file.stat()
+    except OSError:  # nothing is there
+        return None
+    return status.st_dev, status.st_ino
+
+
+def write_picture(picture: Image.Image, out: Path) -> None:
+    """Write a PNG file, or to standard output for "-"."""
+    if str(out) == PIPE:
+        sys.stdout.buffer.write(to_png(picture))
+        sys.stdout.buffer.flush()
+    else:
+        save_picture(picture, out)

@@ -1,0 +1,195 @@
+"""Large images in tiles: the pixels of a tile score as in the whole image, in a fraction of its memory.
+
+A network of convolutions looks only so far. So a tile is computed with a margin around it that is as wide as what the
+zeros beyond it spoil, which is counted along the recorded forward pass, from layer to layer. Where the image ends, so
+does the tile, and there is nothing to spoil. Tiles begin at multiples of all strides, so that a pixel is at the same
+place in its squares of pixels as in the whole image.
+
+    auxiliary image   seen ---trunk---> given ---enlarged---> window
+    image                                                     window ---causal network---> core
+"""
+
+__all__ = ["Tiling", "plan", "score_by_tiles"]
+
+import math
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pixelcnn.auxiliary.chain import Link
+from pixelcnn.common.memory import peak_memory
+from pixelcnn.models.factor import Factor
+from pixelcnn.models.image_model import ImageModel
+from pixelcnn.models.memory import Allowance, meta_twin
+from pixelcnn.nn.layers import Conv, TransposedConv, evaluating
+from pixelcnn.tasks.margins import Margins, Stretch, enlarged_range, length, round_up, shrinkage, within
+
+NO_MATTER = 1.2 * 10**9  # bytes, generously estimated, up to which no more is asked
+MORE_WORK = 1.25  # times the work that smaller tiles may be, where larger ones do fit
+
+
+class Tiling(NamedTuple):
+    """How many images are scored at once, and in which tiles: each of the rows with each of the columns."""
+
+    images: int
+    rows: list[Stretch]
+    cols: list[Stretch]
+
+    @property
+    def work(self) -> int:
+        """Pixels that the networks see, of both images."""
+
+        def pixels(seen: Callable[[Stretch], slice]) -> int:
+            rows, cols = (sum(length(seen(each)) for each in axis) for axis in (self.rows, self.cols))
+            return rows * cols
+
+        return pixels(lambda each: each.window) + pixels(lambda each: each.seen)
+
+    def largest(self) -> tuple[Stretch, Stretch]:
+        """The tile that needs the most memory."""
+
+        def size(stretch: Stretch) -> tuple[int, int]:
+            return length(stretch.window), length(stretch.seen)
+
+        return max(self.rows, key=size), max(self.cols, key=size)
+
+
+def plan(model: ImageModel, number: int, size: tuple[int, int]) -> list[Tiling]:
+    """The tiles in which each factor scores `number` images (H, W), from what is free on the model's device.
+
+    The images are scored at once where that needs little memory. Otherwise fewer of them are, and of a single one the
+    longer side is halved until little is enough, or until the margins would be most of the work.
+
+    Raises:
+        MemoryError: where not even the smallest tile fits.
+    """
+    return [_plan_factor(model, k, number, view) for k, view in enumerate(model.sizes(size))]
+
+
+def score_by_tiles(
+    factor: Factor,
+    tiling: Tiling,
+    link: Link,
+    labels: Tensor | None,
+    done: Callable[[int], None],
+    *,
+    consistent: bool,
+) -> Tensor:
+    """Score views as `factor.pixel_log_prob` does, tile by tile: integers (B, C, H, W) to (B, H, W).
+
+    Args:
+        factor: of the view.
+        tiling: for images of this size, in any number.
+        link: the view, and the next one of the same images.
+        labels: (B,) class labels, for a factor with classes.
+        done: called after every tile with the number of pixels that it scored.
+        consistent: see `Factor`.
+    """
+    scores = []
+    for first in range(0, len(link.view), tiling.images):
+        part = slice(first, first + tiling.images)
+        inputs = Link(link.view[part], None if link.given is None else link.given[part])
+        some_labels = None if labels is None else labels[part]
+        rows = []
+        for row in tiling.rows:
+            tiles = []
+            for col in tiling.cols:
+                tiles.append(score_tile(factor, inputs, some_labels, row, col, consistent=consistent))
+                done(tiles[-1].numel())
+            rows.append(torch.cat(tiles, 2))
+        scores.append(torch.cat(rows, 1))
+    return torch.cat(scores)
+
+
+def score_tile(
+    factor: Factor, link: Link, labels: Tensor | None, row: Stretch, col: Stretch, *, consistent: bool
+) -> Tensor:
+    """Log-probability of each pixel of a tile's core, in nats, from whole images."""
+    (x, given), context, cells = link, None, None
+    if factor.embedding is not None and given is not None:
+        trunk = factor.embedding.trunk(factor.embedding.scale(given[:, :, row.seen, col.seen]))
+        trunk = trunk[:, :, within(row.given, row.seen), within(col.given, col.seen)]
+        height, width = (
+            enlarged_range(stretch.given, factor.embedding.upsample, side)
+            for stretch, side in zip((row, col), x.shape[2:], strict=True)
+        )
+        context = factor.embedding.enlarge_to(trunk, (length(height), length(width)))
+        context = context[:, :, within(row.window, height), within(col.window, width)]
+        cells = given[:, :, row.cells, col.cells]
+    params = factor.network(x[:, :, row.window, col.window], factor.add_class(context, labels))
+    params = params[:, :, within(row.core, row.window), within(col.core, col.window)]
+    params = factor.offset_means(params, cells)
+    return factor.log_prob_of(params, x[:, :, row.core, col.core], cells, consistent=consistent)
+
+
+def _plan_factor(model: ImageModel, k: int, number: int, size: tuple[int, int]) -> Tiling:
+    factor = model.factors[k]
+    device = next(factor.parameters()).device
+    whole = Tiling(max(1, number), *([_whole(factor, side)] for side in size))
+    allowance = Allowance.of(device)
+    if number * math.prod(size) * _generous_memory(factor) <= min(allowance.most, NO_MATTER):
+        return whole
+    twin, margins = meta_twin(factor), Margins(factor)
+    chosen, needed = whole, math.inf
+    for images, height, width in _halvings(number, size, margins.step):
+        smaller = Tiling(images, margins.cut(0, size[0], height), margins.cut(1, size[1], width))
+        if needed <= allowance.most and smaller.work > MORE_WORK * chosen.work:
+            break
+        chosen, needed = smaller, allowance.margin * _tile_memory(twin, smaller, size, model.consistent)
+        if needed <= allowance.little:
+            break
+    if needed > allowance.most:
+        rows, cols = (length(stretch.window) for stretch in chosen.largest())
+        raise MemoryError(
+            f"to score factor {k} even in tiles needs about {needed / 1e9:.2g} GB, for {cols}x{rows} pixels at once, "
+            f"and {allowance.most / 1e9:.2g} GB are free: end other programs, or use a smaller model"
+        )
+    return chosen
+
+
+def _whole(factor: Factor, side: int) -> Stretch:
+    image, view = slice(0, side), slice(0, -(-side // shrinkage(factor)))
+    return Stretch(image, image, view, view, view)
+
+
+def _halvings(number: int, size: tuple[int, int], step: int) -> Iterator[tuple[int, int, int]]:
+    """Ever fewer images at once, and then ever smaller tiles: (images, height, width)."""
+    images, (height, width) = number, size
+    while True:
+        yield images, height, width
+        if images > 1:
+            images = -(-images // 2)
+        elif max(height, width) <= step:
+            return
+        elif height > width:
+            height = round_up(-(-height // 2), step)
+        else:
+            width = round_up(-(-width // 2), step)
+
+
+def _tile_memory(twin: Factor, tiling: Tiling, size: tuple[int, int], consistent: bool) -> int:
+    """The most bytes that a tile needs beside the images; nothing is computed."""
+
+    def empty(channels: int, *sides: int) -> Tensor:
+        return torch.empty(tiling.images, channels, *sides, dtype=torch.uint8, device="meta")
+
+    x, given, labels = empty(twin.likelihood.channels, *size), None, None
+    if twin.embedding is not None:
+        given = empty(twin.embedding.channels, *(-(-side // twin.embedding.upsample) for side in size))
+    if twin.classes is not None:
+        labels = torch.empty(tiling.images, dtype=torch.int64, device="meta")
+    row, col = tiling.largest()
+    with evaluating():
+        return peak_memory(lambda: score_tile(twin, Link(x, given), labels, row, col, consistent=consistent))
+
+
+def _generous_memory(factor: Factor) -> int:
+    """More bytes a pixel than scoring needs: as if the result of every layer were kept, at full size, and a copy of it.
+
+    The first rehearsal takes a second, since torch imports a compiler for it: longer than a small image needs.
+    """
+    layers = [module for module in factor.modules() if isinstance(module, Conv | TransposedConv)]
+    values = 2 * sum(layer.bias.numel() for layer in layers) + 18 * factor.likelihood.num_params
+    return values * layers[0].bias.element_size()

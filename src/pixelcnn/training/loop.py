@@ -1,0 +1,285 @@
+"""Training: each factor alone, in one loop that reads from top to bottom: build, restore, loop, save.
+
+A run is a folder. Beside the trained model (`config.json`, `model.safetensors`: the averaged weights) it holds
+
+    run.json                      how the model is trained, and on what
+    factor-K/state.safetensors    all that the next step needs: for `resume`
+    factor-K/history.jsonl        a line every few seconds: step, seconds, bits per dimension, images a second
+    factor-K/sheet-STEP.png       samples; of a factor that is given a view, samples given those of held-out images
+    factor-K/events.*             the history for TensorBoard
+    factor-K/.lock                held by the process that trains the factor
+
+Resume is exact. What a step sees depends on the seed and the step alone (`Shuffled`); the state holds the rest:
+weights, their average, the optimizer's moments, and the random state that draws dropout. (Accelerate can save states
+too, but reads parts of them as unrestricted pickles.)
+"""
+
+__all__ = ["train"]
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import DataLoaderConfiguration, ProjectConfiguration
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from pixelcnn.common.progress import progress_bar
+from pixelcnn.data.images import Images
+from pixelcnn.data.order import Shuffled
+from pixelcnn.models.factor import Factor
+from pixelcnn.models.image_model import ImageModel
+from pixelcnn.models.load import load
+from pixelcnn.training.history import Due, History
+from pixelcnn.training.memory import check_training_memory
+from pixelcnn.training.optimizers import make_optimizers, set_rate
+from pixelcnn.training.options import Budget, Run, Training, budgets_of
+from pixelcnn.training.runs import STATE, claim_folder, merge_factor, save_factor
+from pixelcnn.training.sheets import try_sheet
+from pixelcnn.training.state import TrainingState, restore_state
+from pixelcnn.training.steps import (
+    collate,
+    mean_over_processes,
+    open_batches,
+    random_states,
+    set_random_state,
+    warming_average,
+)
+
+LOG_MINUTES = 2 / 60
+IMAGE_LEVELS = 256
+INITIAL_IMAGES = 32  # that the data-dependent initialization looks at
+
+
+def train(
+    model: ImageModel,
+    images: Images,
+    folder: str | Path,
+    training: Training | None = None,
+    *,
+    steps: int | Sequence[int] | None = None,
+    minutes: float | None = None,
+    run: Run | None = None,
+) -> ImageModel:
+    """Train a model and leave it in a folder.
+
+    Under `accelerate launch` or `torchrun` all processes of all machines call this and share each batch.
+
+    Args:
+        model: with fresh weights, or see `Run.initialize`. Making it after `torch.manual_seed` makes the whole run
+            reproducible.
+        images: to train on.
+        folder: of the run.
+        training: how to train.
+        steps, minutes: the budget of each factor, counted from its first step, resumed or not; give one of the two.
+            A sequence of steps has one number for each factor, the first being that of the image itself.
+        run: where to begin, and what to keep and show.
+
+    Returns:
+        The model with the averaged weights, which is also in the folder: factors that are not trained are those there.
+
+    Raises:
+        ValueError: for a folder that is not empty or holds another run, a factor that another process trains, or an
+            argument out of range.
+        MemoryError: where a factor needs more memory than is free, before anything is written.
+        FloatingPointError: when the loss or its gradient is not finite; what was saved last stays.
+        OSError: when the disk is full; what was saved last stays.
+
+    Example:
+        >>> import pixelcnn
+        >>> images = pixelcnn.load_images("photos", size=8)
+        >>> model = pixelcnn.PyramidPixelCNN(depth=1, filters=8, blocks=1, embedding_blocks=1)
+        >>> model = pixelcnn.train(model, images, "a-run", pixelcnn.Training(batch_size=4), steps=2)
+        >>> model.sample(2).shape
+        torch.Size([2, 3, 8, 8])
+    """
+    training, run, folder = training or Training(), run or Run(), Path(folder)
+    budgets = budgets_of(steps, minutes, len(model.factors))
+    if run.factor is not None and not 0 <= run.factor < len(model.factors):
+        raise ValueError(f"factor={run.factor!r}: this model has the factors 0 to {len(model.factors) - 1}")
+    _check_fit(model, images)
+    accelerator = _make_accelerator(training, folder)
+    factors = list(reversed(range(len(model.factors)))) if run.factor is None else [run.factor]
+    shuffled = Shuffled(images, seed=training.seed, flip=training.flip, random_crop=training.random_crop)
+    check_training_memory(
+        model,
+        factors,
+        images.size if training.random_crop is None else (training.random_crop, training.random_crop),
+        training,
+        processes=accelerator.num_processes,
+        initial=INITIAL_IMAGES if run.initialize else 0,
+        device=accelerator.device,
+    )
+    model.size, model.card = images.size, {}
+    with ExitStack() as held:
+        if accelerator.is_main_process:
+            notes = {"training": asdict(training), **(run.notes or {})}
+            claim = claim_folder(folder, model, notes, factors, resume=run.resume, overwrite=run.overwrite)
+            held.enter_context(claim)
+        accelerator.wait_for_everyone()
+        for k in factors:
+            _train_factor(_Job(model, k, shuffled, folder, training, budgets[k], run, accelerator))
+            accelerator.free_memory()  # or it would keep the network and the optimizer until the last factor is done
+    if run.resume and run.factor is not None:
+        accelerator.wait_for_everyone()
+        _take_others(model, run.factor, folder)
+    return model.eval()
+
+
+def _make_accelerator(training: Training, folder: Path) -> Accelerator:
+    AcceleratorState._reset_state()  # or a second training in one process could not change the precision
+    accelerator = Accelerator(
+        cpu=not torch.accelerator.is_available(),  # asked for, it also shares work between processes
+        mixed_precision="bf16" if training.bf16 else "no",
+        gradient_accumulation_steps=training.accumulate,
+        dataloader_config=DataLoaderConfiguration(split_batches=True),
+        log_with="tensorboard",
+        project_config=ProjectConfiguration(logging_dir=str(folder)),
+    )
+    if training.batch_size % (training.accumulate * accelerator.num_processes):
+        raise ValueError(
+            f"batch_size={training.batch_size!r}: use a multiple of accumulate={training.accumulate} times "
+            f"the {accelerator.num_processes} processes"
+        )
+    return accelerator
+
+
+def _take_others(model: ImageModel, k: int, folder: Path) -> None:
+    """Put all factors but one of a folder's model into this one."""
+    for j, factor in enumerate(load(folder).factors):
+        if j != k:
+            model.factors[j].load_state_dict(factor.state_dict())
+
+
+def _check_fit(model: ImageModel, images: Images) -> None:
+    """Raise a ValueError for images that the model is not made for."""
+    if model.levels != IMAGE_LEVELS:
+        raise ValueError(f"levels={model.levels!r}: images have {IMAGE_LEVELS}; use a model with as many")
+    if not model.classes:
+        return
+    if images.labels is None:
+        raise ValueError(f"classes={model.classes!r}: {images.name} has no labels; use a model without classes")
+    least, most = min(images.labels), max(images.labels)
+    if least < 0 or most >= model.classes:
+        raise ValueError(
+            f"classes={model.classes!r}: {images.name} has labels from {least} to {most}; use a model with more classes"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """The training of one factor."""
+
+    model: ImageModel
+    k: int
+    shuffled: Shuffled
+    folder: Path
+    training: Training
+    budget: Budget
+    run: Run
+    accelerator: Accelerator
+
+
+def _train_factor(job: _Job) -> None:
+    model, k, training, budget, run, accelerator = (
+        job.model,
+        job.k,
+        job.training,
+        job.budget,
+        job.run,
+        job.accelerator,
+    )
+    # Build. Between processes only dropout differs.
+    device, main = accelerator.device, accelerator.is_main_process
+    history = History(job.folder / f"factor-{k}", accelerator)
+    state_path = history.folder / STATE
+    factor = model.to(device).factors[k]
+    if run.initialize and not state_path.exists():
+        x, labels = collate([job.shuffled[position] for position in range(INITIAL_IMAGES)])
+        factor.initialize(*model.links(x.to(device))[k], labels.to(device))
+    averaged = AveragedModel(factor, multi_avg_fn=warming_average(training.average))
+    model.factors[k] = cast(Factor, averaged.module)  # the model that is sampled and saved has the averaged weights
+    optimizers = make_optimizers(factor, training.optimizer, training.moments)
+    stream = np.random.SeedSequence((training.seed, k, accelerator.process_index)).generate_state(1)
+    torch.manual_seed(int(stream[0]))
+    state = TrainingState(factor, averaged, optimizers, random_states(accelerator))
+
+    # Restore.
+    if state_path.exists():
+        restore_state(state, state_path)
+        if main:
+            merge_factor(model, k, job.folder)  # or a run that was killed between the two would never write the model
+    if len(state.random) != accelerator.num_processes:
+        raise ValueError(f"the run in {str(job.folder)!r} has {len(state.random)} processes: resume it with as many")
+    history.begin(state.step)
+    batches = open_batches(job.shuffled, training, state.step, accelerator)
+    if training.compile:
+        factor.compile()
+    network, *prepared = accelerator.prepare(factor.train(), *optimizers)
+    set_random_state(state.random[accelerator.process_index], device)
+
+    # Loop, and save.
+    log_due, save_due, sheet_due = Due(LOG_MINUTES), Due(run.save_minutes), Due(run.sheet_minutes or math.inf)
+    used = budget.used(state.step, state.seconds)
+    with progress_bar(visible=run.progress and main, fields="{task.fields[note]}") as bar:
+        task = bar.add_task(f"factor {k}", total=budget.total, note="")
+        while used < budget.total:
+            started = time.perf_counter()
+            set_rate(prepared, training.rate(state.step, used / budget.total))
+            bits = _step(job, network, prepared, batches)
+            averaged.update_parameters(factor)
+            # A mean, so that all processes agree when to save and when to stop.
+            seconds = mean_over_processes(time.perf_counter() - started, accelerator)
+            state.step, state.seconds = state.step + 1, state.seconds + seconds
+            history.add(bits, seconds)
+            used = budget.used(state.step, state.seconds)
+            done = used >= budget.total
+            if log_due(seconds, done):
+                history.write(state.step, state.seconds, training.batch_size)
+            bar.update(task, completed=used, note=history.note)
+            if save_due(seconds, done):
+                state.random = random_states(accelerator)
+                if main:
+                    save_factor(state, model, k, job.folder)
+            if sheet_due(seconds, done and run.sheet_minutes > 0) and main:
+                held_out = run.held_out or job.shuffled.images
+                try_sheet(model, k, held_out, history.folder / f"sheet-{state.step:06d}.png")
+    history.end()
+
+
+def _step(
+    job: _Job,
+    network: nn.Module,
+    optimizers: Sequence[torch.optim.Optimizer],
+    batches: Iterator[tuple[Tensor, Tensor]],
+) -> float:
+    """Take one step; return the bits per dimension that the factor adds on the batch, over all processes."""
+    model, k, training, accelerator = job.model, job.k, job.training, job.accelerator
+    bits = 0.0
+    for _ in range(training.accumulate):
+        x, labels = next(batches)
+        view, given = model.links(x)[k]
+        with accelerator.accumulate(network):
+            nats = -network(view, given, labels, consistent=model.consistent).mean()
+            accelerator.backward(nats / (math.log(2) * view[0].numel()))
+            bits += nats.item() / (math.log(2) * x[0].numel()) / training.accumulate
+            if accelerator.sync_gradients:
+                norm = accelerator.clip_grad_norm_(network.parameters(), training.clip or math.inf)
+                bits = mean_over_processes(bits, accelerator)
+                if not (math.isfinite(bits) and math.isfinite(float(norm or 0))):
+                    raise FloatingPointError(
+                        f"factor {k} diverged: {bits} bits per dimension, a gradient of {norm}. What "
+                        "was saved last is in place; begin again with a lower learning rate or clip"
+                    )
+            for optimizer in optimizers:
+                optimizer.step()
+                optimizer.zero_grad()
+    return bits

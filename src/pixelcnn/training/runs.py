@@ -1,0 +1,224 @@
+"""Folders of runs: whose they are, who writes into them, and what may be removed from them.
+
+A folder is a run if it has a `run.json` that training wrote. Only such a folder is overwritten, and only the files that
+a run makes, known by their names, are removed from it: whatever else lies there stays. A run has one writer for each
+factor: its process holds `factor-K/.lock` from beginning to end. Several processes may train different factors of a run
+at the same time. The lock of a process that was killed is free again.
+"""
+
+__all__ = ["STATE", "begin_run", "check_run_folder", "claim_folder", "data_of", "merge_factor", "save_factor"]
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from pixelcnn.common.files import read_json, write_atomically, write_json
+from pixelcnn.common.strict_json import parse_json
+from pixelcnn.common.text import shorten
+from pixelcnn.models.config import DEFAULTS
+from pixelcnn.models.files import WEIGHTS, read_config
+from pixelcnn.models.image_model import ImageModel
+from pixelcnn.models.load import load, save
+from pixelcnn.models.shipped import CONFIG
+from pixelcnn.training.state import TrainingState
+
+LOCK = ".lock"
+PATIENCE = 60  # seconds to wait for a process that is saving
+FACTOR = re.compile(r"factor-(0|[1-9]\d*)")
+# What training writes there, also under the temporary names that a killed process leaves.
+FILES = r"state\.safetensors|history\.jsonl|sheet-\d{6,}\.png"
+IN_FACTOR = re.compile(rf"{FILES}|\.({FILES})\.tmp|events\.out\.tfevents\..+|\.lock")
+REMEDIES = "--resume to go on with the run in it, --overwrite to replace it, or another folder"
+
+
+def check_run_folder(folder: Path, *, resume: bool = False, overwrite: bool = False, remedies: str = REMEDIES) -> None:
+    """A ValueError where a run can neither begin in a folder nor, with `resume`, go on."""
+    name = str(folder)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{name!r} is a file: name a folder")
+    if resume:
+        if not (folder / RUN).is_file():
+            raise ValueError(f"{name!r} holds no run to resume: leave out --resume to begin one")
+        return
+    there = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    there = [each for each in there if each not in (LOCK, f".{RUN}.tmp")]  # of a run that was killed as it began
+    if not there:
+        return
+    if not _is_run(folder):
+        quoted = ", ".join(map(repr, there[:3])) + (f" and {len(there) - 3} more" if len(there) > 3 else "")
+        raise ValueError(f"{name!r} is not empty, and holds no run but {quoted}: name another folder")
+    if not overwrite:
+        raise ValueError(f"{name!r} is not empty: use {remedies}")
+    if links := [path.name for path in _factor_folders(folder) if path.is_symlink()]:
+        raise ValueError(f"{name!r} has a link {links[0]!r}, and what it leads to is not replaced: remove the link")
+
+
+def begin_run(folder: Path, run: dict[str, Any], *, overwrite: bool, remedies: str = REMEDIES) -> None:
+    """Make the folder of a run, or remove from it the run that is there, and write `run.json`.
+
+    Raises:
+        ValueError: where the folder is neither empty nor a run to overwrite, or another process trains in it.
+    """
+    check_run_folder(folder, overwrite=overwrite, remedies=remedies)
+    folder.mkdir(parents=True, exist_ok=True)
+    with _lock_folder(folder):
+        _begin(folder, run, overwrite, remedies)
+
+
+@contextmanager
+def claim_folder(
+    folder: Path, model: ImageModel, run: dict[str, Any], factors: Sequence[int], *, resume: bool, overwrite: bool
+) -> Iterator[None]:
+    """Make the folder of a new run, or check that the run in it is the same one, and hold factors of it meanwhile.
+
+    Raises:
+        ValueError: for a folder that holds something else, or another run, or where another process trains one of the
+            factors, or, to overwrite it, any.
+    """
+    run = parse_json(json.dumps(run))
+    check_run_folder(folder, resume=resume, overwrite=overwrite)
+    folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as held:
+        with _lock_folder(folder):
+            if resume:
+                _check_same(folder, model, run)
+            else:
+                _begin(folder, run, overwrite)
+            if not (folder / CONFIG).exists():  # also where a process was killed as it began
+                save(model, folder)
+            for k in factors:
+                held.enter_context(_hold_factor(folder / f"factor-{k}"))
+        yield
+
+
+def _check_same(folder: Path, model: ImageModel, run: dict[str, Any]) -> None:
+    """A ValueError for the first entry in which the run in a folder is another."""
+    begun = any((path / STATE).exists() for path in _factor_folders(folder))
+    pairs = {RUN: (read_json(folder / RUN), run)}
+    if begun or (folder / CONFIG).exists():
+        # A field that the config of an older version does not have means its default; the size is that of the images.
+        old = DEFAULTS | read_config(folder)
+        old, new = (json.loads(json.dumps(each)) for each in (old, DEFAULTS | model.config.to_json()))
+        pairs = {CONFIG: (old, new | {"size": old["size"]})} | pairs
+    for name, (old, new) in pairs.items():
+        if difference := _difference(old, new):
+            raise ValueError(
+                f"{folder / name} is of another run: {difference}. Resume it with the command that began "
+                "it, or use another folder"
+            )
+
+
+def _difference(old: Any, new: Any, name: str = "") -> str | None:
+    """The first entry in which two JSON values differ, in words."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in (old | new).keys() - {"fingerprint"}:  # data that changed are a warning, not another run
+            if difference := _difference(old.get(key), new.get(key), f"{name}.{key}".lstrip(".")):
+                return difference
+        return None
+    return None if old == new else shorten(f"{name} is {old!r} there and {new!r} here")
+
+
+def _begin(folder: Path, run: dict[str, Any], overwrite: bool, remedies: str = REMEDIES) -> None:
+    """The same as `begin_run` for who holds the folder. It is a run at every moment from here on, or still."""
+    check_run_folder(folder, overwrite=overwrite, remedies=remedies)
+    with ExitStack() as held:
+        for path in _factor_folders(folder):
+            held.enter_context(_hold_factor(path))
+        for path in _factor_folders(folder):
+            for entry in path.iterdir():
+                if IN_FACTOR.fullmatch(entry.name):
+                    entry.unlink()
+            if not any(path.iterdir()):
+                path.rmdir()
+        for name in (CONFIG, WEIGHTS):
+            (folder / name).unlink(missing_ok=True)
+    write_json(folder / RUN, run)
+
+
+def _is_run(folder: Path) -> bool:
+    try:
+        return isinstance(read_json(folder / RUN).get("training"), dict)
+    except ValueError:
+        return False
+
+
+def _factor_folders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if FACTOR.fullmatch(path.name) and path.is_dir())
+
+
+@contextmanager
+def _lock_folder(folder: Path) -> Iterator[None]:
+    """Keep out all others that begin or resume a run there, or save its model."""
+    try:
+        lock = FileLock(folder / LOCK).acquire(PATIENCE)
+    except Timeout:
+        raise ValueError(f"{str(folder)!r} is in use by another process: wait for it, or name another folder") from None
+    with lock:
+        yield
+
+
+@contextmanager
+def _hold_factor(folder: Path) -> Iterator[None]:
+    """Be the one who trains a factor; a ValueError at once where another process does."""
+    folder.mkdir(exist_ok=True)
+    try:
+        lock = FileLock(folder / LOCK).acquire(blocking=False)
+    except Timeout:
+        raise ValueError(
+            f"{str(folder)!r} is being trained by another process: wait for it to end, or name another folder"
+        ) from None
+    with lock:
+        yield
+
+
+def save_factor(state: TrainingState, model: ImageModel, k: int, folder: Path) -> None:
+    """Write the state of a factor, then the model."""
+    write_atomically(folder / f"factor-{k}" / STATE, state.to_bytes())
+    merge_factor(model, k, folder)
+
+
+def merge_factor(model: ImageModel, k: int, folder: Path) -> None:
+    """Put one factor into the folder's model; those that other commands train meanwhile stay as they are on disk."""
+    with FileLock(folder / LOCK):
+        on_disk = load(folder)
+        on_disk.factors[k].load_state_dict(model.factors[k].state_dict())
+        on_disk.size = model.size
+        save(on_disk, folder)
+
+
+def data_of(folder: Path) -> dict[str, Any]:
+    """What `run.json` says a model was trained on: source, size, crop and fingerprint; nothing where it does not say.
+
+    Raises:
+        ValueError: where it says something that a training does not write.
+    """
+    path = folder / RUN
+    data = read_json(path).get("data") if path.is_file() else None
+    if not isinstance(data, dict):
+        return {}
+    source, size, crop, fingerprint = (data.get(name) for name in ("source", "size", "crop", "fingerprint"))
+    fits = {
+        "source": source is None or isinstance(source, str),
+        "size": size is None or (type(size) is int and size > 0),
+        "crop": crop is None or (isinstance(crop, list) and [type(each) for each in crop] == [int] * 4),
+        "fingerprint": fingerprint is None or (source is not None and _is_fingerprint(fingerprint)),
+    }
+    for name, fitting in fits.items():
+        if not fitting:
+            raise ValueError(shorten(f"{path}: data.{name} is {data[name]!r}, which training does not write"))
+    return {"crop": None} | {name: value for name, value in data.items() if value is not None}
+
+
+def _is_fingerprint(value: Any) -> bool:
+    """Whether this is the number of some images and a hash of them."""
+    if not isinstance(value, dict) or value.keys() != {"images", "blake2b"}:
+        return False
+    return type(value["images"]) is int and isinstance(value["blake2b"], str)
+
+
+RUN, STATE = "run.json", "state.safetensors"

@@ -1,0 +1,74 @@
+"""All that an optimizer step changes, in one file."""
+
+__all__ = ["TrainingState", "restore_state"]
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
+
+from pixelcnn.common.files import ANEW
+from pixelcnn.common.text import shorten
+from pixelcnn.models.factor import Factor
+from pixelcnn.models.weights import open_tensors, read_tensors, serialize
+
+
+@dataclass
+class TrainingState:
+    """All that an optimiser step changes."""
+
+    factor: Factor
+    averaged: AveragedModel
+    optimizers: Sequence[torch.optim.Optimizer]
+    random: Tensor  # (processes, bytes): the generators that draw dropout, as of the last save
+    step: int = 0
+    seconds: float = 0.0
+
+    def to_bytes(self) -> bytes:
+        tensors = {f"factor.{name}": tensor for name, tensor in self.factor.state_dict().items()}
+        tensors |= {f"averaged.{name}": tensor for name, tensor in self.averaged.state_dict().items()}
+        for o, optimizer in enumerate(self.optimizers):
+            for i, moments in optimizer.state_dict()["state"].items():
+                tensors |= {f"optimizer.{o}.{i}.{name}": tensor for name, tensor in moments.items()}
+        tensors["random"] = self.random
+        numbers = {"step": str(self.step), "seconds": repr(self.seconds)}
+        return serialize(tensors, numbers)[0]
+
+    def restore(self, path: Path) -> None:
+        with open_tensors(path, ANEW) as (file, numbers):
+            tensors = read_tensors(file, numbers, path, ANEW)
+
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+
+        self.factor.load_state_dict(part("factor."))
+        self.averaged.load_state_dict(part("averaged."))
+        for o, optimizer in enumerate(self.optimizers):
+            parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+            moments = {i: part(f"optimizer.{o}.{i}.") for i, _ in enumerate(parameters)}
+            for i, parameter in enumerate(parameters):
+                for name, moment in moments[i].items():
+                    # Fused Adam walks through memory: its moments must lie there in the order of their parameter.
+                    if moment.shape == parameter.shape:
+                        moments[i][name] = torch.empty_like(parameter, requires_grad=False).copy_(moment)
+            optimizer.load_state_dict(optimizer.state_dict() | {"state": moments})
+        self.random, self.step, self.seconds = tensors["random"], int(numbers["step"]), float(numbers["seconds"])
+
+
+def restore_state(state: TrainingState, path: Path) -> None:
+    """Restore a state from a file; a ValueError in one line for whatever can be wrong with it."""
+    generators = state.random.shape[1:]
+    try:
+        state.restore(path)
+        if state.random.dtype != torch.uint8 or state.random.shape[1:] != generators:
+            raise ValueError("its random state is none of this device")
+        if not (0 <= state.step < 2**53 and 0 <= state.seconds < math.inf):
+            raise ValueError(f"step {state.step} after {state.seconds} seconds")
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, IndexError, OverflowError) as error:
+        if isinstance(error, ValueError) and str(path) in str(error):
+            raise
+        raise ValueError(f"{path} is damaged, or of another model ({shorten(str(error))}): {ANEW}") from None

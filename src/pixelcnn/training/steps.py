@@ -1,0 +1,72 @@
+"""The pieces of a training step: batches, the average of the weights, and what processes share."""
+
+__all__ = ["collate", "mean_over_processes", "open_batches", "random_states", "set_random_state", "warming_average"]
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, cast
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from torch.utils.data import BatchSampler, DataLoader
+
+from pixelcnn.data.order import Shuffled
+from pixelcnn.training.options import Training
+
+
+def open_batches(
+    shuffled: Shuffled, training: Training, step: int, accelerator: Accelerator
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Images and labels from a step on, without end, and of each batch the share of this process."""
+    positions = BatchSampler(
+        range(step * training.batch_size, 2**62), training.batch_size // training.accumulate, drop_last=True
+    )
+    # With a generator of its own the loader leaves alone the one that draws dropout.
+    return iter(
+        accelerator.prepare(
+            DataLoader(
+                shuffled,
+                batch_sampler=positions,
+                num_workers=training.workers,
+                collate_fn=collate,
+                generator=torch.Generator(),
+            )
+        )
+    )
+
+
+def collate(items: Sequence[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
+    return torch.stack([x for x, _ in items]), torch.tensor([label for _, label in items])
+
+
+def warming_average(decay: float) -> Callable[[Any, Any, Any], None]:
+    """Polyak averaging that forgets the first steps faster: after n steps with a decay of (1 + n) / (10 + n)."""
+
+    @torch.no_grad()
+    def update(averaged: list[Tensor], current: list[Tensor], steps: Tensor) -> None:
+        n = int(steps)
+        for mean, tensor in zip(averaged, current, strict=True):
+            mean.lerp_(tensor, 1 - min(decay, (1 + n) / (10 + n)))
+
+    return update
+
+
+def mean_over_processes(value: float, accelerator: Accelerator) -> float:
+    """Over all processes."""
+    if accelerator.num_processes == 1:
+        return value
+    return cast(Tensor, accelerator.reduce(torch.tensor(value, device=accelerator.device), "mean")).item()
+
+
+def random_states(accelerator: Accelerator) -> Tensor:
+    """The states of the generators that draw dropout, (processes, bytes)."""
+    cuda = accelerator.device.type == "cuda"
+    state = torch.cuda.get_rng_state(accelerator.device) if cuda else torch.get_rng_state()
+    return cast(Tensor, accelerator.gather(state.to(accelerator.device)[None])).cpu()
+
+
+def set_random_state(state: Tensor, device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state, device)
+    else:
+        torch.set_rng_state(state.clone())  # which reads the whole storage, whatever part of it the tensor is
