@@ -103,7 +103,7 @@ def test_every_canvas_has_its_twin(
     """Law: after a traversal every canvas equals an activation of the full forward pass."""
     network = make(scramble, scales=scales, context=context)
     size = (7, 9)
-    monkeypatch.setattr("pixelcnn.cached.SPAN", 99)  # a window of the whole image
+    monkeypatch.setattr("pixelcnn.traversal.cached.SPAN", 99)  # a window of the whole image
     if order == "wavefront" and network.lag is None:
         return
     lag = network.lag if order == "wavefront" else None

@@ -215,7 +215,7 @@ def test_an_interrupted_sheet_shows_what_is_finished(
         yield from finished
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pixelcnn.sampling.sample_views", interrupt)
+    monkeypatch.setattr("pixelcnn.sample_views", interrupt)
     result = inside("sample", model, "-n", 2, "--out", tmp_path / "sheet.png")
     assert result.returncode == 130
     assert "drawn are 2 of 2 of view 1, 0 of 2 of view 0; see" in result.stderr

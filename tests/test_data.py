@@ -531,7 +531,7 @@ def test_the_check_shows_progress_only_where_it_takes_long(tmp_path, capsys, mon
     load_images(tmp_path, "all", progress=True)
     assert capsys.readouterr() == ("", "")
     moments = iter(range(0, 100, 10))
-    monkeypatch.setattr("pixelcnn.sources.time.monotonic", lambda: next(moments))
+    monkeypatch.setattr("pixelcnn.data.rows.time.monotonic", lambda: next(moments))
     load_images(tmp_path, "all", progress=True)
     assert capsys.readouterr().out == ""
 
@@ -596,7 +596,7 @@ def batch_of_a_worker(images: Images, indices: list[int]) -> None:
 
 
 def test_what_vanishes_is_one_line(tmp_path, monkeypatch):
-    monkeypatch.setattr("pixelcnn.data._KEPT_BYTES", 0)
+    monkeypatch.setattr("pixelcnn.data.images._KEPT_BYTES", 0)
     fill(tmp_path, 3)
     images = load_images(tmp_path, "all")
     (tmp_path / "001.png").unlink()

@@ -172,7 +172,7 @@ def test_models_lists_what_to_choose_by(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_recipe_has_the_budget_of_its_paper(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Its steps or minutes, factor by factor, unless the command names others."""
     asked: list[dict[str, Any]] = []
-    monkeypatch.setattr("pixelcnn.training.train", lambda *arguments, **options: asked.append(options))
+    monkeypatch.setattr("pixelcnn.train", lambda *arguments, **options: asked.append(options))
     steps = (12, 34)
     monkeypatch.setitem(RECIPES, "both", lambda: Recipe(build_tiny, "photos", 32, TRAINING, steps=steps))
     for extra in ((), ("--steps", 5), ("--minutes", 2)):

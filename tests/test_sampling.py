@@ -15,10 +15,9 @@ from pixelcnn.auxiliary.base import Auxiliary
 from pixelcnn.auxiliary.downsample import Downsample
 from pixelcnn.auxiliary.grayscale import QuantizedGrayscale
 from pixelcnn.likelihoods.base import Bounds
-from pixelcnn.models.draw import DrawOptions, position_noise, sample_factor
+from pixelcnn.models.draw import DrawOptions, Request, draw_view, position_noise
 from pixelcnn.models.image_model import ImageModel
 from pixelcnn.tasks.sampling import colorize, complete, sample, sample_views, upscale
-from pixelcnn.traversal.loop import traverse
 
 TINY: dict[str, Any] = {"components": 2, "filters": 2, "blocks": 1, "scales": 1, "embedding_blocks": 1}
 
@@ -76,12 +75,12 @@ def test_another_seed_is_another_image(scramble: Scramble) -> None:
 
 def test_every_image_and_factor_has_noise_of_its_own(scramble: Scramble) -> None:
     """Law: no number of the noise is shared by two images, factors, channels or positions."""
-    likelihood = tiny(scramble, 3, 256).factors[0].likelihood
-    noise = torch.stack([position_noise(likelihood, (3, 4), range(10, 15), factor) for factor in range(5)])
+    factor = tiny(scramble, 3, 256).factors[0]
+    noise = torch.stack([position_noise(factor, (3, 4), range(10, 15), index) for index in range(5)])
     assert noise.shape == (5, 5, 6, 3, 4)
     assert ((noise >= 0) & (noise < 1)).all()
     assert len(noise.unique()) > 0.99 * noise.numel()
-    assert torch.equal(position_noise(likelihood, (3, 4), range(12, 13), 2), noise[2, 2:3])
+    assert torch.equal(position_noise(factor, (3, 4), range(12, 13), 2), noise[2, 2:3])
 
 
 @given(
@@ -141,8 +140,9 @@ def test_consistent_images_have_the_views_they_are_drawn_given(
     views = sample(model, 2, size, seed=3, options=DrawOptions(map=map))
     assert all(torch.equal(a, b) for a, b in zip(model.views(views[0]), views, strict=True))
     assert model.log_prob(views[0]).isfinite().all()
-    for options in ({"schedule": "naive"}, {"schedule": "raster"}):
-        again = sample(model, 2, size, seed=3, options=DrawOptions(map=map), **options)
+    schedules: tuple[Schedule, ...] = "naive", "raster"
+    for schedule in schedules:
+        again = sample(model, 2, size, seed=3, options=DrawOptions(map=map, schedule=schedule))
         assert all(torch.equal(a, b) for a, b in zip(again, views, strict=True))
     alone = sample(model, 1, size, seed=4, options=DrawOptions(map=map))
     assert all(torch.equal(a[0], b[1]) for a, b in zip(alone, views, strict=True))
@@ -226,9 +226,11 @@ def test_a_view_is_drawn_given_the_view_that_was_drawn(scramble: Scramble) -> No
     views = sample(model, 3, (5, 6), seed=2)
     for k, factor in enumerate(model.factors):
         auxiliary = None if k == 2 else views[k + 1]
-        again = sample_factor(factor, 3, model.sizes((5, 6))[k], seed=2, index=k, auxiliary=auxiliary)
+        noise = position_noise(factor, model.sizes((5, 6))[k], range(2, 5), k)
+        again = draw_view(factor, noise, auxiliary, options=DrawOptions(consistent=True))
         assert torch.equal(again, views[k])
-    other = sample_factor(model.factors[0], 3, (5, 6), seed=2, index=0, auxiliary=15 - views[1])
+    noise = position_noise(model.factors[0], (5, 6), range(2, 5))
+    other = draw_view(model.factors[0], noise, 15 - views[1], options=DrawOptions(consistent=True))
     assert not torch.equal(other, views[0])
 
 
@@ -248,6 +250,11 @@ def test_the_draws_follow_the_joint(scramble: Scramble, chain: list[Auxiliary], 
         codes = codes * 2 ** view[0].numel() + code(view, 2)
     assert (joint > 0.002).sum() > 8
     assert_follows(torch.bincount(codes, minlength=joint.numel()), joint.flatten())
+
+
+def draw(model: ImageModel, request: Request) -> list[Tensor]:
+    """All views, the image first."""
+    return [view for _, view in model.draw(request)][::-1]
 
 
 def code(x: Tensor, levels: int) -> Tensor:
@@ -282,7 +289,7 @@ def test_the_draws_are_typical(scramble: Scramble, channels: int, scales: int) -
     """
     model = tiny(scramble, channels, 64, scales=scales)
     factor, n, size = model.factors[0], 3000, (3, 6)
-    noise = position_noise(factor.likelihood, size, range(7, 7 + n), 0)
+    noise = position_noise(factor, size, range(7, 7 + n))
     entropy = torch.zeros(n, dtype=torch.float64)
 
     def draw(params: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
@@ -292,7 +299,7 @@ def test_the_draws_are_typical(scramble: Scramble, channels: int, scales: int) -
             entropy.sub_(torch.xlogy(pmf, pmf).sum((1, 2)))
         return x
 
-    x = traverse(factor, torch.zeros(n, channels, *size, dtype=torch.uint8), draw)
+    x = factor.traverse(torch.zeros(n, channels, *size, dtype=torch.uint8), draw)
     assert torch.equal(x, sample(model, n, size, seed=7)[0])
     with torch.no_grad():
         surplus = model.log_prob(x) + entropy
@@ -332,8 +339,9 @@ def test_scale_shift_and_map_reach_every_factor(scramble: Scramble) -> None:
     drawn = sample(model, 2, (4, 4))
     choices: list[dict[str, Any]] = [{"scale_shift": -1.0}, {"map": True}]
     for options in choices:
-        assert not any(torch.equal(a, b) for a, b in zip(sample(model, 2, (4, 4), **options), drawn, strict=True))
-        assert torch.equal(model.sample(2, (4, 4), **options), sample(model, 2, (4, 4), **options)[0])
+        changed = sample(model, 2, (4, 4), options=DrawOptions(**options))
+        assert not any(torch.equal(a, b) for a, b in zip(changed, drawn, strict=True))
+        assert torch.equal(model.sample(2, (4, 4), **options), changed[0])
     assert all(
         torch.equal(a, b)
         for a, b in zip(sample(model, 2, (4, 4), options=DrawOptions(scale_shift=0.0)), drawn, strict=True)
@@ -427,10 +435,10 @@ def test_an_image_drawn_in_a_box_lies_in_it(scramble: Scramble, chain: list[Auxi
     """Law: every sub-pixel lies between its bounds, and every view between the views of the bounds."""
     model = tiny(scramble, 3, 256, chain, consistent=consistent)
     box = Bounds(*torch.stack([images(3, (5, 7)), images(3, (5, 7)).flip(0)]).sort(0).values.to(torch.int64))
-    views = sample(model, 2, (5, 7), box=box)
+    views = draw(model, Request(2, (5, 7), box=box))
     for view, least, most in zip(views, model.views(box.lowest), model.views(box.highest), strict=True):
         assert ((least <= view) & (view <= most)).all()
-    assert torch.equal(sample(model, 2, (5, 7), box=Bounds(box.lowest, box.lowest))[0], box.lowest)
+    assert torch.equal(draw(model, Request(2, (5, 7), box=Bounds(box.lowest, box.lowest)))[0], box.lowest)
 
 
 image_sizes = st.tuples(st.integers(1, 7), st.integers(1, 7))
@@ -459,13 +467,15 @@ def test_colours_keep_the_grey_view(
     """Law: the grey view of what was coloured is that of the input, grey or colour, by a free model too."""
     model = tiny(scramble, 3, levels, chain, consistent=consistent).float()
     x = images(channels, size, levels)
-    drawn = colorize(model, x, seed=3, **options)
+    drawn = colorize(model, x, seed=3, options=DrawOptions(**options))
     assert drawn.shape == (2, 3, *size)
     assert drawn.dtype == torch.uint8
     assert torch.equal(chain[0](drawn, levels), chain[0](x, levels))
     assert model.consistent == consistent
-    assert torch.equal(colorize(model, x[1:], seed=4, **options)[0], drawn[1])
-    assert torch.equal(colorize(model, drawn, seed=3, **options), drawn)  # the grey view is all that is looked at
+    assert torch.equal(colorize(model, x[1:], seed=4, options=DrawOptions(**options))[0], drawn[1])
+    assert torch.equal(
+        colorize(model, drawn, seed=3, options=DrawOptions(**options)), drawn
+    )  # the grey view is all that is looked at
 
 
 @given(
@@ -489,10 +499,10 @@ def test_larger_images_keep_the_smaller_view(
     for k, auxiliary in enumerate(chain, 1):
         if isinstance(auxiliary, Downsample):
             factor *= auxiliary.factor
-            drawn = upscale(model, x, factor, seed=3, **options)
+            drawn = upscale(model, x, factor, seed=3, options=DrawOptions(**options))
             assert drawn.shape == (2, channels, factor * size[0], factor * size[1])
             assert torch.equal(model.views(drawn)[k], x)
-            assert torch.equal(upscale(model, x[1:], factor, seed=4, **options)[0], drawn[1])
+            assert torch.equal(upscale(model, x[1:], factor, seed=4, options=DrawOptions(**options))[0], drawn[1])
     assert model.consistent == consistent
 
 
@@ -539,7 +549,7 @@ def test_known_pixels_stay(
     unknown[..., -1, 0] = True
     views: dict[int, Tensor] = {}
     drawn = complete(
-        model, x, unknown, seed=3, options=DrawOptions(callback=lambda k, x: views.update({k: x})), **options
+        model, x, unknown, seed=3, options=DrawOptions(callback=lambda k, x: views.update({k: x}), **options)
     )
     known = ~unknown.expand(2, *size)[:, None].expand_as(x)
     assert drawn.dtype == torch.uint8
@@ -547,9 +557,9 @@ def test_known_pixels_stay(
     assert all(torch.equal(views[k], view) for k, view in enumerate(model.views(drawn)))
     assert model.consistent == consistent
     other = torch.where(known, x, levels - 1 - x)
-    assert torch.equal(complete(model, other, unknown, seed=3, **options), drawn)
+    assert torch.equal(complete(model, other, unknown, seed=3, options=DrawOptions(**options)), drawn)
     mask = unknown if one_mask else unknown[1:]
-    assert torch.equal(complete(model, x[1:], mask, seed=4, **options)[0], drawn[1])
+    assert torch.equal(complete(model, x[1:], mask, seed=4, options=DrawOptions(**options))[0], drawn[1])
 
 
 def last_pixels(channels: int, levels: int) -> tuple[Tensor, Tensor]:
@@ -650,12 +660,12 @@ def test_what_a_grey_model_cannot_do_is_refused(task: Callable[[ImageModel], Any
         (lambda model: upscale(model, images(3, (2, 2))[0]), r"x of shape \(3, 2, 2\)"),
         (lambda model: upscale(model, images(3, (2, 2)).float()), r"x of type torch\.float32"),
         (lambda model: upscale(model, images(3, (2, 2)).int() + 256), "x with values from"),
-        (lambda model: sample(model, 2, 4, box=full_box((2, 3, 4, 5))), r"box: use bounds of shape \(2, 3, 4, 4\)"),
-        (lambda model: sample(model, 2, 4, box=full_box((2, 3, 4, 4), 9, 1)), "0 <= lowest <= highest < 256"),
-        (lambda model: sample(model, 2, 4, box=full_box((2, 3, 4, 4), 0, 256)), "0 <= lowest <= highest < 256"),
+        (lambda model: draw(model, Request(2, 4, box=full_box((2, 3, 4, 5)))), r"box: use bounds of shape \(2, 3, 4, 4\)"),
+        (lambda model: draw(model, Request(2, 4, box=full_box((2, 3, 4, 4), 9, 1))), "0 <= lowest <= highest < 256"),
+        (lambda model: draw(model, Request(2, 4, box=full_box((2, 3, 4, 4), 0, 256))), "0 <= lowest <= highest < 256"),
         (
-            lambda model: sample(
-                model, 2, 4, box=full_box((2, 3, 4, 4), 9, 11), given=(1, torch.full((2, 3, 2, 2), 12))
+            lambda model: draw(
+                model, Request(2, 4, box=full_box((2, 3, 4, 4), 9, 11), given=(1, torch.full((2, 3, 2, 2), 12)))
             ),
             "no image in the box has this view",
         ),

@@ -359,7 +359,7 @@ def test_a_run_is_held_while_it_is_trained(images: Images, tmp_path: Path, monke
             train(tiny_model(), images, tmp_path, Training(batch_size=4), **options, **choices.pop())
 
     with monkeypatch.context() as patch:
-        patch.setattr("pixelcnn.training.save_factor", save_and_try)
+        patch.setattr("pixelcnn.training.loop.save_factor", save_and_try)
         train(tiny_model(), images, tmp_path, Training(batch_size=4), **options)
     assert not choices
     train(tiny_model(), images, tmp_path, Training(batch_size=4), run=Run(factor=0, resume=True), **options)
@@ -382,7 +382,7 @@ def test_no_sheet_ends_a_training(
     def fail(*arguments: Any, **options: Any) -> None:
         raise errors.pop()
 
-    monkeypatch.setattr("pixelcnn.training.save_picture", fail)
+    monkeypatch.setattr("pixelcnn.training.sheets.save_picture", fail)
     often: dict[str, Any] = {"sheet_minutes": 1e-9}
     assert_same(plain, train(tiny_model(), images, tmp_path / "b", Training(batch_size=4), steps=2, **often))
     lines = capsys.readouterr().err.splitlines()
@@ -400,7 +400,7 @@ def test_a_factor_that_is_done_is_freed(images: Images, tmp_path: Path, monkeypa
             assert all(reference() is None for reference in seen)
             seen.extend(map(weakref.ref, (self.factor, self.averaged, *self.optimizers)))
 
-    monkeypatch.setattr("pixelcnn.training.TrainingState", Noted)
+    monkeypatch.setattr("pixelcnn.training.loop.TrainingState", Noted)
     train(tiny_model(), images, tmp_path, Training(batch_size=4), steps=2)
     assert len(seen) == 6
     assert all(reference() is None for reference in seen)

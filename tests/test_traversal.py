@@ -14,10 +14,10 @@ from pixelcnn.auxiliary.base import Auxiliary
 from pixelcnn.auxiliary.downsample import Downsample
 from pixelcnn.auxiliary.grayscale import QuantizedGrayscale
 from pixelcnn.likelihoods.logistic import LogisticMixture
-from pixelcnn.models.factor import Factor
+from pixelcnn.models.factor import Factor, Visit
 from pixelcnn.models.image_model import ImageModel
 from pixelcnn.nn.causal import CausalNetwork
-from pixelcnn.traversal.loop import _check_finite, traverse
+from pixelcnn.traversal.loop import _check_finite
 from pixelcnn.traversal.schedule import Schedule, groups, wavefront_lag
 
 LEVELS = 16
@@ -41,10 +41,12 @@ def test_groups_visit_every_pixel_once_in_order_of_time(size: tuple[int, int], l
 def test_the_pyramid_takes_1144_steps() -> None:
     """Law: at 128x128 a plain network of three blocks has 1,144 groups of pixels, where raster order has 16,384."""
     factor = Factor(LogisticMixture(3, 256, 1), CausalNetwork(3, 256, 10, filters=2, blocks=3, scales=1))
-    assert sum(1 for _ in groups((128, 128), wavefront_lag(factor, (128, 128)))) == 1144
-    assert sum(1 for _ in groups((128, 128), wavefront_lag(factor, (128, 128), "raster"))) == 128 * 128
-    factor.constraint = Downsample(9)  # a row of whose cells must be known before the next begins
-    assert factor.lag == 9
+    lag = factor.lag(consistent=False)
+    assert lag == 8
+    assert sum(1 for _ in groups((128, 128), wavefront_lag(lag, 128))) == 1144
+    assert sum(1 for _ in groups((128, 128), wavefront_lag(lag, 128, "raster"))) == 128 * 128
+    factor.auxiliary = Downsample(9)  # a row of whose cells must be known before the next begins
+    assert factor.lag(consistent=True) == 9
 
 
 def tiny(scramble: Scramble, chain: list[Auxiliary], scales: int, classes: int = 0) -> ImageModel:
@@ -56,7 +58,9 @@ def tiny(scramble: Scramble, chain: list[Auxiliary], scales: int, classes: int =
     return model
 
 
-def forced(factor: Factor, x: Tensor, **context: Any) -> tuple[Tensor, Tensor, list[int]]:
+def forced(
+    factor: Factor, x: Tensor, given: Tensor | None = None, labels: Tensor | None = None, **options: Any
+) -> tuple[Tensor, Tensor, list[int]]:
     """A traversal that is told the true pixels: the parameters that it showed, its canvas, and the group sizes."""
     garbage = torch.randint(LEVELS, x.shape, generator=torch.Generator().manual_seed(9)).to(x.dtype)
     shown = torch.full((len(x), factor.likelihood.num_params, *x.shape[2:]), math.nan, dtype=torch.float64)
@@ -69,7 +73,7 @@ def forced(factor: Factor, x: Tensor, **context: Any) -> tuple[Tensor, Tensor, l
         numbers.append(len(rows))
         return x[:, :, rows, cols]
 
-    canvas = traverse(factor, garbage, source, **context)
+    canvas = factor.traverse(garbage, source, given, labels, Visit(**options))
     assert canvas is garbage
     return shown, canvas, numbers
 
@@ -87,7 +91,7 @@ def test_told_the_truth_it_sees_the_forward_pass(
     x = torch.randint(LEVELS, (2, 3, *size), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
     labels = torch.tensor([2, 0]) if classes else None
     for factor, (view, auxiliary) in zip(model.factors, model.links(x), strict=True):
-        shown, canvas, numbers = forced(factor, view, auxiliary=auxiliary, labels=labels, schedule=schedule)
+        shown, canvas, numbers = forced(factor, view, auxiliary, labels, schedule=schedule)
         H, W = view.shape[2:]
         with torch.no_grad():
             expected = factor.params(view, auxiliary, labels)
@@ -106,7 +110,7 @@ def test_the_schedules_see_the_same(scramble: Scramble, first: Schedule, second:
     steps = {"naive": 9 + 4 * 3, "raster": 4 * 9, "wavefront": 9 + 4 * 3}
     seen = {}
     for schedule in (first, second):
-        seen[schedule], _, numbers = forced(model.factors[0], view, auxiliary=auxiliary, schedule=schedule)
+        seen[schedule], _, numbers = forced(model.factors[0], view, auxiliary, schedule=schedule)
         assert len(numbers) == steps[schedule]
     torch.testing.assert_close(seen[first], seen[second], rtol=1e-10, atol=1e-10)
 
@@ -142,7 +146,8 @@ def test_progress_is_shown_the_canvas_after_every_group(scramble: Scramble) -> N
         return torch.ones(1, 3, len(rows), dtype=torch.int64)
 
     canvas = torch.zeros(1, 3, 3, 7, dtype=torch.int64)
-    traverse(model.factors[0], canvas, source, progress=lambda x: filled.append(int(x[:, 0].sum())))
+    progress = Visit(progress=lambda x: filled.append(int(x[:, 0].sum())))
+    model.factors[0].traverse(canvas, source, options=progress)
     assert len(filled) == 7 + 4 * 2
     assert filled == sorted(filled)
     assert filled[0] == 1
@@ -162,7 +167,7 @@ def test_known_pixels_can_be_kept(scramble: Scramble) -> None:
             drawn = factor.likelihood.sample(params, torch.full((1, factor.likelihood.num_noise, len(rows)), 0.3))
             return torch.where(known[rows, cols], x[:, :, rows, cols], drawn)
 
-        results.append(traverse(factor, torch.zeros_like(x), source, schedule=schedule))
+        results.append(factor.traverse(torch.zeros_like(x), source, options=Visit(schedule=schedule)))
         assert torch.equal(results[-1][:, :, known], x[:, :, known])
     assert all(torch.equal(result, results[0]) for result in results)
     assert not torch.equal(results[0], x)
@@ -180,7 +185,7 @@ def test_parameters_that_are_not_finite_are_named(scramble: Scramble) -> None:
         return x[:, :, rows, cols]
 
     with pytest.raises(FloatingPointError, match="at row 1, column 3 of image 0"):
-        traverse(model.factors[0], x.clone(), source, schedule="naive")
+        model.factors[0].traverse(x.clone(), source, options=Visit(schedule="naive"))
     params = torch.full((1, 4, 1), torch.finfo(torch.float64).max, dtype=torch.float64)
     _check_finite(params, torch.tensor([0]), torch.tensor([0]))
 
@@ -190,15 +195,15 @@ def test_what_does_not_fit_is_refused(scramble: Scramble) -> None:
     model = tiny(scramble, [Downsample(2)], 2)
     view, auxiliary = model.links(torch.zeros(2, 3, 4, 6, dtype=torch.int64))[0]
     assert auxiliary is not None
-    bad: list[tuple[str, dict[str, Any]]] = [
-        (r"auxiliary of shape None.*\(B, \*\(3, 2, 3\)\)", {}),
-        (r"auxiliary of shape \(2, 3, 4, 6\)", {"auxiliary": view}),
-        ("auxiliary of 1 images", {"auxiliary": auxiliary[:1]}),
-        ("schedule='fast'", {"auxiliary": auxiliary, "schedule": "fast"}),
-        ("schedule='wavefront'.*2 scales", {"auxiliary": auxiliary, "schedule": "wavefront"}),
+    bad: list[tuple[str, Tensor | None, dict[str, Any]]] = [
+        (r"given of shape None.*\(B, \*\(3, 2, 3\)\)", None, {}),
+        (r"given of shape \(2, 3, 4, 6\)", view, {}),
+        ("given are views of 1 images", auxiliary[:1], {}),
+        ("schedule='fast'", auxiliary, {"schedule": "fast"}),
+        ("schedule='wavefront'.*several scales", auxiliary, {"schedule": "wavefront"}),
     ]
-    for message, options in bad:
+    for message, view_given, options in bad:
         with pytest.raises(ValueError, match=message):
-            forced(model.factors[0], view, **options)
-    with pytest.raises(ValueError, match="given no image"):
-        forced(model.factors[1], auxiliary, auxiliary=auxiliary)
+            forced(model.factors[0], view, view_given, **options)
+    with pytest.raises(ValueError, match="given no view"):
+        forced(model.factors[1], auxiliary, auxiliary)

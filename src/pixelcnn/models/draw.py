@@ -215,7 +215,7 @@ def draw_views(
         MemoryError: where the cached activations need more memory than is free: draw fewer images at once.
         FloatingPointError: where the network gives parameters that are not finite.
     """
-    seeds, sizes = request.seeds(), chain.sizes(request.sides())
+    sizes, seeds = chain.sizes(request.sides()), request.seeds()
     boxes = chain.boxes(request.box, (request.n, chain.formats[0][0], *sizes[0]))
     first, view = request.given_view(chain, boxes)
     drawn = list(enumerate(factors))[:first]

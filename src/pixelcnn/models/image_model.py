@@ -234,7 +234,7 @@ class ImageModel(HubModel):
         options = options or DrawOptions()
         if options.consistent is None:
             options = replace(options, consistent=self.consistent)
-        size = request.size or self.size
+        size = self.size if request.size is None else request.size
         labels = self.check_labels(request.labels, request.n)
         return draw_views(self.factors, self.config.chain, replace(request, size=size, labels=labels), options)
 
