@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pixelcnn.auxiliary.base import Auxiliary
-from pixelcnn.auxiliary.cells import Filling, whole_box
+from pixelcnn.auxiliary.cells import CellAuxiliary, Filling, whole_box
 from pixelcnn.auxiliary.downsample import Downsample
 from pixelcnn.auxiliary.grayscale import QuantizedGrayscale
 from pixelcnn.likelihoods.base import Bounds
@@ -149,7 +148,7 @@ def in_raster_order(x: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 1).flatten(1)
 
 
-def brute_force(auxiliary: Auxiliary, x: Tensor, levels: int, inside: Tensor) -> Tensor:
+def brute_force(auxiliary: CellAuxiliary, x: Tensor, levels: int, inside: Tensor) -> Tensor:
     """(B, H W C, levels): whether each sub-pixel of `every_image` could have each value.
 
     It could if one of the images that begin like this one, have that value next and are `inside` has its view.
@@ -194,7 +193,7 @@ def fill(filling: Filling, x: Tensor, lag: int | None, *, draw: torch.Generator 
 @pytest.mark.parametrize("auxiliary", SMALL, ids=str)
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("levels", [2, 3, 4])
-def test_bounds_are_what_brute_force_finds(auxiliary: Auxiliary, channels: int, levels: int) -> None:
+def test_bounds_are_what_brute_force_finds(auxiliary: CellAuxiliary, channels: int, levels: int) -> None:
     """Law: the values of a sub-pixel with which some later ones give the view are those in its bounds, in all images.
 
     Images of every size up to 2x3 (3x3 for two levels) that are few enough to be written down.
@@ -216,7 +215,7 @@ def test_bounds_are_what_brute_force_finds(auxiliary: Auxiliary, channels: int, 
 )
 @pytest.mark.parametrize("partly_known", [True, False])
 def test_bounds_in_a_box_are_what_brute_force_finds(
-    auxiliary: Auxiliary, channels: int, levels: int, size: tuple[int, int], partly_known: bool
+    auxiliary: CellAuxiliary, channels: int, levels: int, size: tuple[int, int], partly_known: bool
 ) -> None:
     """Law: the same where some pixels are known, and in any other box, group by group, for all images in the box."""
     if isinstance(auxiliary, QuantizedGrayscale) and 2**auxiliary.bits > levels:
@@ -260,14 +259,14 @@ def test_bounds_of_256_levels_are_what_brute_force_finds() -> None:
                 assert len(greens) == greens.max() - greens.min() + 1
 
 
-any_auxiliary: st.SearchStrategy[Auxiliary] = st.one_of(
+any_auxiliary: st.SearchStrategy[CellAuxiliary] = st.one_of(
     st.builds(Downsample, st.integers(2, 4)), st.builds(QuantizedGrayscale, st.integers(1, 8))
 )
 
 
 @given(any_auxiliary, st.sampled_from([1, 3]), st.sampled_from([2, 3, 16, 200, 256, 1000]), sizes, st.booleans(), seeds)
 def test_whatever_is_filled_in_within_the_bounds_has_the_view(
-    auxiliary: Auxiliary, channels: int, levels: int, size: tuple[int, int], boxed: bool, seed: int
+    auxiliary: CellAuxiliary, channels: int, levels: int, size: tuple[int, int], boxed: bool, seed: int
 ) -> None:
     """Law: drawn anyhow within the bounds, never empty, an image has the view and lies in the box.
 
@@ -290,7 +289,7 @@ def test_whatever_is_filled_in_within_the_bounds_has_the_view(
 
 @given(any_auxiliary, st.sampled_from([1, 3]), st.sampled_from([2, 16, 256]), sizes, st.integers(0, 5), seeds)
 def test_a_filling_has_the_bounds_of_the_finished_image(
-    auxiliary: Auxiliary, channels: int, levels: int, size: tuple[int, int], more: int, seed: int
+    auxiliary: CellAuxiliary, channels: int, levels: int, size: tuple[int, int], more: int, seed: int
 ) -> None:
     """Law: group by group, in raster order or a wavefront with a lag of at least the shrinkage, nothing changes."""
     if isinstance(auxiliary, QuantizedGrayscale) and 2**auxiliary.bits > levels:
@@ -313,7 +312,7 @@ def test_a_filling_without_a_view_has_the_bounds_of_its_box() -> None:
 
 
 @pytest.mark.parametrize("auxiliary", [*SMALL, QuantizedGrayscale(8)], ids=str)
-def test_bounds_of_bytes_are_those_of_integers(auxiliary: Auxiliary) -> None:
+def test_bounds_of_bytes_are_those_of_integers(auxiliary: CellAuxiliary) -> None:
     """Law: the integer type of image and view does not matter: no sum of bytes overflows."""
     x = image(3, 256, (4, 5), 0)
     view = auxiliary(x, 256)
@@ -325,7 +324,7 @@ def test_bounds_of_bytes_are_those_of_integers(auxiliary: Auxiliary) -> None:
 
 @given(any_auxiliary, st.sampled_from([1, 3]), sizes, seeds)
 def test_the_first_wrong_pixel_of_a_view_is_named(
-    auxiliary: Auxiliary, channels: int, size: tuple[int, int], seed: int
+    auxiliary: CellAuxiliary, channels: int, size: tuple[int, int], seed: int
 ) -> None:
     """Law: `check` passes the view of an image, and of another one names the image, the row and the column."""
     x = image(channels, 256, size, seed)
@@ -345,7 +344,7 @@ GUESSED = [(Downsample(2), 3), (Downsample(3), 1), (QuantizedGrayscale(4), 3)]
 @pytest.mark.parametrize(("auxiliary", "channels"), GUESSED)
 @pytest.mark.parametrize("size", [(6, 6), (5, 7), (1, 1)])
 def test_an_image_of_what_its_view_says_has_that_view(
-    auxiliary: Auxiliary, channels: int, size: tuple[int, int]
+    auxiliary: CellAuxiliary, channels: int, size: tuple[int, int]
 ) -> None:
     """Law: pixels that are all as the view guesses them, rounded, have the view."""
     x = torch.randint(256, (8, channels, *size), generator=torch.Generator().manual_seed(0))

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from test_figures import Page, assert_self_contained, decoded, pixels
 
-from pixelcnn import demo as module
+from pixelcnn.apps import demo as module
 from pixelcnn.apps.demo import PICTURES, RECIPE, VARIANTS
 from pixelcnn.apps.demo import run_demo as demo
 from pixelcnn.apps.report.figures import COLUMNS

@@ -11,14 +11,19 @@ import torch
 from conftest import WATCH_MEMORY, Scramble, inside, save_noise
 from torch import Tensor
 
-from pixelcnn import memory, models, progress, tiles
+from pixelcnn.auxiliary import chain as chain_module
+from pixelcnn.auxiliary.chain import Link
 from pixelcnn.auxiliary.downsample import Downsample
 from pixelcnn.auxiliary.grayscale import QuantizedGrayscale
+from pixelcnn.common import progress
 from pixelcnn.data.images import load_images
+from pixelcnn.models import image_model, memory
 from pixelcnn.models.factor import Factor
 from pixelcnn.models.image_model import ImageModel
 from pixelcnn.models.presets import PixelCNN, PyramidPixelCNN
 from pixelcnn.nn.layers import Edges, concat_elu
+from pixelcnn.tasks import tiles
+from pixelcnn.tasks.margins import Margins
 from pixelcnn.tasks.scoring import evaluate, surprisal
 from pixelcnn.tasks.tiles import Tiling, meta_twin, plan, score_by_tiles
 
@@ -42,7 +47,10 @@ MEASURE = (
     WATCH_MEMORY
     + """
 import torch
-from pixelcnn import memory, tiles
+from pixelcnn.models import memory
+from pixelcnn.auxiliary.chain import Link
+from pixelcnn.tasks import tiles
+from pixelcnn.tasks.margins import Margins
 from pixelcnn.tasks.scoring import surprisal
 from pixelcnn.models.presets import PixelCNN
 
@@ -83,10 +91,15 @@ def test_tiles_score_as_the_whole_image(scramble: Scramble, kind: str, consisten
     with torch.no_grad():
         for images, length in ((x, 17), (small, 3)):
             for factor, (view, given) in zip(model.factors, model.links(images), strict=True):
-                margins = tiles._Margins(factor)
+                margins = Margins(factor)
                 tiling = Tiling(2, *(margins.cut(axis, view.shape[2 + axis], length) for axis in range(2)))
-                scored = score_by_tiles(factor, tiling, view, given, labels, lambda pixels: None)
-                assert float((scored - factor.pixel_log_prob(view, given, labels)).abs().max()) < 1e-11
+                scored = score_by_tiles(
+                    factor, tiling, Link(view, given), labels, lambda pixels: None, consistent=consistent
+                )
+                assert (
+                    float((scored - factor.pixel_log_prob(view, given, labels, consistent=consistent)).abs().max())
+                    < 1e-11
+                )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -105,7 +118,7 @@ def test_margins_are_what_unknown_surroundings_spoil(scramble: Scramble, kind: s
                 assert int(spoilt.sum()) == growth * step + margins[2 * axis + end]
 
     def check_factor(factor: Factor) -> None:
-        margins, network, embedding = tiles._Margins(factor), factor.network, factor.embedding
+        margins, network, embedding = Margins(factor), factor.network, factor.embedding
 
         def causal(x: Tensor) -> Tensor:
             context = x.new_zeros(1, network.context, 1, 1) if network.context else None
@@ -175,8 +188,8 @@ def test_views_are_made_band_by_band(monkeypatch: pytest.MonkeyPatch) -> None:
     model = ImageModel(auxiliaries=[Downsample(3), Downsample(2), QuantizedGrayscale(2)], **TINY)
     x, _ = some_images(model, 2, (31, 17))
     whole = model.views(x)
-    monkeypatch.setattr(tiles, "BAND", 100)
-    for (view, given), expected, after in zip(tiles.link_by_bands(model, x), whole, [*whole[1:], None], strict=True):
+    monkeypatch.setattr(chain_module, "BAND", 100)
+    for (view, given), expected, after in zip(model.links(x), whole, [*whole[1:], None], strict=True):
         assert torch.equal(view, expected)
         assert given is None if after is None else torch.equal(cast("Tensor", given), after)
     with pytest.raises(ValueError, match="values from 0 to 300"):
@@ -218,7 +231,7 @@ def test_no_rehearsal_is_needed_for_what_is_small(kind: str, filters: int) -> No
     model = ImageModel(**options)
     for factor in model.factors:
         whole = Tiling(1, *([tiles._whole(factor, side)] for side in (37, 41)))
-        rehearsed = memory.SCORING_MARGIN * tiles._tile_memory(meta_twin(factor), whole, (37, 41))
+        rehearsed = memory.SCORING_MARGIN * tiles._tile_memory(meta_twin(factor), whole, (37, 41), True)
         assert rehearsed < 37 * 41 * tiles._generous_memory(factor)
 
 
@@ -245,8 +258,9 @@ def test_too_little_memory_is_one_line(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_one_piece_is_refused_before_it_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     """`log_prob` of a large image raises in time, and sooner where gradients are kept; `surprisal` can do it."""
-    monkeypatch.setattr(models, "LARGE", 100)
-    model = PyramidPixelCNN(1, **TINY | {"blocks": 4}).eval()
+    monkeypatch.setattr(image_model, "LARGE", 100)
+    options: dict[str, Any] = TINY | {"blocks": 4}
+    model = PyramidPixelCNN(1, **options).eval()
     x, _ = some_images(model, 1, (64, 64))
     gigabytes(monkeypatch, 0.05)
     with torch.no_grad():

@@ -20,9 +20,8 @@ from torch.optim.swa_utils import AveragedModel
 
 from pixelcnn.common.files import write_json
 from pixelcnn.common.strict_json import MOST_JSON, parse_json
-from pixelcnn.models.config import _WithoutValues as WithoutValues
-from pixelcnn.models.config import build_model
 from pixelcnn.models.files import WEIGHTS
+from pixelcnn.models.files import _WithoutValues as WithoutValues
 from pixelcnn.models.image_model import ImageModel
 from pixelcnn.models.load import load, save
 from pixelcnn.models.presets import PyramidPixelCNN
@@ -155,9 +154,9 @@ def with_notes(weights: dict[str, torch.Tensor], notes: dict[str, str]) -> bytes
 def test_every_recipe_is_far_below_the_limits(name: str) -> None:
     """A chain of each, with ten times the parameters, can be loaded."""
     with torch.device("meta"), WithoutValues():
-        config = find_recipe(name).model().config
-    filters = [3 * each for each in config["filters"]]
-    build_model(config | {"filters": filters, "blocks": [2 * each for each in config["blocks"]]})
+        config = find_recipe(name).model().config.to_json()
+        filters = [3 * each for each in config["filters"]]
+        ImageModel.from_config(config | {"filters": filters, "blocks": [2 * each for each in config["blocks"]]})
 
 
 def test_mutated_configs(folder: Path) -> None:

@@ -521,4 +521,4 @@ def test_the_verb_harms_nothing(tmp_path: Path) -> None:
     assert (foreign / "config.json").read_text() == '{"theirs": 1}'
     assert inside("import", file, "--out", out, "--overwrite").returncode == 0
     assert (out / "notes.txt").read_text() == "mine"
-    assert load(out).config["log_scales"] == [-7.0, None]
+    assert load(out).config.log_scales == (-7.0, None)

@@ -22,6 +22,7 @@ from pixelcnn.apps.cli.main import main
 from pixelcnn.auxiliary.downsample import Downsample
 from pixelcnn.auxiliary.grayscale import QuantizedGrayscale
 from pixelcnn.data.images import load_images
+from pixelcnn.models.config import ModelOptions
 from pixelcnn.models.image_model import ImageModel
 from pixelcnn.models.load import load, save
 from pixelcnn.models.presets import GrayscalePixelCNN, PixelCNN, PyramidPixelCNN
@@ -86,8 +87,8 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Tiny models with random weights, one of each kind, trained the paper's way as far as they know."""
     torch.manual_seed(0)
-    tiny = {"filters": 4, "blocks": 1, "scales": 1}
-    small = tiny | {"embedding_blocks": 1, "embedding_scales": 1, "consistent": False}
+    tiny: ModelOptions = {"filters": 4, "blocks": 1, "scales": 1}
+    small: ModelOptions = {**tiny, "embedding_blocks": 1, "embedding_scales": 1, "consistent": False}
     made: dict[str, ImageModel] = {
         "grey": GrayscalePixelCNN(**small),
         "pyramid": PyramidPixelCNN(2, **small),
@@ -333,11 +334,11 @@ def test_pictures_of_the_same_size_are_drawn_together(
     models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Law: results, alternatives too, are those of one at a time; and where memory is small, a batch is halved."""
-    from pixelcnn import sampling
+    import pixelcnn
 
     folder = save_all(tmp_path / "in", "a.png", "b.png", "c.png")
     Image.new("RGB", (3, 2)).save(folder / "d.png")
-    upscale: Callable[..., Tensor] = sampling.upscale
+    upscale: Callable[..., Tensor] = pixelcnn.upscale
     asked: list[int] = []
 
     def count(model: ImageModel, x: Tensor, *arguments: object, **options: Any) -> Tensor:
@@ -346,7 +347,7 @@ def test_pictures_of_the_same_size_are_drawn_together(
             raise MemoryError("draw fewer images at once")
         return upscale(model, x, *arguments, **options)
 
-    monkeypatch.setattr(sampling, "upscale", count)
+    monkeypatch.setattr(pixelcnn, "upscale", count)
     for size in (1, 4, 100):
         asked.append(-size)
         out = tmp_path / str(size)
@@ -574,9 +575,9 @@ def test_interrupted_drawing_keeps_what_is_finished(
     models: dict[str, Path], pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SIGINT in the second picture: the first is there and named, with the sheet; exit code 130."""
-    from pixelcnn import sampling
+    import pixelcnn
 
-    upscale: Callable[..., Tensor] = sampling.upscale
+    upscale: Callable[..., Tensor] = pixelcnn.upscale
     asked: list[int] = []
 
     def interrupt(*arguments: object, **options: object) -> Tensor:
@@ -585,7 +586,7 @@ def test_interrupted_drawing_keeps_what_is_finished(
             raise KeyboardInterrupt
         return upscale(*arguments, **options)
 
-    monkeypatch.setattr(sampling, "upscale", interrupt)
+    monkeypatch.setattr(pixelcnn, "upscale", interrupt)
     result = inside("upscale", models["pyramid"], pictures, "--out", tmp_path / "out")
     assert result.returncode == 130
     assert "interrupted: 1 of 3 pictures are done; see" in result.stderr

@@ -9,11 +9,11 @@ import pytest
 import torch
 from conftest import inside
 
-from pixelcnn import shipped
 from pixelcnn.auxiliary.downsample import Downsample
 from pixelcnn.auxiliary.grayscale import QuantizedGrayscale
 from pixelcnn.likelihoods.logistic import LogisticMixture
 from pixelcnn.likelihoods.tabular import Categorical
+from pixelcnn.models import shipped
 from pixelcnn.models.image_model import ImageModel
 from pixelcnn.models.presets import PyramidPixelCNN
 from pixelcnn.nn.embedding import EmbeddingNetwork
@@ -90,11 +90,11 @@ def test_pixelcnn_plus_plus_is_the_published_one() -> None:
     recipe, model = build("cifar10-pixelcnn++")
     network = model.factors[0].network
     assert model.factors[0].likelihood == LogisticMixture(3, 256, 10)
-    assert (model.config["filters"], [len(blocks) for blocks in network.down]) == ([160], [5, 5, 5])
+    assert (model.config.filters, [len(blocks) for blocks in network.down]) == ([160], [5, 5, 5])
     assert [len(blocks) for blocks in network.up] == [6, 6, 5]
     training = recipe.training
     assert (training.batch_size, training.decay, training.learning_rate) == (16 * 8, 0.999995, 1e-3)
-    assert (training.average, training.clip, training.flip, model.dropout) == (0.9995, 0, False, 0.5)
+    assert (training.average, training.clip, training.flip, model.config.dropout) == (0.9995, 0, False, 0.5)
     assert describe("cifar10-pixelcnn++")["bits_per_dim"] == 2.92
 
 
@@ -104,9 +104,9 @@ def test_grayscale_is_the_published_one() -> None:
     colours, grey = model.factors
     assert model.auxiliaries == (QuantizedGrayscale(4),)
     assert (colours.likelihood, grey.likelihood) == (LogisticMixture(3, 256, 10), Categorical(16))
-    assert (model.config["filters"], model.config["scales"]) == ([160, 160], [3, 3])
-    assert (model.config["blocks"], embedding_blocks(colours.embedding)) == ([4, 5], 24)
-    assert (model.dropout, model.consistent, recipe.training.flip) == (0.5, False, True)
+    assert (model.config.filters, model.config.scales) == ([160, 160], [3, 3])
+    assert (model.config.blocks, embedding_blocks(colours.embedding)) == ([4, 5], 24)
+    assert (model.config.dropout, model.consistent, recipe.training.flip) == (0.5, False, True)
     assert (recipe.training.batch_size, recipe.training.decay, recipe.training.learning_rate) == (64, 0.99999, 1e-3)
     assert recipe.steps == (math.ceil(200 * 50_000 / 64), math.ceil(30 * 50_000 / 64))
     assert describe("cifar10-grayscale")["bits_per_dim"] == 2.98
@@ -120,10 +120,11 @@ def test_pyramids_are_the_published_one(name: str, depth: int, images: int) -> N
     recipe, model = build(name)
     assert model.auxiliaries == (Downsample(2),) * depth
     assert model.sizes((recipe.size, recipe.size))[-1] == (8, 8)
-    assert {*model.config["filters"], *model.config["embedding_filters"]} == {100}
-    assert ({*model.config["blocks"]}, {*model.config["scales"]}) == ({3}, {1})
+    config = model.config.to_json()
+    assert {*config["filters"], *config["embedding_filters"]} == {100}
+    assert ({*config["blocks"]}, {*config["scales"]}) == ({3}, {1})
     assert {embedding_blocks(factor.embedding) for factor in model.factors[:-1]} == {15}
-    assert (model.dropout, model.consistent) == (0.5, False)
+    assert (model.config.dropout, model.consistent) == (0.5, False)
     assert (recipe.training.batch_size, recipe.training.decay, recipe.training.learning_rate) == (16, 0.999995, 1e-3)
     assert recipe.steps == (math.ceil(60 * images / 16),) * (depth + 1)
 

@@ -10,17 +10,20 @@ import torch
 from conftest import inside, save_noise
 from test_figures import Page, assert_self_contained, decoded
 
-from pixelcnn import checkpoint, shipped
-from pixelcnn import report as module
+from pixelcnn.apps.report import report as module
 from pixelcnn.apps.report.figures import COLUMNS, GRID_COLUMNS, GRID_ROWS, NEIGHBOURS
 from pixelcnn.apps.report.report import write_report as report
 from pixelcnn.apps.report.subjects import Score, Subject, by_resolution, find_subject
 from pixelcnn.auxiliary.downsample import Downsample
 from pixelcnn.auxiliary.grayscale import QuantizedGrayscale
+from pixelcnn.common.files import write_json
 from pixelcnn.data.images import load_images
+from pixelcnn.models import shipped
 from pixelcnn.models.image_model import ImageModel
+from pixelcnn.models.load import load, save
 from pixelcnn.tasks.lossless import CODECS
 from pixelcnn.tasks.scoring import evaluate
+from pixelcnn.training.runs import RUN
 
 SIZE = 8
 TINY = {"filters": 2, "blocks": 1, "scales": 1, "embedding_blocks": 1, "dropout": 0.0}
@@ -34,9 +37,9 @@ def folders(tmp_path_factory) -> dict[str, Path]:
     for name, chain in CHAINS.items():
         folders[name] = tmp_path_factory.mktemp("models") / name
         torch.manual_seed(0)
-        checkpoint.save(ImageModel(auxiliaries=chain, **TINY, size=SIZE), folders[name])
+        save(ImageModel(auxiliaries=chain, **TINY, size=SIZE), folders[name])
         run = {"data": {"source": "photos", "size": SIZE, "crop": None}}
-        checkpoint.write_json(folders[name] / checkpoint.RUN, run)
+        write_json(folders[name] / RUN, run)
     return folders
 
 
@@ -79,7 +82,7 @@ def test_the_pictures_are_all_there(made):
 
 
 def test_the_figures_are_those_of_the_model(made, folders):
-    model = checkpoint.load(folders["grey"])
+    model = load(folders["grey"])
     score = evaluate(model, load_images("photos", "test", size=SIZE), limit=3)
     cells = Page((made / "report.html").read_text()).text("td")
     assert f"{score.factors[0]:.3f}" in cells
@@ -91,10 +94,10 @@ def test_other_images_are_scored_whole_and_too_few_hold_none_out(folders, tmp_pa
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     save_noise(pictures, 5, (SIZE, SIZE))
-    assert find_subject(str(folders["plain"]), data=str(pictures)).scores["test"].images == 5
-    checkpoint.save(checkpoint.load(folders["plain"]), tmp_path / "run")
+    assert find_subject(str(folders["plain"]), ReportOptions(str(pictures))).scores["test"].images == 5
+    save(load(folders["plain"]), tmp_path / "run")
     run = {"data": {"source": str(pictures), "size": SIZE, "crop": None}}
-    checkpoint.write_json(tmp_path / "run" / checkpoint.RUN, run)
+    write_json(tmp_path / "run" / RUN, run)
     assert find_subject(str(tmp_path / "run")).scores.keys() == {"train"}
 
 
@@ -138,7 +141,7 @@ def test_a_shipped_model_has_the_figures_of_its_card(tmp_path, folders, monkeypa
     """Its images are elsewhere: nothing is scored, and no neighbours are shown."""
     zoo = tmp_path / "zoo"
     folder = zoo / "tiny"
-    checkpoint.save(checkpoint.load(folders["pyramid"]), folder, torch.bfloat16)
+    save(load(folders["pyramid"]), folder, torch.bfloat16)
     score = {"total": 1.25, "factors": [1.0, 0.25], "images": 7, "source": "faces (test)"}
     card = {
         "data": [{"view": 0, "source": "faces", "images": 9}],
@@ -177,16 +180,16 @@ def test_only_a_report_is_overwritten(tmp_path, folders, made, monkeypatch):
     out = shutil.copytree(made, tmp_path / "out")
     (out / "mine.png").write_text("mine")
     with pytest.raises(ValueError, match="use --overwrite to replace the report in it"):
-        report([str(folders["plain"])], out, limit=1)
+        report([str(folders["plain"])], out, ReportOptions(limit=1))
     page = out / "report.html"
     earlier = page.read_text()
-    report([str(folders["plain"])], out, limit=1, overwrite=True)
+    report([str(folders["plain"])], out, ReportOptions(limit=1), overwrite=True)
     assert page.read_text() != earlier
     assert (out / "mine.png").read_text() == "mine"
     assert (out / "grey-samples.png").read_bytes() == (made / "grey-samples.png").read_bytes()
     page.write_text(earlier.replace("a report</title>", "a report of mine</title>"))
     with pytest.raises(ValueError, match="holds no report: name another folder"):
-        report([str(folders["plain"])], out, limit=1, overwrite=True)
+        report([str(folders["plain"])], out, ReportOptions(limit=1), overwrite=True)
 
 
 @pytest.mark.parametrize(
@@ -201,7 +204,7 @@ def test_only_a_report_is_overwritten(tmp_path, folders, made, monkeypatch):
 def test_what_a_run_says_of_its_data_may_be_anything(tmp_path, folders, data):
     """A run.json of another's hand ends in one line, or says nothing."""
     folder = shutil.copytree(folders["plain"], tmp_path / "model")
-    checkpoint.write_json(folder / checkpoint.RUN, {"data": data})
+    write_json(folder / RUN, {"data": data})
     (tmp_path / "others").mkdir()
     others = save_noise(tmp_path / "others", 1, (8, 8))
     for verb in (
@@ -216,6 +219,6 @@ def test_what_a_run_says_of_its_data_may_be_anything(tmp_path, folders, data):
 
 @pytest.mark.parametrize("options", [{"classes": 2}, {"levels": 4}])
 def test_models_of_other_images_are_refused_before_anything_is_drawn(tmp_path, options):
-    checkpoint.save(ImageModel(**(TINY | options)), tmp_path / "model")
+    save(ImageModel(**(TINY | options)), tmp_path / "model")
     with pytest.raises(ValueError, match="reports are of models of 8-bit images"):
         report([str(tmp_path / "model")], tmp_path / "out")

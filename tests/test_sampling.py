@@ -18,6 +18,7 @@ from pixelcnn.likelihoods.base import Bounds
 from pixelcnn.models.draw import DrawOptions, Request, draw_view, position_noise
 from pixelcnn.models.image_model import ImageModel
 from pixelcnn.tasks.sampling import colorize, complete, sample, sample_views, upscale
+from pixelcnn.traversal.schedule import Schedule
 
 TINY: dict[str, Any] = {"components": 2, "filters": 2, "blocks": 1, "scales": 1, "embedding_blocks": 1}
 

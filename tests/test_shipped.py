@@ -12,8 +12,10 @@ import torch
 from conftest import inside
 from safetensors.torch import load_file
 
-from pixelcnn import __version__, demo, shipped
+from pixelcnn import __version__
+from pixelcnn.apps import demo
 from pixelcnn.auxiliary.downsample import Downsample
+from pixelcnn.models import shipped
 from pixelcnn.models.files import WEIGHTS
 from pixelcnn.models.image_model import ImageModel
 from pixelcnn.models.load import load, save
@@ -143,7 +145,7 @@ def test_without_the_zoo_the_demonstration_leaves_its_sections_out(
 ) -> None:
     save(model, tmp_path / "photographs")
     monkeypatch.setattr(demo, "ENLARGER", str(tmp_path / "photographs"))
-    page = demo.demo(tmp_path / "run", minutes=0.002, size=4, progress=False).read_text()
+    page = demo.run_demo(tmp_path / "run", minutes=0.002, size=4, progress=False).read_text()
     assert "<h2>Faces</h2>" not in page
     assert "colourings" not in page
     assert "Photographs enlarged" in page

@@ -20,7 +20,7 @@ from conftest import inside
 from PIL import Image
 from safetensors.torch import load_file
 
-import pixelcnn.training
+import pixelcnn.training.loop
 from pixelcnn.data.images import Images, load_images
 from pixelcnn.models.factor import Factor
 from pixelcnn.models.image_model import ImageModel
@@ -95,7 +95,7 @@ def test_a_larger_budget_moves_the_cooldown(images: Images, tmp_path: Path, monk
     """A finished run that is resumed with more steps follows the schedule of all of them from where it is."""
     rates: list[float] = []
     set_rate = pixelcnn.training.set_rate
-    monkeypatch.setattr(pixelcnn.training, "set_rate", lambda o, rate: (rates.append(rate), set_rate(o, rate)))
+    monkeypatch.setattr(pixelcnn.training.loop, "set_rate", lambda o, rate: (rates.append(rate), set_rate(o, rate)))
     how = Training(batch_size=4, decay=1.0, cooldown=0.5)
     for steps in (4, 8):
         train(tiny_model(), images, tmp_path, how, steps=steps, run=Run(factor=1, sheet_minutes=0, resume=steps > 4))
@@ -345,7 +345,7 @@ def test_a_run_is_not_overwritten_by_accident(images: Images, tmp_path: Path) ->
         train(other, images, run, Training(batch_size=4), steps=2, run=Run(resume=True))
     train(other, images, run, Training(batch_size=2), steps=1, run=Run(sheet_minutes=0, overwrite=True))
     assert (run / "mine.txt").read_text() == "keep"
-    assert load(run).config["filters"] == [6, 6]
+    assert load(run).config.filters == [6, 6]
 
 
 def test_a_run_is_held_while_it_is_trained(images: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
