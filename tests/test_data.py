@@ -32,7 +32,7 @@ from pixelcnn.data.order import Shuffled
 from pixelcnn.data.sources import NothingHeldOutError
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
-PHOTOS = Path(__file__).parents[1] / "src" / "pixelcnn" / "photos"
+PHOTOS = Path(__file__).parents[1] / "src" / "pixelcnn" / "data" / "photos"
 
 
 @pytest.fixture(scope="module", autouse=True)

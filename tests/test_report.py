@@ -13,7 +13,7 @@ from test_figures import Page, assert_self_contained, decoded
 from pixelcnn.apps.report import report as module
 from pixelcnn.apps.report.figures import COLUMNS, GRID_COLUMNS, GRID_ROWS, NEIGHBOURS
 from pixelcnn.apps.report.report import write_report as report
-from pixelcnn.apps.report.subjects import Score, Subject, by_resolution, find_subject
+from pixelcnn.apps.report.subjects import ReportOptions, Score, Subject, by_resolution, find_subject
 from pixelcnn.auxiliary.downsample import Downsample
 from pixelcnn.auxiliary.grayscale import QuantizedGrayscale
 from pixelcnn.common.files import write_json

@@ -94,7 +94,7 @@ def test_the_rate_rises_stays_and_falls() -> None:
 def test_a_larger_budget_moves_the_cooldown(images: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A finished run that is resumed with more steps follows the schedule of all of them from where it is."""
     rates: list[float] = []
-    set_rate = pixelcnn.training.set_rate
+    set_rate = pixelcnn.training.loop.set_rate
     monkeypatch.setattr(pixelcnn.training.loop, "set_rate", lambda o, rate: (rates.append(rate), set_rate(o, rate)))
     how = Training(batch_size=4, decay=1.0, cooldown=0.5)
     for steps in (4, 8):
@@ -271,10 +271,12 @@ def test_nothing_is_saved_after_a_nan(images: Images, tmp_path: Path, monkeypatc
     state = load_file(tmp_path / "run" / "factor-0" / "state.safetensors")
     assert all(tensor.isfinite().all() for tensor in state.values() if tensor.is_floating_point())
     log_prob = Factor.pixel_log_prob
-    monkeypatch.setattr(Factor, "pixel_log_prob", lambda *arguments: log_prob(*arguments) * float("nan"))
-    options: dict[str, Any] = {"sheet_minutes": 0, "save_minutes": 0, "resume": True}
+    monkeypatch.setattr(
+        Factor, "pixel_log_prob", lambda *arguments, **options: log_prob(*arguments, **options) * float("nan")
+    )
+    again = Run(sheet_minutes=0, save_minutes=0, resume=True)
     with pytest.raises(FloatingPointError, match="factor 1 diverged"):
-        train(tiny_model(), images, tmp_path / "run", Training(batch_size=4), steps=4, **options)
+        train(tiny_model(), images, tmp_path / "run", Training(batch_size=4), steps=4, run=again)
     assert before == {path: path.read_bytes() for path in (tmp_path / "run").rglob("*.safetensors")}
 
 
@@ -284,16 +286,17 @@ def test_nothing_is_saved_after_a_nan(images: Images, tmp_path: Path, monkeypatc
         ({"steps": 0}, "steps=0"),
         ({"minutes": -1.0, "steps": None}, "minutes=-1.0"),
         ({"minutes": 1.0}, "give one of the two"),
-        ({"factor": 2}, "factor=2"),
-        ({"save_minutes": -1.0}, "save_minutes=-1.0"),
-        ({"resume": True}, "no run to resume"),
+        ({"run": {"factor": 2}}, "factor=2"),
+        ({"run": {"save_minutes": -1.0}}, "save_minutes=-1.0"),
+        ({"run": {"resume": True}}, "no run to resume"),
     ],
 )
-def test_bad_arguments_leave_no_trace(images: Images, change: dict[str, object], message: str, tmp_path: Path) -> None:
+def test_bad_arguments_leave_no_trace(images: Images, change: dict[str, Any], message: str, tmp_path: Path) -> None:
     """An error quotes the argument, and comes before anything is written."""
-    arguments: dict[str, object] = {"steps": 1, **change}
+    budget: dict[str, Any] = {"steps": 1, **change}
+    run = budget.pop("run", {})
     with pytest.raises(ValueError, match=message):
-        train(tiny_model(), images, tmp_path / "run", **arguments)  # pyright: ignore[reportArgumentType]
+        train(tiny_model(), images, tmp_path / "run", **budget, run=Run(**run))
     assert not (tmp_path / "run").exists()
 
 
@@ -350,26 +353,27 @@ def test_a_run_is_not_overwritten_by_accident(images: Images, tmp_path: Path) ->
 
 def test_a_run_is_held_while_it_is_trained(images: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From the first factor to the last nobody else can train one of them, or overwrite it; afterwards anybody can."""
-    options: dict[str, Any] = {"steps": 1, "sheet_minutes": 0}
-    choices: list[dict[str, Any]] = [{"resume": True, "factor": 0}, {"overwrite": True}]
+    quiet = Run(sheet_minutes=0)
+    choices = [replace(quiet, resume=True, factor=0), replace(quiet, overwrite=True)]
 
     def save_and_try(*arguments: Any) -> None:
         save_factor(*arguments)
         with pytest.raises(ValueError, match=r"factor-0' is being trained by another process: wait for it"):
-            train(tiny_model(), images, tmp_path, Training(batch_size=4), **options, **choices.pop())
+            train(tiny_model(), images, tmp_path, Training(batch_size=4), steps=1, run=choices.pop())
 
     with monkeypatch.context() as patch:
         patch.setattr("pixelcnn.training.loop.save_factor", save_and_try)
-        train(tiny_model(), images, tmp_path, Training(batch_size=4), **options)
+        train(tiny_model(), images, tmp_path, Training(batch_size=4), steps=1, run=quiet)
     assert not choices
-    train(tiny_model(), images, tmp_path, Training(batch_size=4), run=Run(factor=0, resume=True), **options)
+    again = replace(quiet, factor=0, resume=True)
+    train(tiny_model(), images, tmp_path, Training(batch_size=4), steps=1, run=again)
 
 
 def test_a_factor_alone_comes_back_in_the_folders_model(images: Images, tmp_path: Path) -> None:
     """Resumed with a model of other weights, train gives back what the folder holds, of every factor."""
     train(tiny_model(), images, tmp_path, Training(batch_size=4), steps=2, run=Run(sheet_minutes=0))
-    options: dict[str, Any] = {"steps": 3, "sheet_minutes": 0, "factor": 0, "resume": True}
-    assert_same(train(tiny_model(seed=1), images, tmp_path, Training(batch_size=4), **options), load(tmp_path))
+    run = Run(sheet_minutes=0, factor=0, resume=True)
+    assert_same(train(tiny_model(seed=1), images, tmp_path, Training(batch_size=4), steps=3, run=run), load(tmp_path))
 
 
 def test_no_sheet_ends_a_training(
@@ -383,8 +387,8 @@ def test_no_sheet_ends_a_training(
         raise errors.pop()
 
     monkeypatch.setattr("pixelcnn.training.sheets.save_picture", fail)
-    often: dict[str, Any] = {"sheet_minutes": 1e-9}
-    assert_same(plain, train(tiny_model(), images, tmp_path / "b", Training(batch_size=4), steps=2, **often))
+    often = Run(sheet_minutes=1e-9)
+    assert_same(plain, train(tiny_model(), images, tmp_path / "b", Training(batch_size=4), steps=2, run=often))
     lines = capsys.readouterr().err.splitlines()
     assert len([line for line in lines if line.startswith("pixelcnn: no sheet-00000")]) == 4
     assert not errors
@@ -408,12 +412,12 @@ def test_a_factor_that_is_done_is_freed(images: Images, tmp_path: Path, monkeypa
 
 def test_a_damaged_line_of_the_history_is_forgotten(images: Images, tmp_path: Path) -> None:
     """One that was cut when the disk was full, or written by anybody else, does not keep a run from going on."""
-    options: dict[str, Any] = {"factor": 0, "sheet_minutes": 0}
-    train(tiny_model(), images, tmp_path, Training(batch_size=4), steps=1, **options)
+    run = Run(factor=0, sheet_minutes=0)
+    train(tiny_model(), images, tmp_path, Training(batch_size=4), steps=1, run=run)
     path = tmp_path / "factor-0" / "history.jsonl"
     whole = path.read_text()
     path.write_text(whole + '{"step": 1, "sec{"step": 1}\n[]\n{}\n{"step": "1"}\n' + "[" * 10_000 + "}\n")
-    train(tiny_model(), images, tmp_path, Training(batch_size=4), steps=1, run=Run(resume=True), **options)
+    train(tiny_model(), images, tmp_path, Training(batch_size=4), steps=1, run=replace(run, resume=True))
     assert path.read_text() == whole
 
 
@@ -544,7 +548,7 @@ def test_two_processes_are_one(folder_of_images: Path, tmp_path: Path) -> None:
         "--main_process_port",
         "0",
         "-m",
-        "pixelcnn.cli",
+        "pixelcnn",
     ]
     two = subprocess.run(
         [*launch, *map(str, options), "--out", str(tmp_path / "two")],

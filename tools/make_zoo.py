@@ -123,6 +123,7 @@ class Shipped:
 
 
 FACES_TERMS = "CelebA: non-commercial research; LFW: none stated. For research"
+WAYS = {"samples": DrawOptions(progress=True), "map": DrawOptions(map=True, progress=True)}
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 FRAME = (12, 13, 25, 20)  # the paper's crop of CelebA, at half size
 CELEBA = Source("celeba-89x109", 64, FRAME)
@@ -349,15 +350,13 @@ def pictures(name: str, model: ImageModel, shipped: Shipped) -> dict[str, list[S
     photos = load_images("photos", "test", size=shipped.size).batch(range(8))
     if model.classes:
         classes = range(model.classes)
-        for title, options in {"samples": {}, "map": {"map": True}}.items():
+        for title, options in WAYS.items():
             labels = torch.arange(model.classes).repeat_interleave(8)
-            drawn = sample(
-                model, len(labels), shipped.size, seed=0, labels=labels, options=DrawOptions(progress=True), **options
-            )[0]
+            drawn = sample(model, len(labels), shipped.size, labels=labels, options=options)[0]
             found[title] = [(CIFAR10_CLASSES[k], x, 256) for k, x in zip(classes, drawn.split(8), strict=True)]
     elif name != "photos-pyramid":
-        for title, options in {"samples": {}, "map": {"map": True}}.items():
-            views = sample(model, 8, shipped.size, seed=0, options=DrawOptions(progress=True), **options)
+        for title, options in WAYS.items():
+            views = sample(model, 8, shipped.size, options=options)
             strips: list[Strip] = [(size, x, n) for size, x, n in zip(sizes, views, levels, strict=True)]
             found[title] = strips[::-1]
     if "grayscale" in name:
@@ -367,8 +366,7 @@ def pictures(name: str, model: ImageModel, shipped: Shipped) -> dict[str, list[S
     if name == "photos-pyramid":
         small = model.views(photos)[2]
         drawn = [
-            (f"drawn {title}", upscale(model, small, 4, **options), 256)
-            for title, options in {"as trained": {}, "as MAP": {"map": True}}.items()
+            (f"drawn as {title}", upscale(model, small, 4, options=options), 256) for title, options in WAYS.items()
         ]
         found["upscaled"] = [("given", small, 256), *drawn, ("the photographs", photos, 256)]
     return found

@@ -18,9 +18,10 @@ __all__ = ["WEIGHTS", "HubOptions", "find_device", "find_folder", "read_config",
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypedDict, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -44,20 +45,21 @@ WEIGHTS = "model.safetensors"
 M = TypeVar("M", bound=nn.Module)
 
 
-class HubOptions(TypedDict, total=False):
+@dataclass(frozen=True)
+class HubOptions:
     """How a model is fetched from the hub.
 
-    Attributes:
+    Args:
         revision: which version of it. Refused for a model that is not on the hub.
         force_download: fetch it again. Refused likewise.
         token, cache_dir, local_files_only: as for `huggingface_hub`; without meaning for other models.
     """
 
-    revision: str | None
-    force_download: bool
-    token: str | bool | None
-    cache_dir: str | Path | None
-    local_files_only: bool
+    revision: str | None = None
+    force_download: bool = False
+    token: str | bool | None = None
+    cache_dir: str | Path | None = None
+    local_files_only: bool = False
 
 
 def write_model(folder: Path, config: Mapping[str, Any], weights: Mapping[str, Tensor], dtype: torch.dtype) -> None:
@@ -135,7 +137,7 @@ def find_folder(name: str, options: HubOptions) -> Path:
     folder = _find_local(name)
     if folder is None:
         return _fetch(name, options)
-    if given := [f"{each}={value!r}" for each in ("revision", "force_download") if (value := options.get(each))]:
+    if given := [f"{each}={value!r}" for each in ("revision", "force_download") if (value := getattr(options, each))]:
         where = "comes with the package" if is_shipped(name) else "is a folder here"
         raise ValueError(f"{given[0]}: {name!r} {where}, and is not on the hub; leave it out")
     return folder
@@ -169,7 +171,7 @@ def _fetch(name: str, options: HubOptions) -> Path:
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
         try:
-            return Path(snapshot_download(name, allow_patterns=[CONFIG, WEIGHTS], **options))
+            return Path(snapshot_download(name, allow_patterns=[CONFIG, WEIGHTS], **asdict(options)))
         except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
             reason = str(error).strip().splitlines()[0]
             raise ValueError(f"{name!r} was not found locally or on the hub: {reason}") from None

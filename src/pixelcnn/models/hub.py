@@ -4,7 +4,7 @@ __all__ = ["HubModel"]
 
 from abc import abstractmethod
 from pathlib import Path
-from typing import Any, Self, Unpack
+from typing import Any, Self
 
 import torch
 from huggingface_hub import ModelCard, PyTorchModelHubMixin
@@ -41,7 +41,7 @@ class HubModel(nn.Module, PyTorchModelHubMixin, library_name="pixelcnn", tags=["
         *,
         consistent: bool | None = None,
         map_location: str | torch.device = "cpu",
-        **hub: Unpack[HubOptions],
+        **hub: Any,
     ) -> Self:
         """Load a model as `pixelcnn.load` does.
 
@@ -49,10 +49,10 @@ class HubModel(nn.Module, PyTorchModelHubMixin, library_name="pixelcnn", tags=["
             pretrained_model_name_or_path: a folder, the name of a shipped model, or a hub id.
             consistent: instead of what its configuration says. All else about it is what its weights were trained as.
             map_location: the device.
-            hub: how it is fetched from the hub.
+            hub: how it is fetched from the hub, see `HubOptions`; the mixin's methods hand them on.
         """
         name, device = str(pretrained_model_name_or_path), find_device(map_location)
-        folder = find_folder(name, hub)
+        folder = find_folder(name, HubOptions(**hub))
         if is_shipped(name):
             check_shipped(name)
 

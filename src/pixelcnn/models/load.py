@@ -3,11 +3,10 @@
 __all__ = ["load", "save"]
 
 from pathlib import Path
-from typing import Unpack
 
 import torch
 
-from pixelcnn.models.files import HubOptions, write_model
+from pixelcnn.models.files import write_model
 from pixelcnn.models.image_model import ImageModel
 
 
@@ -33,13 +32,23 @@ def save(model: ImageModel, folder: str | Path, dtype: torch.dtype = torch.float
     write_model(Path(folder), model.config.to_json(), model.state_dict(), dtype)
 
 
-def load(name: str | Path, *, device: str | torch.device = "cpu", **hub: Unpack[HubOptions]) -> ImageModel:
+def load(
+    name: str | Path,
+    *,
+    device: str | torch.device = "cpu",
+    revision: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | Path | None = None,
+    local_files_only: bool = False,
+    force_download: bool = False,
+) -> ImageModel:
     """Load a trained model, ready to evaluate, from a folder, the zoo or the Hugging Face hub, in this order.
 
     Args:
         name: a folder with `config.json` and `model.safetensors`, the name of a shipped one, or a hub id "owner/name".
         device: where it is put, such as "cuda".
-        hub: how it is fetched from the hub, such as `revision="main"`.
+        revision, force_download: of a model on the hub: which one, and whether it is fetched again. Refused for others.
+        token, cache_dir, local_files_only: how a model on the hub is fetched; without meaning for others.
 
     Raises:
         ValueError: where there is no such model or device, or its files are damaged, do not fit each other, or ask for
@@ -50,4 +59,12 @@ def load(name: str | Path, *, device: str | torch.device = "cpu", **hub: Unpack[
         >>> pixelcnn.load("photos-pyramid").auxiliaries
         (Downsample(factor=2), Downsample(factor=2))
     """
-    return ImageModel.from_pretrained(name, map_location=device, **hub)
+    return ImageModel.from_pretrained(
+        name,
+        map_location=device,
+        revision=revision,
+        token=token,
+        cache_dir=cache_dir,
+        local_files_only=local_files_only,
+        force_download=force_download,
+    )

@@ -36,7 +36,8 @@ class Margins:
         self.shrinkage = shrinkage(factor)
         self.step = math.lcm(HALF ** (network.scales - 1), self.shrinkage)
         # Contexts are read by convolutions of one pixel, so that they reach no further than what they are added to.
-        self.window = _spoilt(lambda x: network.evaluate(x, []))
+        sides = [cast("Tensor", _Spoilt(Edges()))] * (network.scales if network.context else 0)
+        self.window = _spoilt(lambda x: network.evaluate(x, sides))
         self.trunk_step, self.enlarged, self.trunk = 1, Edges(), Edges()
         if embedding is not None:
             self.trunk_step = HALF ** (len(embedding.down) - 1)
