@@ -2,7 +2,6 @@
 
 __all__ = ["lazy_names"]
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any
@@ -22,8 +21,6 @@ def lazy_names(
     def get(name: str) -> Any:
         if name not in places:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        value = getattr(import_module(places[name]), name)
-        setattr(sys.modules[package], name, value)
-        return value
+        return getattr(import_module(places[name]), name)
 
     return get, lambda: sorted(places)
