@@ -1,4 +1,4 @@
-"""What the page on extending shows works as it stands there."""
+"""The page on extending works as it stands there, and the pages name the packages and the public names that exist."""
 
 import re
 import sys
@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
+import pixelcnn
 from pixelcnn import Categorical, Downsample, LogisticMixture, QuantizedGrayscale, load
 from pixelcnn.auxiliary.base import AUXILIARIES
 from pixelcnn.likelihoods.base import LIKELIHOODS
 
-PAGE = (Path(__file__).parents[1] / "docs/extending.md").read_text()
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs/extending.md").read_text()
 VIEWS = {each.__name__: each for each in (Downsample, QuantizedGrayscale)}
 LIKELIHOODS_HERE = {each.__name__: each for each in (LogisticMixture, Categorical)}
 
@@ -45,3 +47,20 @@ def test_the_page_on_extending(names: dict[str, Any], monkeypatch: pytest.Monkey
     with pytest.raises(ValueError, match="import the module that registers it first") as error:
         load("palette")
     assert str(error.value) == quoted
+
+
+def test_the_packages_are_the_same_everywhere() -> None:
+    """The tree in the README and the tables of packages list every package, in the same order."""
+    tree = re.findall(r"^(\w+)/ ", (ROOT / "README.md").read_text(), flags=re.M)
+    table = r"^\| `(\w+)` \| "
+    assert tree == re.findall(table, (ROOT / "docs/architecture.md").read_text(), flags=re.M)
+    assert tree == re.findall(table, (ROOT / "CONTRIBUTING.md").read_text(), flags=re.M)
+    assert sorted(tree) == sorted(file.parent.name for file in (ROOT / "src/pixelcnn").glob("*/__init__.py"))
+
+
+def test_the_api_documents_modules_that_exist_and_all_public_names() -> None:
+    pages = {page.name: page.read_text() for page in (ROOT / "docs/api").glob("*.md")}
+    named = {name for line in re.findall(r"^\| (`.*?) \|", pages["index.md"], flags=re.M) for name in line.split(", ")}
+    assert named == {f"`{name}`" for name in pixelcnn.__all__}
+    documented = {name for page in pages.values() for name in re.findall(r"automodule:: (\S+)", page)}
+    assert {getattr(pixelcnn, name).__module__ for name in pixelcnn.__all__} <= documented
