@@ -38,7 +38,7 @@ napoleon_use_rtype = False
 nitpick_ignore_regex = [
     ("py:.*", r"(torch|accelerate|datasets|huggingface_hub|numpy|PIL|abc|collections|pathlib)\..*"),
     # Names that their modules keep to themselves, and type variables.
-    ("py:class", r"Rows|pixelcnn\.(\w+\.)+(_\w+|[A-Z])"),
+    ("py:(class|obj)", r"Rows|pixelcnn\.(\w+\.)+(_\w+|[A-Z])"),
     ("py:class", r"pixelcnn\.(auxiliary\.cells\.CellBounds|models\.hub\.HubModel|training\.state\.TrainingState)"),
 ]
 
