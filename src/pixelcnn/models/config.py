@@ -119,7 +119,7 @@ class ModelConfig:
         self._check_likelihoods(chain)
         if self.consistent:
             for auxiliary in chain.auxiliaries:
-                require_cells(auxiliary, "consistent models")
+                require_cells(auxiliary)
 
     def _check_likelihoods(self, chain: Chain) -> None:
         if self.likelihoods is None:
@@ -176,17 +176,13 @@ class ModelConfig:
         """Describe it by what JSON has; the inverse of `from_json`.
 
         Raises:
-            ValueError: for an auxiliary variable or a likelihood that is not registered, and could not be loaded.
+            ValueError: for an auxiliary variable or a likelihood that could not be loaded (see `Registry.describe`).
         """
         value: dict[str, Any] = {each.name: getattr(self, each.name) for each in fields(self)}
-        for auxiliary in self.auxiliaries:
-            AUXILIARIES.check(auxiliary)
         value["auxiliaries"] = [AUXILIARIES.describe(auxiliary) for auxiliary in self.auxiliaries]
         if self.likelihoods is None:
             del value["likelihoods"]
         else:
-            for likelihood in filter(None, self.likelihoods):
-                LIKELIHOODS.check(likelihood)
             value["likelihoods"] = [None if each is None else LIKELIHOODS.describe(each) for each in self.likelihoods]
         return value | {name: list(value[name]) for name in ("log_scales", "size") if value[name] is not None}
 
