@@ -94,8 +94,13 @@ def _check_bytes(auxiliary: Auxiliary, x: Tensor) -> None:
         auxiliary.view_format(x.shape[1], BYTES)
     except ValueError:
         return
-    view, of_bytes = auxiliary(x, BYTES), auxiliary(x.to(torch.uint8), BYTES)
-    if of_bytes.dtype != torch.uint8 or not torch.equal(of_bytes.to(view.dtype), view):
+    view = auxiliary(x, BYTES)
+    try:
+        of_bytes = auxiliary(x.to(torch.uint8), BYTES)
+        same = of_bytes.dtype == torch.uint8 and torch.equal(of_bytes.to(view.dtype), view)
+    except RuntimeError:  # as where a byte is divided by 256
+        same = False
+    if not same:
         raise ValueError(f"{auxiliary}: the view of bytes is not that of the same numbers; compute in torch.int64")
 
 
