@@ -205,6 +205,17 @@ def test_between_views_the_caller_has_his_own_mode(scramble: Scramble, grad: boo
         check()
 
 
+def test_the_model_of_a_view_leaves_modes_as_they_are(scramble: Scramble) -> None:
+    """Law: also where one factor is in training and the rest of the model is not."""
+    model = tiny(scramble, PYRAMID, dropout=0.5).eval()
+    model.factors[1].train()
+    before = modes(model)
+    views = [model.of_view(k) for k in range(3)]
+    assert modes(model) == before
+    assert not any(view.training for view in views)
+    assert all(view.training for view in (model.train().of_view(k) for k in range(3)))
+
+
 def test_modules_of_others_work_while_one_thread_draws(scramble: Scramble) -> None:
     """Law: networks are recorded in one thread, again and again, and forward passes of any module go on in another."""
     model = tiny(scramble, PYRAMID)
