@@ -43,7 +43,7 @@ class CellAuxiliary(Auxiliary):
         """Bound the sums of the cells that have this view, both ends inclusive.
 
         Args:
-            view: (B, C', H', W').
+            view: int64 (B, C', H', W').
             size, levels: of the image.
 
         Returns:
@@ -98,7 +98,7 @@ class CellAuxiliary(Auxiliary):
 
     def _sums_of_pixels(self, view: Tensor, size: tuple[int, int], levels: int) -> Bounds:
         """The bounds of the cell that each pixel lies in: (B, C or 1, H, W)."""
-        sums, f = self.sums(view, size, levels), self.shrinkage
+        sums, f = self.sums(view.to(torch.int64), size, levels), self.shrinkage
         if f == 1:
             return sums
         H, W = size

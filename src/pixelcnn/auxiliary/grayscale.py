@@ -61,5 +61,5 @@ class QuantizedGrayscale(CellAuxiliary):
     def sums(self, view: Tensor, size: tuple[int, int], levels: int) -> Bounds:
         # The luma is in a bucket of at least one level, and 1000 sums round to a level: more than any weight, so that
         # the sums that can be reached leave no bucket out.
-        lowest, beyond = (-(-(view.to(torch.int64) + side) * levels // 2**self.bits) for side in (0, 1))
+        lowest, beyond = (-(-(view + side) * levels // 2**self.bits) for side in (0, 1))
         return Bounds(1000 * lowest - 500, 1000 * beyond - 501)

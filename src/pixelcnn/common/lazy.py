@@ -12,6 +12,8 @@ def lazy_names(
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Make the `__getattr__` and `__dir__` of a package (PEP 562).
 
+    Nothing is kept: a name is always what its module says, whoever asked for it before.
+
     Args:
         package: its `__name__`.
         homes: the module below the package that each name is imported from.

@@ -77,7 +77,7 @@ class Factor(nn.Module):
         Raises:
             ValueError: where the auxiliary variable cannot.
         """
-        return require_cells(self.auxiliary, "consistent models") if consistent and self.auxiliary else None
+        return require_cells(self.auxiliary) if consistent and self.auxiliary else None
 
     def lag(self, *, consistent: bool) -> int | None:
         """The smallest lag of a wavefront in which all that a pixel needs is known; None for raster order."""

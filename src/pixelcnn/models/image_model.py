@@ -163,7 +163,8 @@ class ImageModel(HubModel):
         with torch.device("meta"):  # its own factors are neither made nor drawn
             model = _from_config(self.config.of_view(k))
         model.factors = cast("list[Factor]", cast(nn.ModuleList, self.factors)[k:])
-        return model.train(self.training)
+        model.training = self.training  # and not by `train`, which would set the modes of the factors
+        return model
 
     def sizes(self, size: tuple[int, int]) -> list[tuple[int, int]]:
         """(H, W) of every view of an image of that (H, W), the image first."""
