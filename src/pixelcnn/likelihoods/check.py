@@ -1,4 +1,4 @@
-"""A check for likelihoods that somebody else writes."""
+"""A check for likelihoods that you write yourself."""
 
 __all__ = ["check_likelihood"]
 
@@ -13,17 +13,18 @@ MOST_PIXELS = 2**16
 
 
 def check_likelihood(likelihood: Likelihood, seed: int = 0) -> None:
-    """Say whether a likelihood is one, from random parameters: give it few levels, since every pixel is tried.
+    """Check by brute force that a likelihood is correct, with random parameters.
 
-    The probabilities of all pixels sum to one, with and without bounds; `pmf` and `log_prob` agree; log-probabilities
-    are finite and differentiable; draws are levels within the bounds, and the same for the same noise.
+    The probabilities of all pixels must sum to one, with and without bounds. `pmf` and `log_prob` must agree.
+    Log-probabilities must be finite, and so must their gradients. Draws must be levels within the bounds, and the same
+    noise must give the same draw.
 
     Args:
-        likelihood: with at most 65,536 values of a pixel.
-        seed: of the parameters.
+        likelihood: what to check. Every value of a pixel is tried, so give it few levels: at most 65,536 values in all.
+        seed: of the random parameters.
 
     Raises:
-        ValueError: naming the first of these that fails.
+        ValueError: if one of these fails; the message says which.
 
     Example:
         >>> from pixelcnn.likelihoods import LogisticMixture, check_likelihood
@@ -31,7 +32,7 @@ def check_likelihood(likelihood: Likelihood, seed: int = 0) -> None:
     """
     C, L = likelihood.channels, likelihood.levels
     if L**C > MOST_PIXELS:
-        raise ValueError(f"levels={L!r}: {L**C} pixels are too many to try; check it with fewer levels")
+        raise ValueError(f"levels={L!r}: a pixel has {L**C} values, too many to try; check it with fewer levels")
     generator = torch.Generator().manual_seed(seed)
     one = torch.randn(1, likelihood.num_params, 1, generator=generator, dtype=torch.float64)
     x = torch.tensor(list(itertools.product(range(L), repeat=C)))[:, :, None]  # every pixel: (L^C, C, 1)
