@@ -1,4 +1,4 @@
-"""A check for auxiliary variables that somebody else writes."""
+"""A check for auxiliary variables that you write yourself."""
 
 __all__ = ["check_auxiliary"]
 
@@ -16,18 +16,19 @@ MOST_IMAGES = 2**14
 def check_auxiliary(
     auxiliary: Auxiliary, *, channels: int = 1, levels: int = 3, size: tuple[int, int] = (2, 2)
 ) -> None:
-    """Try an auxiliary variable on every image of a tiny format.
+    """Check by brute force that an auxiliary variable is correct, on every image of a tiny format.
 
-    The view has the format and the size that it promises, and is the same for an image alone and in a batch. For a
-    `CellAuxiliary`, the images whose sub-pixels all lie within their bounds are exactly those with the given view;
-    bounds depend only on the sub-pixels before, and a value within them always leaves one for the next sub-pixel.
+    The view must have the format and the size that it promises, and must be the same for an image alone and in a batch.
+    For a `CellAuxiliary`, the images whose sub-pixels all lie within their bounds must be exactly those with the given
+    view. The bounds of a sub-pixel may depend only on the sub-pixels before it, and every value within them must leave
+    one for the next sub-pixel.
 
     Args:
-        auxiliary: to try.
-        channels, levels, size: of the images; there may be at most 16,384.
+        auxiliary: what to check.
+        channels, levels, size: of the images. There may be at most 16,384 of them.
 
     Raises:
-        ValueError: naming the first image for which one of these fails.
+        ValueError: if one of these fails; the message names the first image for which it does.
 
     Example:
         >>> from pixelcnn import QuantizedGrayscale
@@ -37,8 +38,8 @@ def check_auxiliary(
     H, W = size
     number = levels ** (channels * H * W)
     if number > MOST_IMAGES:
-        raise ValueError(f"size={size!r}: {number} images are too many to try; use a smaller one, or fewer levels")
-    # In the order of the sub-pixels of a raster scan, the channels of a pixel after one another.
+        raise ValueError(f"size={size!r}: {number} images are too many to try; use a smaller size or fewer levels")
+    # The last sub-pixel in raster order changes fastest; the channels of a pixel come one after another.
     values = torch.tensor(list(itertools.product(range(levels), repeat=channels * H * W)))
     x = values.view(number, H, W, channels).permute(0, 3, 1, 2).contiguous()
     view = auxiliary(x, levels)
@@ -47,14 +48,14 @@ def check_auxiliary(
     if view.shape != shape or view.is_floating_point() or view.min() < 0 or view.max() >= most:
         raise ValueError(f"{auxiliary}: views are {view.dtype} {tuple(view.shape)}, not integers {shape} below {most}")
     if not torch.equal(auxiliary(x[-1:], levels), view[-1:]):
-        raise ValueError(f"{auxiliary}: the view of an image differs when it is alone")
+        raise ValueError(f"{auxiliary}: the view of an image alone differs from its view in a batch")
     if isinstance(auxiliary, CellAuxiliary):
         for given in view.unique(dim=0):
             _check_cells(auxiliary, x, view, given, levels)
 
 
 def _check_cells(auxiliary: CellAuxiliary, x: Tensor, view: Tensor, given: Tensor, levels: int) -> None:
-    """Try one view (C', H', W') on all images (N, C, H, W)."""
+    """Check the bounds that one view (C', H', W') sets on all images (N, C, H, W)."""
     every = given.expand_as(view)
     bounds = auxiliary.bounds(x, every, levels)
     lowest, highest = (_in_raster_order(end) for end in bounds)  # (N, sub-pixels)
@@ -67,7 +68,7 @@ def _check_cells(auxiliary: CellAuxiliary, x: Tensor, view: Tensor, given: Tenso
         "does not lie within the bounds of its own view": ~inside.all(1) & (view == every).flatten(1).all(1),
         "has bounds that depend on a later sub-pixel": _differ_by_future(values, lowest, levels)
         | _differ_by_future(values, highest, levels),
-        "has other bounds when it is filled pixel by pixel": _differ_when_filled(auxiliary, x, every, levels, reached),
+        "has different bounds when filled pixel by pixel": _differ_when_filled(auxiliary, x, every, levels, reached),
     }
     for problem, failed in tests.items():
         if failed.any():
@@ -80,18 +81,18 @@ def _in_raster_order(x: Tensor) -> Tensor:
 
 
 def _differ_by_future(values: Tensor, bounds: Tensor, levels: int) -> Tensor:
-    """Whether a bound of an image differs from that of the first image with the same sub-pixels before."""
+    """Return whether a bound differs from that of the first image with the same sub-pixels before it."""
     number, sub_pixels = values.shape
     differ = torch.zeros(number, dtype=torch.bool)
     for i in range(sub_pixels):
-        step = levels ** (sub_pixels - i)  # so many images follow one another with the same sub-pixels before this one
+        step = levels ** (sub_pixels - i)  # images in a row with the same sub-pixels before this one
         first = torch.arange(number) // step * step
         differ |= bounds[:, i] != bounds[first, i]
     return differ
 
 
 def _differ_when_filled(auxiliary: CellAuxiliary, x: Tensor, view: Tensor, levels: int, reached: Tensor) -> Tensor:
-    """Whether `Filling`, which draws use, says something else than `bounds`, which scores use."""
+    """Return whether `Filling`, which is used to draw, disagrees with `bounds`, which is used to score."""
     bounds = auxiliary.bounds(x, view, levels)
     filling = Filling(whole_box(x.shape, levels, x.device), auxiliary, view, levels)
     _, C, H, W = x.shape

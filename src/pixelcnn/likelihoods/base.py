@@ -107,7 +107,7 @@ class Likelihood(ABC):
         return params.to(torch.promote_types(params.dtype, torch.float32))
 
     def initial_stats(self) -> tuple[Tensor, Tensor]:
-        """Return the means and standard deviations of parameters when training starts, (P,) each; by default 0 and 1."""
+        """Return means and standard deviations for the parameters, (P,) each, to start training from: 0 and 1 here."""
         return torch.zeros(self.num_params), torch.ones(self.num_params)
 
     def offset_means(self, params: Tensor, offset: Tensor) -> Tensor:
@@ -134,7 +134,7 @@ class Likelihood(ABC):
 
     @abstractmethod
     def pmf(self, params: Tensor, x: Tensor, channel: int, bounds: Bounds | None = None) -> Tensor:
-        """Compute the distribution of a channel given the channels of `x` before it: (B, levels, ...), summing to one."""
+        """Compute the distribution of a channel given the channels of `x` before it: (B, levels, ...), sums to one."""
 
     @abstractmethod
     def sample(
