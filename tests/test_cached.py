@@ -194,10 +194,10 @@ def test_a_context_must_fit(scramble: Scramble, shape: tuple[int, ...] | None) -
     """Law: a context of another batch, size or width is refused, and so is a missing one."""
     network = make(scramble, context=2)
     context = None if shape is None else torch.zeros(shape, dtype=torch.float64)
-    with pytest.raises(ValueError, match=r"context of shape .*wants \(1, 2, 4, 4\)"):
+    with pytest.raises(ValueError, match=r"context of shape .*needs \(1, 2, 4, 4\)"):
         CachedNetwork(network, (4, 4), 1, context)
     CachedNetwork(network, (4, 4), 1, torch.zeros(1, 2, 1, 1, dtype=torch.float64))
-    with pytest.raises(ValueError, match="wants None"):
+    with pytest.raises(ValueError, match="needs None"):
         CachedNetwork(make(scramble), (4, 4), 1, torch.zeros(1, 2, 4, 4))
 
 
