@@ -273,7 +273,7 @@ def test_weights_without_a_config_of_their_own_must_be_those_of_the_config(folde
     load(folder)
     weights["factors.0.network.last.bias"] += 1
     save_file(weights, folder / WEIGHTS)
-    with pytest.raises(ValueError, match=r"does not belong to config\.json beside it"):
+    with pytest.raises(ValueError, match=r"does not belong to the config\.json next to it"):
         load(folder)
 
 
@@ -317,7 +317,7 @@ def test_weights_of_half_the_size_are_computed_with_in_float32(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"revision": "main"}, "revision='main': .* is a folder here, and is not on the hub; leave it out"),
+        ({"revision": "main"}, "revision='main': .* is a local folder, not a model on the hub; leave it out"),
         ({"force_download": True}, "force_download=True"),
         ({"device": "cuda:77"}, "device='cuda:77': there is no such device; use cpu"),
         ({"device": "meta"}, "device='meta'"),
@@ -340,7 +340,7 @@ def test_unknown_arguments_are_errors(folder: Path) -> None:
             load(folder, **unknown)
         with pytest.raises(TypeError, match=f"unexpected keyword argument '{next(iter(unknown))}'"):
             ImageModel.from_pretrained(folder, **unknown)
-    with pytest.raises(ValueError, match="the configuration is that of the model"):
+    with pytest.raises(ValueError, match="the model has its own configuration"):
         load(folder).save_pretrained(folder, config={"filters": 3})  # pyright: ignore[reportArgumentType]  (the law)
 
 

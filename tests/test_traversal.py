@@ -198,12 +198,12 @@ def test_what_does_not_fit_is_refused(scramble: Scramble) -> None:
     bad: list[tuple[str, Tensor | None, dict[str, Any]]] = [
         (r"given of shape None.*\(B, \*\(3, 2, 3\)\)", None, {}),
         (r"given of shape \(2, 3, 4, 6\)", view, {}),
-        ("given are views of 1 images", auxiliary[:1], {}),
+        ("given holds views of 1 images", auxiliary[:1], {}),
         ("schedule='fast'", auxiliary, {"schedule": "fast"}),
         ("schedule='wavefront'.*several scales", auxiliary, {"schedule": "wavefront"}),
     ]
     for message, view_given, options in bad:
         with pytest.raises(ValueError, match=message):
             forced(model.factors[0], view, view_given, **options)
-    with pytest.raises(ValueError, match="given no view"):
+    with pytest.raises(ValueError, match="takes no view"):
         forced(model.factors[1], auxiliary, auxiliary)
