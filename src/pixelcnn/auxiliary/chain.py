@@ -106,7 +106,7 @@ def require_cells(auxiliary: Auxiliary, what: str) -> CellAuxiliary:
     if not isinstance(auxiliary, CellAuxiliary):
         raise ValueError(
             f"{auxiliary!r} does not say which images have a given view, which {what} need: use consistent=False, or "
-            "extend CellAuxiliary"
+            "derive it from CellAuxiliary"
         )
     return auxiliary
 

@@ -48,7 +48,7 @@ def check_auxiliary(
     if view.shape != shape or view.is_floating_point() or view.min() < 0 or view.max() >= most:
         raise ValueError(f"{auxiliary}: views are {view.dtype} {tuple(view.shape)}, not integers {shape} below {most}")
     if not torch.equal(auxiliary(x[-1:], levels), view[-1:]):
-        raise ValueError(f"{auxiliary}: the view of an image alone differs from its view in a batch")
+        raise ValueError(f"{auxiliary}: the view of an image differs when it is alone")
     if isinstance(auxiliary, CellAuxiliary):
         for given in view.unique(dim=0):
             _check_cells(auxiliary, x, view, given, levels)
@@ -68,7 +68,7 @@ def _check_cells(auxiliary: CellAuxiliary, x: Tensor, view: Tensor, given: Tenso
         "does not lie within the bounds of its own view": ~inside.all(1) & (view == every).flatten(1).all(1),
         "has bounds that depend on a later sub-pixel": _differ_by_future(values, lowest, levels)
         | _differ_by_future(values, highest, levels),
-        "has different bounds when filled pixel by pixel": _differ_when_filled(auxiliary, x, every, levels, reached),
+        "has other bounds when it is filled pixel by pixel": _differ_when_filled(auxiliary, x, every, levels, reached),
     }
     for problem, failed in tests.items():
         if failed.any():

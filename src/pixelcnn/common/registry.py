@@ -49,11 +49,12 @@ class Registry(Generic[T]):
         """
         frozen = getattr(getattr(cls, "__dataclass_params__", None), "frozen", False)
         if not (frozen and issubclass(cls, self.base)):
-            raise ValueError(f"{cls!r}: register a subclass of {self.base.__name__} with @dataclass(frozen=True)")
+            kinds = f"classes that extend {self.base.__name__} and have @dataclass(frozen=True)"
+            raise ValueError(f"{cls!r}: register {kinds}")
         other = self.classes.get(cls.__name__)
         # Running a notebook cell again defines its class again, and that is fine.
         if other is not None and (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
-            raise ValueError(f"{cls.__name__}: {other.__module__} already registered this name; choose another")
+            raise ValueError(f"{cls.__name__}: {other.__module__} has registered a class of that name; choose another")
         self.classes[cls.__name__] = cast("type[T]", cls)
         return cls
 
@@ -77,7 +78,7 @@ class Registry(Generic[T]):
         if not isinstance(description, Mapping) or not isinstance(name, str):
             known = ", ".join(self.classes)
             raise ValueError(
-                shorten(f"{description!r}: describe each {self.kind} by an object whose name is one of {known}")
+                shorten(f"{description!r}: describe each {self.kind} by an object with a name, one of {known}")
             )
         if name not in self.classes:
             raise ValueError(

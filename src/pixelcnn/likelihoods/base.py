@@ -176,7 +176,7 @@ def register_likelihood(cls: C) -> C:
         >>> from pixelcnn import ImageModel, TabularLikelihood, check_likelihood, register_likelihood
         >>> @register_likelihood
         ... @dataclass(frozen=True)
-        ... class Binomial(TabularLikelihood):
+        ... class CoinFlips(TabularLikelihood):
         ...     levels: int
         ...     channels: int = 1
         ...
@@ -188,9 +188,9 @@ def register_likelihood(cls: C) -> C:
         ...         n = torch.tensor(self.levels - 1.0)
         ...         k = torch.arange(self.levels).view(-1, *[1] * (params.dim() - 2))
         ...         return k * params - torch.lgamma(k + 1) - torch.lgamma(n - k + 1)
-        >>> check_likelihood(Binomial(levels=5))
-        >>> ImageModel(1, 5, likelihoods=[Binomial(5)], filters=4, blocks=1).config.to_json()["likelihoods"]
-        [{'name': 'Binomial', 'levels': 5, 'channels': 1}]
+        >>> check_likelihood(CoinFlips(levels=5))
+        >>> ImageModel(1, 5, likelihoods=[CoinFlips(5)], filters=4, blocks=1).config.to_json()["likelihoods"]
+        [{'name': 'CoinFlips', 'levels': 5, 'channels': 1}]
     """
     return LIKELIHOODS.register(cls)
 

@@ -32,7 +32,7 @@ def check_likelihood(likelihood: Likelihood, seed: int = 0) -> None:
     """
     C, L = likelihood.channels, likelihood.levels
     if L**C > MOST_PIXELS:
-        raise ValueError(f"levels={L!r}: a pixel has {L**C} values, too many to try; check it with fewer levels")
+        raise ValueError(f"levels={L!r}: {L**C} pixels are too many to try; check it with fewer levels")
     generator = torch.Generator().manual_seed(seed)
     one = torch.randn(1, likelihood.num_params, 1, generator=generator, dtype=torch.float64)
     x = torch.tensor(list(itertools.product(range(L), repeat=C)))[:, :, None]  # every pixel: (L^C, C, 1)

@@ -136,13 +136,13 @@ class ModelConfig:
         if not isinstance(self.likelihoods, list | tuple) or len(self.likelihoods) != len(chain.formats):
             raise ValueError(
                 f"likelihoods={self.likelihoods!r}: use one for each of the {len(chain.formats)} views, or None for "
-                "the default"
+                "its default"
             )
         for likelihood, form in zip(self.likelihoods, chain.formats, strict=True):
             if likelihood is None:
                 continue
             if not isinstance(likelihood, Likelihood) or (likelihood.channels, likelihood.levels) != form:
-                raise ValueError(f"likelihoods: {likelihood!r} does not have {form[0]} channels and {form[1]} levels")
+                raise ValueError(f"likelihoods: {likelihood!r} is not one of {form[0]} channels and {form[1]} levels")
 
     @property
     def sides(self) -> tuple[int, int] | None:
