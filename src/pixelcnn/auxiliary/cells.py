@@ -62,7 +62,7 @@ class CellAuxiliary(Auxiliary):
         """Return the bounds that a view sets on the sum of each cell, both ends included.
 
         Args:
-            view: (B, C', H', W').
+            view: int64 (B, C', H', W').
             size, levels: of the image.
 
         Returns:
@@ -118,7 +118,7 @@ class CellAuxiliary(Auxiliary):
 
     def _sums_of_pixels(self, view: Tensor, size: tuple[int, int], levels: int) -> Bounds:
         """Return the bounds of the cell that each pixel lies in: (B, C or 1, H, W)."""
-        sums, f = self.sums(view, size, levels), self.shrinkage
+        sums, f = self.sums(view.to(torch.int64), size, levels), self.shrinkage
         if f == 1:
             return sums
         H, W = size

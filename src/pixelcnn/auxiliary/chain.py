@@ -96,17 +96,18 @@ class Chain:
             raise ValueError(f"box: use bounds of shape {shape} with 0 <= lowest <= highest < {levels}")
         boxes = [box]
         for auxiliary, (_, levels) in zip(self.auxiliaries, self.formats, strict=False):
-            require_cells(auxiliary, "known pixels")
+            require_cells(auxiliary, "known pixels", "derive it")
             boxes.append(Bounds(*(auxiliary(end, levels) for end in boxes[-1])))
         return list(boxes)
 
 
-def require_cells(auxiliary: Auxiliary, what: str) -> CellAuxiliary:
+def require_cells(
+    auxiliary: Auxiliary, what: str = "consistent models", remedy: str = "use consistent=False, or derive it"
+) -> CellAuxiliary:
     """Return the auxiliary variable if it bounds the pixels of the image; otherwise raise a ValueError."""
     if not isinstance(auxiliary, CellAuxiliary):
         raise ValueError(
-            f"{auxiliary!r} does not say which images have a given view, which {what} need: use consistent=False, or "
-            "derive it from CellAuxiliary"
+            f"{auxiliary!r} does not say which images have a given view, which {what} need: {remedy} from CellAuxiliary"
         )
     return auxiliary
 

@@ -55,8 +55,8 @@ class Downsample(CellAuxiliary):
         return [1] * channels
 
     def sums(self, view: Tensor, size: tuple[int, int], levels: int) -> Bounds:
-        count, value = self._counts(size, view.device), view.to(torch.int64)
-        return Bounds(-(-(2 * value - 1) * count // 2), ((2 * value + 1) * count - 1) // 2)
+        count = self._counts(size, view.device)
+        return Bounds(-(-(2 * view - 1) * count // 2), ((2 * view + 1) * count - 1) // 2)
 
     def _counts(self, size: tuple[int, int], device: torch.device) -> Tensor:
         """Count the pixels that exist in each square, (h, w)."""

@@ -62,5 +62,5 @@ class QuantizedGrayscale(CellAuxiliary):
     def sums(self, view: Tensor, size: tuple[int, int], levels: int) -> Bounds:
         # A view covers at least one level of luma, and 1000 sums round to each level. That is more than any weight, so
         # no view is skipped: each has a sum that some color reaches.
-        lowest, beyond = (-(-(view.to(torch.int64) + side) * levels // 2**self.bits) for side in (0, 1))
+        lowest, beyond = (-(-(view + side) * levels // 2**self.bits) for side in (0, 1))
         return Bounds(1000 * lowest - 500, 1000 * beyond - 501)

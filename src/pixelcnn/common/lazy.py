@@ -2,7 +2,6 @@
 
 __all__ = ["lazy_names"]
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any
@@ -13,6 +12,8 @@ def lazy_names(
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Make the `__getattr__` and `__dir__` of a package (PEP 562).
 
+    Nothing is kept: a name is always what its module says, whoever asked for it before.
+
     Args:
         package: its `__name__`.
         homes: for each module, relative to the package, the names that are imported from it.
@@ -22,8 +23,6 @@ def lazy_names(
     def get(name: str) -> Any:
         if name not in places:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        value = getattr(import_module(places[name]), name)
-        setattr(sys.modules[package], name, value)
-        return value
+        return getattr(import_module(places[name]), name)
 
     return get, lambda: sorted(places)

@@ -2,6 +2,7 @@
 
 __all__ = ["Registry"]
 
+import json
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, Generic, TypeVar, cast
@@ -47,7 +48,8 @@ class Registry(Generic[T]):
         Raises:
             ValueError: if the class is not a frozen dataclass of this kind, or its name is taken.
         """
-        frozen = getattr(getattr(cls, "__dataclass_params__", None), "frozen", False)
+        # Of the class itself, since its own fields are what is saved: a dataclass it extends does not count.
+        frozen = getattr(vars(cls).get("__dataclass_params__"), "frozen", False)
         if not (frozen and issubclass(cls, self.base)):
             kinds = f"classes that extend {self.base.__name__} and have @dataclass(frozen=True)"
             raise ValueError(f"{cls!r}: register {kinds}")
@@ -59,14 +61,25 @@ class Registry(Generic[T]):
         return cls
 
     def describe(self, value: T) -> dict[str, Any]:
-        """Describe an object by the name of its class and its fields, in the form that `build` takes."""
-        own = [field.name for field in fields(value) if field.init]  # pyright: ignore[reportArgumentType]
-        return {"name": type(value).__name__} | {name: getattr(value, name) for name in own}
+        """Describe an object by the name of its class and its fields, in the form that `build` takes.
 
-    def check(self, value: T) -> None:
-        """Raise a ValueError if the class of an object is not registered, since it could not be loaded again."""
+        Raises:
+            ValueError: if the object could not be built again, because its class is not registered or its fields cannot
+                be written as JSON.
+        """
         if self.classes.get(type(value).__name__) is not type(value):
             raise ValueError(f"{value!r}: its class is not registered; decorate it with @register_{self.kind}")
+        description = _description(value)
+        try:
+            again = _description(self.build(json.loads(json.dumps(description))))
+            same = json.dumps(again) == json.dumps(description)
+        except (TypeError, ValueError):
+            same = False
+        if not same:
+            raise ValueError(
+                f"{value!r}: its fields cannot be saved; use numbers, strings and tuples of them, and no field `name`"
+            )
+        return description
 
     def build(self, description: object) -> T:
         """Build an object from its description.
@@ -86,6 +99,18 @@ class Registry(Generic[T]):
                 "import the module that registers it first"
             )
         try:
-            return self.classes[name](**{field: value for field, value in description.items() if field != "name"})
+            return self.classes[name](
+                **{field: _frozen(value) for field, value in description.items() if field != "name"}
+            )
         except TypeError as error:
             raise ValueError(f"{name}: {error}") from None
+
+
+def _description(value: Any) -> dict[str, Any]:
+    own = {field.name: getattr(value, field.name) for field in fields(value) if field.init}
+    return {"name": type(value).__name__} | own
+
+
+def _frozen(value: Any) -> Any:
+    """Turn the lists of JSON into tuples, so that a frozen dataclass can be hashed."""
+    return tuple(_frozen(each) for each in value) if isinstance(value, list) else value

@@ -41,6 +41,7 @@ MOST = {
 }
 MOST_VIEWS = 16
 MOST_SHRINKAGE = 64  # of an auxiliary variable
+MOST_OUTPUTS = 2**16  # parameters of the distribution of a pixel
 MOST_BLOCKS = 1_000  # of all networks together
 MOST_PARAMETERS = 4_000_000_000
 MOST_CATEGORICAL_LEVELS = 16  # the paper's 4-bit gray view; with more levels, their order matters
@@ -128,7 +129,7 @@ class ModelConfig:
         self._check_likelihoods(chain)
         if self.consistent:
             for auxiliary in chain.auxiliaries:
-                require_cells(auxiliary, "consistent models")
+                require_cells(auxiliary)
 
     def _check_likelihoods(self, chain: Chain) -> None:
         if self.likelihoods is None:
@@ -185,17 +186,13 @@ class ModelConfig:
         """Convert the configuration to the types of JSON; the inverse of `from_json`.
 
         Raises:
-            ValueError: if an auxiliary variable or a likelihood is not registered, and could not be loaded again.
+            ValueError: if an auxiliary variable or a likelihood could not be loaded again (see `Registry.describe`).
         """
         value: dict[str, Any] = {each.name: getattr(self, each.name) for each in fields(self)}
-        for auxiliary in self.auxiliaries:
-            AUXILIARIES.check(auxiliary)
         value["auxiliaries"] = [AUXILIARIES.describe(auxiliary) for auxiliary in self.auxiliaries]
         if self.likelihoods is None:
             del value["likelihoods"]
         else:
-            for likelihood in filter(None, self.likelihoods):
-                LIKELIHOODS.check(likelihood)
             value["likelihoods"] = [None if each is None else LIKELIHOODS.describe(each) for each in self.likelihoods]
         return value | {name: list(value[name]) for name in ("log_scales", "size") if value[name] is not None}
 
@@ -216,7 +213,7 @@ class ModelConfig:
             _check_limits(value)
             made: dict[str, Any] = {"auxiliaries": _build_all(value.get("auxiliaries", []))}
             if value.get("likelihoods") is not None:
-                made["likelihoods"] = [each and LIKELIHOODS.build(each) for each in value["likelihoods"]]
+                made["likelihoods"] = _build_likelihoods(value["likelihoods"])
             return cls(**{**value, **made})
         except (TypeError, ValueError) as error:
             raise ValueError(shorten(str(error))) from None
@@ -259,6 +256,17 @@ def _build_all(value: Any) -> list[Auxiliary]:
         if auxiliary.shrinkage > MOST_SHRINKAGE:
             raise ValueError(f"{auxiliary!r}: views at most {MOST_SHRINKAGE} times smaller can be loaded")
     return auxiliaries
+
+
+def _build_likelihoods(value: Any) -> list[Likelihood | None]:
+    """Build the likelihoods from their form in a file: null for the default, or an object as for the chain."""
+    if not isinstance(value, list):
+        raise ValueError(f"likelihoods={value!r}: use a list of objects, each with a name, or null")
+    likelihoods = [None if each is None else LIKELIHOODS.build(each) for each in value]
+    for likelihood in filter(None, likelihoods):
+        if likelihood.num_params > MOST_OUTPUTS:
+            raise ValueError(f"{likelihood!r}: at most {MOST_OUTPUTS} parameters of a pixel can be loaded")
+    return likelihoods
 
 
 def _check_limits(config: Mapping[str, Any]) -> None:

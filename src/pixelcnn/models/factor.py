@@ -87,7 +87,7 @@ class Factor(nn.Module):
         Raises:
             ValueError: if the auxiliary variable cannot bound them, since it is not a `CellAuxiliary`.
         """
-        return require_cells(self.auxiliary, "consistent models") if consistent and self.auxiliary else None
+        return require_cells(self.auxiliary) if consistent and self.auxiliary else None
 
     def lag(self, *, consistent: bool) -> int | None:
         """Return the smallest lag with which everything that a pixel needs is known in time; None for raster order."""

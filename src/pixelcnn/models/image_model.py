@@ -164,7 +164,8 @@ class ImageModel(HubModel):
         with torch.device("meta"):  # so that no factors are allocated
             model = _from_config(self.config.of_view(k))
         model.factors = cast("list[Factor]", cast(nn.ModuleList, self.factors)[k:])
-        return model.train(self.training)
+        model.training = self.training  # and not by `train`, which would set the modes of the factors
+        return model
 
     def sizes(self, size: tuple[int, int]) -> list[tuple[int, int]]:
         """Return (H, W) of every view of an image of size (H, W), the image first."""

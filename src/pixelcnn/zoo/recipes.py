@@ -218,13 +218,7 @@ def faces64_pyramid_grayscale() -> Recipe:
         "dropout": 0.0,
         "consistent": False,
     }
-    return Recipe(
-        lambda: ImageModel(auxiliaries=chain, **sizes),
-        "celeba",
-        64,
-        SHORT,
-        minutes=3,
-    )
+    return Recipe(lambda: ImageModel(auxiliaries=chain, **sizes), "celeba", 64, SHORT, minutes=3)
 
 
 def faces32_grayscale_small() -> Recipe:
@@ -243,14 +237,7 @@ def celeba128_pyramid_small() -> Recipe:
         "consistent": False,
     }
     expected = Expected(2.61, "docs/results.md, on faces128-pyramid's data, 11 to 147 minutes a factor on one core")
-    return Recipe(
-        lambda: PyramidPixelCNN(4, **sizes),
-        "celeba",
-        128,
-        SHORT,
-        minutes=20,
-        expected=expected,
-    )
+    return Recipe(lambda: PyramidPixelCNN(4, **sizes), "celeba", 128, SHORT, minutes=20, expected=expected)
 
 
 def photos128_pyramid_small() -> Recipe:
@@ -264,14 +251,7 @@ def photos128_pyramid_small() -> Recipe:
     }
     training = replace(SHORT, random_crop=64)
     expected = Expected(3.72, "docs/results.md, 3 to 23 minutes a factor on one core")
-    return Recipe(
-        lambda: PyramidPixelCNN(2, **sizes),
-        "photos",
-        128,
-        training,
-        minutes=10,
-        expected=expected,
-    )
+    return Recipe(lambda: PyramidPixelCNN(2, **sizes), "photos", 128, training, minutes=10, expected=expected)
 
 
 def photos32_pyramid_small() -> Recipe:
