@@ -1,4 +1,4 @@
-"""A check for likelihoods that somebody else writes."""
+"""A check for likelihoods that you write yourself."""
 
 __all__ = ["check_likelihood"]
 
@@ -18,18 +18,18 @@ SURE = 6  # standard deviations from what is expected that are no accident
 
 
 def check_likelihood(likelihood: Likelihood, seed: int = 0) -> None:
-    """Say whether a likelihood is one, from random parameters: give it few levels, since every pixel is tried.
+    """Check by brute force that a likelihood is correct, with random parameters.
 
-    The probabilities of all pixels sum to one, with and without bounds; `pmf` and `log_prob` agree, and are the same
-    for a canvas as for single pixels; log-probabilities are finite and differentiable; draws are levels within the
-    bounds, follow `log_prob`, and are the same for the same noise.
+    The probabilities of all pixels must sum to one, with and without bounds. `pmf` and `log_prob` must agree, and must
+    be the same for a canvas as for single pixels. Log-probabilities must be finite, and so must their gradients. Draws
+    must be levels within the bounds that follow `log_prob`, and the same noise must give the same draw.
 
     Args:
-        likelihood: with at most 65,536 values of a pixel.
-        seed: of the parameters.
+        likelihood: what to check. Every value of a pixel is tried, so give it few levels: at most 65,536 values in all.
+        seed: of the random parameters.
 
     Raises:
-        ValueError: naming the first of these that fails.
+        ValueError: if one of these fails; the message says which.
 
     Example:
         >>> from pixelcnn.likelihoods import LogisticMixture, check_likelihood
@@ -50,7 +50,7 @@ def check_likelihood(likelihood: Likelihood, seed: int = 0) -> None:
 
 
 def _check_scores(likelihood: Likelihood, one: Tensor, x: Tensor, box: tuple[int, int] | None, name: str) -> Tensor:
-    """Try the probabilities of all possible pixels (N, C, 1), and return their logarithms (N,)."""
+    """Check the probabilities of all possible pixels (N, C, 1), and return their logarithms (N,)."""
     params = one.expand(len(x), -1, -1).clone().requires_grad_()
     bounds = None if box is None else Bounds(*(torch.full_like(x, end) for end in box))
     log_prob = likelihood.log_prob(params, x, bounds)[:, 0]
@@ -82,12 +82,12 @@ def _check_draws(
     box: tuple[int, int] | None,
     name: str,
 ) -> None:
-    """Try draws, which should be among the possible pixels (N, C, 1), as often as their log-probabilities (N,) say."""
+    """Check that draws follow the log-probabilities (N,) of the possible pixels (N, C, 1)."""
     low, high = box or (0, likelihood.levels - 1)
     params = one.expand(len(noise), -1, -1)
 
     def following(drawn: list[Tensor]) -> Bounds:
-        """The bounds of the next channel: the same for all."""
+        """Return the bounds of the next channel, which are the same for all."""
         ends = (torch.full((len(noise), 1), end) for end in (low, high))
         return Bounds(*ends)
 
@@ -102,7 +102,7 @@ def _check_draws(
     counts, expected = counts[(x * digits).sum((1, 2))], len(noise) * log_prob.double().exp()
     rare = expected < RARE
     pairs = [torch.cat([each[~rare], each[rare].sum()[None]]) for each in (counts, expected)]
-    # Pearson's chi-squared, whose mean is at most the number of cells, and whose variance is twice as much.
+    # The statistic of Pearson's chi-squared test: its mean is at most the number of cells, its variance twice that.
     statistic, cells = float(((pairs[0] - pairs[1]) ** 2 / pairs[1].clamp_min(1)).sum()), len(pairs[0])
     if statistic > cells + SURE * math.sqrt(2 * cells):
         raise ValueError(f"{likelihood}: draws {name} do not follow log_prob (chi-squared {statistic:.0f} of {cells})")

@@ -1,4 +1,4 @@
-"""Image models: factors, the chain of them, and their files."""
+"""Image models: factors, chains of factors, and the files that hold them."""
 
 __all__ = [
     "CONFIG",
