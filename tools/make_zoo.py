@@ -94,12 +94,26 @@ def load_all(sources: Sequence[Source], data: Path, split: str) -> Images:
 
 
 @dataclass(frozen=True)
+class Stage:
+    """A part of the training of a factor, with a rate that falls to its end.
+
+    Args:
+        steps: of the optimizer.
+        training: how.
+        consistent: whether it is trained consistently; free steps are faster, and consistent draws need some of these.
+    """
+
+    steps: int
+    training: Training
+    consistent: bool = False
+
+
+@dataclass(frozen=True)
 class Plan:
     """How the factor of one view is trained: from the weights in the package, or fresh ones if there are none."""
 
     sources: Sequence[Source]
-    steps: int
-    training: Training
+    stages: Sequence[Stage]
 
 
 @dataclass(frozen=True)
@@ -135,6 +149,8 @@ MUON = Training(4, "muon", 0.012, warmup=100, decay=1.0, cooldown=0.7, average=0
 LONG = replace(MUON, batch_size=16, learning_rate=0.004, cooldown=0.9)
 CROPS = replace(MUON, batch_size=8, random_crop=32)
 FRESH = replace(MUON, learning_rate=0.02)
+# Colors of a factor that was trained freely go astray where they are drawn between bounds.
+COLORS = Stage(6_000, replace(MUON, batch_size=8, learning_rate=0.006, cooldown=0.9), consistent=True)
 
 
 def faces(size: int) -> list[Source]:
@@ -159,11 +175,11 @@ PLANS = {
         "celeba128-pyramid-small",
         FACES_TERMS,
         (
-            Plan(faces(128), 12_000, replace(MUON, random_crop=64)),
-            Plan(faces(64), 6_000, CROPS),
-            Plan(faces(32), 3_000, replace(LONG, batch_size=8)),
-            Plan(faces(16), 3_000, LONG),
-            Plan(faces(8), 3_000, replace(LONG, batch_size=32)),
+            Plan(faces(128), [Stage(12_000, replace(MUON, random_crop=64))]),
+            Plan(faces(64), [Stage(6_000, CROPS)]),
+            Plan(faces(32), [Stage(3_000, replace(LONG, batch_size=8))]),
+            Plan(faces(16), [Stage(3_000, LONG)]),
+            Plan(faces(8), [Stage(3_000, replace(LONG, batch_size=32))]),
         ),
         [Test(LFW), Test(CELEBA, 1, 100)],
         size=128,
@@ -172,7 +188,7 @@ PLANS = {
         "Faces at 32x32, gray first",
         "faces32-grayscale-small",
         FACES_TERMS,
-        tuple(Plan(faces(32)[1:], 9_000, MUON) for _ in range(2)),
+        (Plan(faces(32)[1:], [Stage(9_000, MUON), COLORS]), Plan(faces(32)[1:], [Stage(9_000, MUON)])),
         [Test(Source("celeba-32x32", 32)), Test(replace(CELEBA, size=32))],
         size=32,
     ),
@@ -180,7 +196,10 @@ PLANS = {
         "Objects and animals at 32x32, gray first",
         "cifar10-grayscale-small",
         "CIFAR-10: none stated. For research",
-        tuple(Plan([Source("cifar10-jpeg", 32)], 9_000, MUON) for _ in range(2)),
+        (
+            Plan([Source("cifar10-jpeg", 32)], [Stage(9_000, MUON), COLORS]),
+            Plan([Source("cifar10-jpeg", 32)], [Stage(9_000, MUON)]),
+        ),
         [Test(Source("cifar10-jpeg", 32))],
         size=32,
     ),
@@ -189,9 +208,9 @@ PLANS = {
         "cifar10-classes-small",
         "CIFAR-10: none stated. For research",
         (
-            Plan([Source("cifar10-jpeg", 32)], 8_000, FRESH),
-            Plan([Source("cifar10-jpeg", 16)], 8_000, replace(FRESH, batch_size=8)),
-            Plan([Source("cifar10-jpeg", 8)], 15_000, replace(FRESH, batch_size=16)),
+            Plan([Source("cifar10-jpeg", 32)], [Stage(8_000, FRESH)]),
+            Plan([Source("cifar10-jpeg", 16)], [Stage(8_000, replace(FRESH, batch_size=8))]),
+            Plan([Source("cifar10-jpeg", 8)], [Stage(15_000, replace(FRESH, batch_size=16))]),
         ),
         [Test(Source("cifar10-jpeg", 32))],
         size=32,
@@ -201,9 +220,15 @@ PLANS = {
         "photos128-pyramid-small",
         "CID22 by Cloudinary: CC BY-SA 4.0",
         (
-            Plan(photos(128, 512), 12_000, replace(MUON, random_crop=64)),
-            Plan(photos(64, 256), 6_000, CROPS),
-            Plan(photos(32, 128), 6_000, replace(MUON, batch_size=8)),
+            Plan(
+                photos(128, 512),
+                [
+                    Stage(12_000, replace(MUON, random_crop=64)),
+                    Stage(9_000, replace(MUON, random_crop=64, learning_rate=0.006, cooldown=0.9)),
+                ],
+            ),
+            Plan(photos(64, 256), [Stage(6_000, CROPS)]),
+            Plan(photos(32, 128), [Stage(6_000, replace(MUON, batch_size=8))]),
         ),
         [Test(Source("photos", 128)), Test(Source("cid22-512", 512))],
         size=128,
@@ -216,37 +241,41 @@ def colour_view(model: ImageModel, k: int) -> int:
     return max(view for view in range(k + 1) if model.formats[view] == model.formats[0])
 
 
-def run_folder(runs: Path, name: str, k: int) -> Path:
-    return runs / name / f"view-{k}"
+def run_folder(runs: Path, name: str, k: int, stage: int = 0) -> Path:
+    """The run of a stage of a factor."""
+    return runs / name / (f"view-{k}" if stage == 0 else f"view-{k}-stage-{stage}")
 
 
 def train_factor(name: str, k: int, data: Path, runs: Path) -> None:
-    """Train the factor of view k as part of a model of that view, in a run of its own."""
+    """Train the factor of view k as part of a model of that view, each stage in a run of its own."""
     shipped = PLANS[name]
     plan = shipped.plans[k]
-    fresh = name not in zoo_names()
-    torch.manual_seed(k)
-    model = find_recipe(shipped.recipe).model() if fresh else load(name)
-    model.consistent = False  # faster to train, and scored consistently as good in the same time
-    view = colour_view(model, k)
-    folder = run_folder(runs, name, k)
-    train(
-        model.of_view(view),
-        load_all(plan.sources, data, "train"),
-        folder,
-        plan.training,
-        steps=plan.steps,
-        run=Run(
-            factor=k - view,
-            initialize=fresh,
-            resume=(folder / f"factor-{k - view}" / STATE).exists(),
-            overwrite=True,
-            held_out=load_all(plan.sources, data, "test"),
-            sheet_minutes=0,
-            notes={"recipe": shipped.recipe, "view": view, "sources": [s.name for s in plan.sources]},
-            progress=True,
-        ),
-    )
+    for i, stage in enumerate(plan.stages):
+        fresh = i == 0 and name not in zoo_names()
+        torch.manual_seed(k)
+        model = find_recipe(shipped.recipe).model() if fresh else load(name)
+        view = colour_view(model, k)
+        # A later stage goes on from the run of the one before.
+        model = model.of_view(view) if i == 0 else load(run_folder(runs, name, k, i - 1))
+        model.consistent = stage.consistent
+        folder = run_folder(runs, name, k, i)
+        train(
+            model,
+            load_all(plan.sources, data, "train"),
+            folder,
+            stage.training,
+            steps=stage.steps,
+            run=Run(
+                factor=k - view,
+                initialize=fresh,
+                resume=(folder / f"factor-{k - view}" / STATE).exists(),
+                overwrite=True,
+                held_out=load_all(plan.sources, data, "test"),
+                sheet_minutes=0,
+                notes={"recipe": shipped.recipe, "view": view, "sources": [s.name for s in plan.sources]},
+                progress=True,
+            ),
+        )
 
 
 def pack(name: str, data: Path, runs: Path) -> None:
@@ -254,7 +283,8 @@ def pack(name: str, data: Path, runs: Path) -> None:
     shipped, folder = PLANS[name], runs / name / "packed"
     model = find_recipe(shipped.recipe).model()
     for k, factor in enumerate(model.factors):
-        trained = load(run_folder(runs, name, k)).factors[k - colour_view(model, k)]
+        last = run_folder(runs, name, k, len(shipped.plans[k].stages) - 1)
+        trained = load(last).factors[k - colour_view(model, k)]
         factor.load_state_dict(trained.state_dict())
     model.consistent = True  # exact, though trained freely, which is faster
     model.size = shipped.size
@@ -335,12 +365,15 @@ def budget(name: str, model: ImageModel, runs: Path) -> dict[str, list[float]]:
     before = zoo_card(name) if name in zoo_names() else {"steps": none, "minutes": none}
     steps, minutes = [], []
     for k, plan in enumerate(PLANS[name].plans):
-        history = run_folder(runs, name, k) / f"factor-{k - colour_view(model, k)}" / HISTORY
-        end = json.loads(history.read_text().splitlines()[-1])
-        if end["step"] < plan.steps:
-            raise ValueError(f"{history}: step {end['step']} of {plan.steps}; train it to its end first")
-        steps.append(before["steps"][k] + end["step"])
-        minutes.append(round(before["minutes"][k] + end["seconds"] / 60, 1))
+        steps.append(before["steps"][k])
+        minutes.append(before["minutes"][k])
+        for i, stage in enumerate(plan.stages):
+            history = run_folder(runs, name, k, i) / f"factor-{k - colour_view(model, k)}" / HISTORY
+            end = json.loads(history.read_text().splitlines()[-1])
+            if end["step"] < stage.steps:
+                raise ValueError(f"{history}: step {end['step']} of {stage.steps}; train it to its end first")
+            steps[k] += end["step"]
+            minutes[k] = round(minutes[k] + end["seconds"] / 60, 1)
     return {"steps": steps, "minutes": minutes}
 
 
