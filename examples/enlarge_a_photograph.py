@@ -21,7 +21,7 @@ if len(sys.argv) > 1:
     pixels = np.array(Image.open(sys.argv[1]).convert("RGB"))
     small = torch.from_numpy(pixels).permute(2, 0, 1)[None]
 else:
-    small = pixelcnn.load_images("photos", "test", size=24).batch([11])
+    small = pixelcnn.load_images("photos", "test", size=24).batch([4])
 
 large = pixelcnn.upscale(model, small, 4, seed=0)
 to_picture(small[0], model.levels).save("small.png")

@@ -4,8 +4,9 @@
 
 A poster keeps the top two bits of each color: four shades each of red, green and blue. The class below is all that the
 package needs to train, score and draw a model of posters and of pictures given their poster. `check_auxiliary` tries
-its bounds on all tiny images. The example trains for some seconds, and fills in the posters of photographs that it has
-not seen: `posters.png` shows photographs, their posters, and drawn pictures. The drawn pictures have the same posters.
+its bounds on all images of a tiny size. The script trains for some seconds, and then draws pictures for the posters of
+photographs that the model has not seen: `posters.png` shows photographs, their posters, and the drawn pictures, which
+have the same posters, however little the model has learned.
 """
 
 from dataclasses import dataclass
@@ -49,7 +50,7 @@ model = pixelcnn.train(model, pictures, "posters", training, steps=40, run=pixel
 
 photographs = pixelcnn.load_images("photos", "test", size=32).batch(range(8))
 posters = model.views(photographs)[1]
-drawn, *_ = pixelcnn.sample(model, 8, 32, given=(1, posters))
+drawn, *_ = pixelcnn.sample(model, 8, 32, given=(1, posters), options=pixelcnn.DrawOptions(scale_shift=-1.0))
 strips = [("photographs", photographs, 256), ("their posters", posters, 4), ("drawn", drawn, 256)]
 save_picture(sheet(strips), Path("posters.png"))
 print("the drawn pictures have the given posters:", torch.equal(model.views(drawn)[1], posters))

@@ -373,7 +373,7 @@ def pictures(name: str, model: ImageModel, shipped: Shipped) -> dict[str, list[S
     if name == "photos-pyramid":
         small = model.views(photos)[2]
         drawn = [
-            (f"drawn as {title}", upscale(model, small, 4, options=options), 256) for title, options in WAYS.items()
+            (f"upscaled: {title}", upscale(model, small, 4, options=options), 256) for title, options in WAYS.items()
         ]
         found["upscaled"] = [("given", small, 256), *drawn, ("the photographs", photos, 256)]
     return found
