@@ -4,9 +4,8 @@
 
 The data folder holds `celeba-32x32` and `celeba-89x109`. The sheets, at 64x64 and 128x128, show 36 plain draws each,
 of the seeds 0 to 35: they are for people to look at. The distance is the Fréchet distance between Gaussians fitted to
-all sub-pixels of a view, in units of half the range, of draws and of test faces, at 8x8, 16x16 and 32x32. Beside it is
-the distance of equally many training faces, which is small, but not zero, since both sets are finite. It measures
-structure and color.
+all sub-pixels of draws and of test faces at 8x8, 16x16 and 32x32, scaled to [-1, 1]. Beside it is the distance of
+equally many training faces, which is small, but not zero, since both sets are finite. It measures structure and color.
 """
 
 import argparse
@@ -37,7 +36,7 @@ def faces(data: Path, split: str, size: int) -> Images:
 
 
 def moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Measure mean (D,) and covariance (D, D) of all sub-pixels of images (N, C, H, W), in units of half a range."""
+    """Measure mean (D,) and covariance (D, D) of all sub-pixels of images (N, C, H, W), scaled to [-1, 1]."""
     values = x.flatten(1).double() / 127.5 - 1
     return values.mean(0), values.T.cov()
 
