@@ -48,7 +48,8 @@ class Tiles(Images):
 
     def __init__(self, images: Images, side: int) -> None:
         self.name, self.size, self.channels, self.labels = images.name, (side, side), images.channels, None
-        self.images, self.skipped = images, images.skipped
+        self.images, self.skipped, self.part = images, images.skipped, images.part
+        self.notes, self.fingerprint = images.notes, images.fingerprint
         self.rows, self.columns = (size // side for size in images.size)
 
     def __len__(self) -> int:
@@ -295,8 +296,9 @@ def pack(name: str, data: Path, runs: Path) -> None:
         # As JPEG, since those of draws are noisy, and all models together may have 25 MB.
         sheet(strips, height=max(96, shipped.size)).save(folder / f"{picture}.jpg", quality=80)
     write_readme(name, folder)
-    shutil.rmtree(zoo_folder(name), ignore_errors=True)
-    shutil.copytree(folder, zoo_folder(name))
+    place = zoo_folder(name)  # before it is gone, or there would be no model of that name
+    shutil.rmtree(place, ignore_errors=True)
+    shutil.copytree(folder, place)
 
 
 def terms(name: str, shipped: Shipped) -> dict[str, Any]:
