@@ -34,7 +34,7 @@ wheels: $(INSTALLED)
 	$(PYTHON) -m venv build/empty
 	build/empty/bin/pip install --quiet --constraint constraints.txt torch
 	build/empty/bin/pip install --quiet --constraint constraints.txt dist/*.whl
-	cd build && empty/bin/pixelcnn models
+	cd build && empty/bin/pixelcnn models && empty/bin/pixelcnn evaluate photos-pyramid --limit 1
 	ls -l dist
 
 clean:

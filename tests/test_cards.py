@@ -8,9 +8,11 @@ from huggingface_hub import HfApi, ModelCard
 
 from pixelcnn.auxiliary.downsample import Downsample
 from pixelcnn.models.image_model import ImageModel
+from pixelcnn.models.cards import card_data
 from pixelcnn.models.load import load, save
 from pixelcnn.models.shipped import CARD, RESEARCH_ONLY, shipped_names, zoo_card, zoo_folder
 
+SCORE = {"total": 1.0, "images": 3, "source": "a b (test) at 32x32"}
 UNKNOWN = "[More Information Needed]"
 
 
@@ -67,6 +69,8 @@ def test_scores_are_kept_until_the_weights_change(tmp_path: Path) -> None:
     assert data["model-index"][0]["results"][0]["metrics"][0]["value"] == pytest.approx(
         card["bits_per_dim"]["total"], abs=1e-4
     )
+    assert data["model-index"][0]["results"][0]["dataset"]["split"] == "test"
+    assert card_data("x", {"scores": {"test": SCORE}}).eval_results[0].dataset_split == "test"
     assert "128x128" in text
     assert "model-index" not in loaded.of_view(1).generate_model_card().data.to_dict()
 

@@ -51,14 +51,17 @@ def test_help_answers_at_once() -> None:
 
 
 def test_models_lists_every_recipe() -> None:
-    listing = json.loads(pixelcnn("models", "--json").stdout)
+    listing = json.loads(inside("models", "--json").stdout)
     assert listing["recipes"].keys() == RECIPES.keys()
     shown = inside("models").stdout
     assert all(name in shown for name in RECIPES)
 
 
 def test_train_evaluate_sample(pictures: Path, tmp_path: Path) -> None:
-    """The whole way: train on a folder, score what was held out, draw a sheet and single files."""
+    """The whole way: train on a folder, score what was held out, draw a sheet and single files.
+
+    Training and the figures as JSON in processes of their own, as people run them.
+    """
     run = tmp_path / "run"
     trained = pixelcnn("train", "photos32-pyramid-small", "--data", pictures, "--size", 8, "--steps", 1,
                        "--batch-size", 2, "--sheet-minutes", 0, "--out", run)  # fmt: skip
@@ -69,12 +72,12 @@ def test_train_evaluate_sample(pictures: Path, tmp_path: Path) -> None:
     assert 0 < scored["bits_per_dim"] < 30
     assert list(scored["codecs"]) == ["PNG", "WebP", "JPEG XL"]
     assert min(scored["codecs"].values()) > 8  # noise does not compress, and there is a header
-    assert "total" in pixelcnn("evaluate", run, "--limit", 1, "--split", "all").stdout
-    sheet = pixelcnn("sample", run, "-n", 2, "--out", tmp_path / "sheet.png")
+    assert "total" in inside("evaluate", run, "--limit", 1, "--split", "all").stdout
+    sheet = inside("sample", run, "-n", 2, "--out", tmp_path / "sheet.png")
     assert sheet.returncode == 0, sheet.stderr
     with Image.open(tmp_path / "sheet.png") as picture:
         assert min(picture.size) > 16
-    files = pixelcnn("sample", run, "-n", 2, "--seed", 5, "--size", 9, "--out", tmp_path / "files")
+    files = inside("sample", run, "-n", 2, "--seed", 5, "--size", 9, "--out", tmp_path / "files")
     assert files.returncode == 0, files.stderr
     names = sorted(path.name for path in (tmp_path / "files").iterdir())
     assert names == ["000005.png", "000006.png"]
@@ -187,7 +190,9 @@ def test_sampling_replaces_its_own_files_alone(model: Path, tmp_path: Path) -> N
 def test_interrupted_sampling_keeps_what_is_finished(model: Path, tmp_path: Path) -> None:
     """SIGINT: what is finished is in place and whole, the rest is named, no temporary file stays, exit code 130."""
     out = tmp_path / "files"
-    command = [sys.executable, "-m", "pixelcnn", "sample", model, "-n", 4000, "--batch-size", 2, "--out", out]
+    # Where the tests themselves run in the background, a process begins with SIGINT ignored.
+    script = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); import pixelcnn.__main__"
+    command = [sys.executable, "-c", script, "sample", model, "-n", 4000, "--batch-size", 2, "--out", out]
     with subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 60
         while process.poll() is None and time.monotonic() < deadline and len(list(out.glob("0*.png"))) < 3:
@@ -292,8 +297,8 @@ def test_errors_are_one_line_and_code_2(model: Path, pictures: Path, tmp_path: P
     ]
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     for i, (arguments, message) in enumerate(cases):
-        # The first in processes of their own; for the rest that would take minutes of importing.
-        result = pixelcnn(*arguments) if i < 4 else inside(*arguments)
+        # The first two in processes of their own; for the rest that would take minutes of importing.
+        result = pixelcnn(*arguments) if i < 2 else inside(*arguments)
         words = " ".join(map(str, arguments))
         assert result.returncode == 2, f"{words}: {result.stderr}"
         lines = [line for line in result.stderr.splitlines() if line.startswith("pixelcnn:")]

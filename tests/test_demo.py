@@ -1,8 +1,10 @@
 """The demonstration: a real folder, a real page, and a run that `pixelcnn train` can resume."""
 
+import io
 import json
 import re
 import shutil
+from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,11 +49,18 @@ def zoo(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("demo") / "a run & more"
-    path = demo(folder, minutes=0.03, size=SIZE, seed=SEED, progress=False)
+def made(tmp_path_factory) -> tuple[Path, str]:
+    """A demonstration's folder, and what it writes to standard output."""
+    folder, output = tmp_path_factory.mktemp("demo") / "a run & more", io.StringIO()
+    with redirect_stdout(output):
+        path = demo(folder, minutes=0.03, size=SIZE, seed=SEED, progress=False)
     assert path == folder / "report.html"
-    return folder
+    return folder, output.getvalue()
+
+
+@pytest.fixture(scope="module")
+def run(made: tuple[Path, str]) -> Path:
+    return made[0]
 
 
 @pytest.fixture(scope="module")
@@ -104,10 +113,9 @@ def test_the_report_names_the_source_and_the_licence_of_the_photographs(page):
     assert "https://creativecommons.org/licenses/by-sa/4.0/" in texts
 
 
-def test_the_totals_and_the_path_go_to_standard_output(tmp_path, capsys):
-    path = demo(tmp_path / "new", minutes=0.002, size=4, progress=False)
-    out = capsys.readouterr().out
-    assert out.splitlines()[-1] == str(path)
+def test_the_totals_and_the_path_go_to_standard_output(made):
+    folder, out = made
+    assert out.splitlines()[-1] == str(folder / "report.html")
     names = ["before training", "after training", "PNG", "WebP", "JPEG XL"]
     assert re.findall("|".join(names), out) == names
 

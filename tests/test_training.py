@@ -443,7 +443,7 @@ def test_killed_and_resumed_is_uninterrupted(folder_of_images: Path, tmp_path: P
         "--sheet-minutes",
         0,
     )
-    subprocess.run(command("train", *options, "--out", tmp_path / "a"), check=True, env=ONE_THREAD, capture_output=True)
+    assert inside("train", *options, "--out", tmp_path / "a").returncode == 0
     killed = 0
     for attempt in range(12):
         resume = ["--resume"] if (tmp_path / "b" / "run.json").exists() else ["--overwrite"]
@@ -455,7 +455,7 @@ def test_killed_and_resumed_is_uninterrupted(folder_of_images: Path, tmp_path: P
         )
         states = [path.stat().st_mtime_ns for path in (tmp_path / "b").glob("factor-*/state.safetensors")]
         # Let it get a little further than the last one did, then pull the plug at an odd moment.
-        while process.poll() is None and killed < 4:
+        while process.poll() is None and killed < 3:
             now = [path.stat().st_mtime_ns for path in (tmp_path / "b").glob("factor-*/state.safetensors")]
             if now != states:
                 time.sleep(0.037 * attempt)
@@ -491,7 +491,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(folder_of_images: Path, tmp_path
         "--out",
         tmp_path / "run",
     )
-    subprocess.run(command("train", *options, "--steps", 1), check=True, env=ONE_THREAD, capture_output=True)
+    assert inside("train", *options, "--steps", 1).returncode == 0
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*.safetensors")}
 
     def limit() -> None:  # no file may grow beyond this: the same failure half way through a write
@@ -530,7 +530,7 @@ def test_two_processes_are_one(folder_of_images: Path, tmp_path: Path) -> None:
         "--sheet-minutes",
         0,
     )
-    subprocess.run(command(*options, "--out", tmp_path / "one"), check=True, env=ONE_THREAD, capture_output=True)
+    assert inside(*options, "--out", tmp_path / "one").returncode == 0
     # Without a GPU this flag means several processes all the same; with --cpu, accelerate starts a single one.
     launch = [
         sys.executable,

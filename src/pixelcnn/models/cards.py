@@ -51,12 +51,12 @@ def card_data(name: str, card: Mapping[str, Any], **fields: Any) -> ModelCardDat
 
 
 def _result(score: Mapping[str, Any], where: str) -> EvalResult:
-    source, _, split = score["source"].rpartition(" (")
+    source, _, rest = score["source"].rpartition(" (")  # such as "photos (test) at 128x128"
     return EvalResult(
         task_type=TASK,
         dataset_type=source,
         dataset_name=f"{score['images']} images of {score['source']}{where}",
-        dataset_split=split.rstrip(")"),
+        dataset_split=rest.partition(")")[0],
         metric_type=METRIC,
         metric_name="bits per dimension",
         metric_value=round(float(score["total"]), 4),

@@ -12,8 +12,9 @@ Pyramids of 24 to 100 filters, batches of 16 and 32, float32 and bf16), by 1.7 t
 work in, and what the allocator cannot use again.
 """
 
-__all__ = ["check_training_memory", "training_memory"]
+__all__ = ["check_training_memory", "generous_memory", "training_memory"]
 
+import math
 from collections.abc import Iterable
 
 import torch
@@ -21,10 +22,12 @@ import torch
 from pixelcnn.common.memory import free_memory
 from pixelcnn.models.image_model import ImageModel
 from pixelcnn.models.memory import CPU_MARGIN, GPU_MARGIN, rehearse
+from pixelcnn.nn.layers import Conv, TransposedConv
 from pixelcnn.training.options import Training
 
 LASTING = 5  # times the weights: themselves, their average, their gradient, two moments
 WRITING = 12  # times the weights: the state that is saved has four of them, each copied, turned to bytes and joined
+NO_MATTER = 4 * 10**8  # bytes up to which the generous estimate is enough, if they are free
 
 
 def training_memory(
@@ -57,6 +60,19 @@ def training_memory(
     return LASTING * weights + max(int(margin * max(step, initialization)), WRITING * weights)
 
 
+def generous_memory(model: ImageModel, k: int, size: tuple[int, int], images: int, *, margin: float) -> int:
+    """More than `training_memory`, at once: as if every layer left five results of full size behind.
+
+    The first rehearsal takes a second, since torch imports a compiler for it: longer than a short run needs.
+    """
+    factor = model.factors[k]
+    layers = [module for module in factor.modules() if isinstance(module, Conv | TransposedConv)]
+    values = 5 * sum(layer.bias.numel() for layer in layers) + 40 * factor.likelihood.num_params
+    weights = sum(parameter.numel() * parameter.element_size() for parameter in factor.parameters())
+    step = values * layers[0].bias.element_size() * images * math.prod(model.sizes(size)[k]) + 3 * weights
+    return LASTING * weights + max(int(margin * step), WRITING * weights)
+
+
 def check_training_memory(
     model: ImageModel,
     factors: Iterable[int],
@@ -85,6 +101,9 @@ def check_training_memory(
         return training_memory(model, k, size, images, initial, bf16=training.bf16, margin=margin)
 
     for k in factors:
+        most = max(batch_size // (accumulate * processes), initial)
+        if generous_memory(model, k, size, most, margin=margin) <= min(free, NO_MATTER):
+            continue
         if (now := needed(k, accumulate)) <= free:
             continue
         more = [n for n in range(accumulate + 1, batch_size + 1) if batch_size % (n * processes) == 0]
