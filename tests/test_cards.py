@@ -7,8 +7,8 @@ import pytest
 from huggingface_hub import HfApi, ModelCard
 
 from pixelcnn.auxiliary.downsample import Downsample
-from pixelcnn.models.image_model import ImageModel
 from pixelcnn.models.cards import card_data
+from pixelcnn.models.image_model import ImageModel
 from pixelcnn.models.load import load, save
 from pixelcnn.models.shipped import CARD, RESEARCH_ONLY, shipped_names, zoo_card, zoo_folder
 
