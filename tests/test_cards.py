@@ -70,7 +70,8 @@ def test_scores_are_kept_until_the_weights_change(tmp_path: Path) -> None:
         card["bits_per_dim"]["total"], abs=1e-4
     )
     assert data["model-index"][0]["results"][0]["dataset"]["split"] == "test"
-    assert card_data("x", {"scores": {"test": SCORE}}).eval_results[0].dataset_split == "test"
+    (result,) = card_data("x", {"scores": {"test": SCORE}}).eval_results or []
+    assert result.dataset_split == "test"
     assert "128x128" in text
     assert "model-index" not in loaded.of_view(1).generate_model_card().data.to_dict()
 
