@@ -93,7 +93,7 @@ def check_training_memory(
         remedy = (
             f"use --accumulate {enough}, a smaller --batch-size or --random-crop"
             if enough
-            else f"no split of the batch fits, given {initial} images to start from; use a smaller --random-crop or model"
+            else f"no split of the batch fits, given {initial} images to start; use a smaller --random-crop or model"
         )
         raise MemoryError(
             f"training factor {k} on {batch_size // (accumulate * processes)} images of {W}x{H} at once needs about "
