@@ -23,8 +23,8 @@ SHIFTS = [round(-0.1 * i, 1) for i in range(11)]
 GRID_ROWS, GRID_COLUMNS = 4, len(SHIFTS) + 1
 NEIGHBORS, COMPARED_SIDE = 3, 32
 SPEED_REPEATS = 3
-NEIGHBORS_TEXT = """Below each sample are the training images that are closest to it by the squared differences of pixels
-at {side}x{side}. They come from your own copy of the data: check the terms of the data before you share this report."""
+NEIGHBORS_TEXT = """Below each sample are the training images that are closest to it by the squared differences of
+pixels at {side}x{side}. They come from your own copy of the data: check its terms before you share this report."""
 GRID = """All pictures in a row use the same random numbers, and the log-scales are lower from column to column. The
 last column is MAP sampling, which draws a component of the mixture for each pixel and takes its mode."""
 SPEED = """Milliseconds per pixel of the image, all views together, on {threads} threads of this machine. This package
