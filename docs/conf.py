@@ -1,4 +1,4 @@
-"""How Sphinx builds these pages: `make docs`. It needs no network."""
+"""Settings of Sphinx for these pages: `make docs`. It needs no network."""
 
 import re
 from typing import Any
@@ -33,18 +33,18 @@ python_maximum_signature_line_length = 88
 napoleon_use_param = False  # "channels, levels: of the images" is two arguments in one line
 napoleon_use_rtype = False
 
-# `make docs` is nitpicky: a name of this package that leads nowhere is an error. What belongs to other packages or to
-# Python cannot be found without asking their sites.
+# `make docs` is nitpicky: a name of this package that leads nowhere is an error. Names of other packages and of Python
+# itself could only be looked up on their websites.
 nitpick_ignore_regex = [
     ("py:.*", r"(torch|accelerate|datasets|huggingface_hub|numpy|PIL|abc|collections|pathlib)\..*"),
-    # Classes that their modules keep to themselves.
-    ("py:class", r"Rows|pixelcnn\.\w+\._\w+|pixelcnn\.auxiliary\.CellBounds|pixelcnn\.cached\.Group"),
-    ("py:class", r"pixelcnn\.sources\.Selection"),
+    # Names that their modules keep to themselves, and type variables.
+    ("py:(class|obj)", r"Rows|pixelcnn\.(\w+\.)+(_\w+|[A-Z])"),
+    ("py:class", r"pixelcnn\.(auxiliary\.cells\.CellBounds|models\.hub\.HubModel|training\.state\.TrainingState)"),
 ]
 
 
 def _mark_literal_blocks(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    """Docstrings set off formulas and tables by indentation, as Markdown does: tell reStructuredText so."""
+    """Mark the formulas and tables in docstrings, which are indented as in Markdown, as literal blocks."""
     marked: list[str] = []
     depth = 0  # of the paragraph before
     for line in lines:
@@ -58,12 +58,12 @@ def _mark_literal_blocks(app: Any, what: str, name: str, obj: Any, options: Any,
 
 
 def _skip_field(app: Any, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
-    """Fields of named tuples are described in their class."""
+    """Skip the fields of named tuples, which their class describes."""
     return True if re.match("Alias for field number", getattr(obj, "__doc__", None) or "") else None
 
 
 def _show_arguments(app: Any, what: str, name: str, obj: Any, options: Any, signature: str, returns: str) -> Any:
-    """The arguments of a model's own `__init__`, which the mixin of the hub hides behind a `__new__`."""
+    """Show the arguments of a model's own `__init__`, which the mixin of the hub hides behind a `__new__`."""
     if what == "class" and issubclass(obj, pixelcnn.ImageModel):
         own = inspect.signature(obj.__init__, bound_method=True)
         return inspect.stringify_signature(own, unqualified_typehints=True, show_return_annotation=False), returns

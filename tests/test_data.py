@@ -1,6 +1,7 @@
 """Images: every kind of source and bad input, on real files, and the laws of the training order."""
 
 import io
+import multiprocessing
 import os
 import re
 import shutil
@@ -875,7 +876,9 @@ def test_without_labels_the_label_is_minus_one(tmp_path):
 def test_a_loader_with_worker_processes_gives_the_same_batches(eleven):
     shuffled = Shuffled(eleven, seed=1, flip=True, random_crop=5)
     positions = [list(range(start, start + 4)) for start in range(8, 20, 4)]
-    loader = DataLoader(shuffled, batch_sampler=positions, num_workers=2, multiprocessing_context="forkserver")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["pixelcnn.data.order"])  # the server imports torch once, for both workers
+    loader = DataLoader(shuffled, batch_sampler=positions, num_workers=2, multiprocessing_context=context)
     for batch, (x, labels) in zip(positions, loader, strict=True):
         assert torch.equal(x, torch.stack([shuffled[position][0] for position in batch]))
         assert labels.tolist() == [shuffled[position][1] for position in batch]

@@ -1,8 +1,7 @@
-"""Packages whose names are imported on first use, so that `--help` answers before torch is loaded."""
+"""Packages whose names are imported on first use, so that `--help` answers without waiting for torch."""
 
 __all__ = ["lazy_names"]
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any
@@ -13,17 +12,17 @@ def lazy_names(
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Make the `__getattr__` and `__dir__` of a package (PEP 562).
 
+    Nothing is kept: a name is always what its module says, whoever asked for it before.
+
     Args:
         package: its `__name__`.
-        homes: the module below the package that each name is imported from.
+        homes: for each module, relative to the package, the names that are imported from it.
     """
     places = {name: f"{package}.{module}" for module, names in homes.items() for name in names}
 
     def get(name: str) -> Any:
         if name not in places:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        value = getattr(import_module(places[name]), name)
-        setattr(sys.modules[package], name, value)
-        return value
+        return getattr(import_module(places[name]), name)
 
     return get, lambda: sorted(places)
