@@ -185,7 +185,7 @@ def test_sampling_replaces_only_its_own_files(model: Path, tmp_path: Path) -> No
 
 
 def test_interrupted_sampling_keeps_what_is_finished(model: Path, tmp_path: Path) -> None:
-    """After SIGINT, finished images are complete, the error counts them, no temporary file stays, and the code is 130."""
+    """After SIGINT, finished images are complete and counted, no temporary file stays, and the exit code is 130."""
     out = tmp_path / "files"
     command = [sys.executable, "-m", "pixelcnn", "sample", model, "-n", 4000, "--batch-size", 2, "--out", out]
     with subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True) as process:
