@@ -188,7 +188,7 @@ def test_sampling_replaces_only_its_own_files(model: Path, tmp_path: Path) -> No
 
 
 def test_interrupted_sampling_keeps_what_is_finished(model: Path, tmp_path: Path) -> None:
-    """After SIGINT, finished images are complete, the error counts them, no temporary file stays, and the code is 130."""
+    """After SIGINT, finished images are complete and counted, no temporary file stays, and the exit code is 130."""
     out = tmp_path / "files"
     # Where the tests themselves run in the background, a process begins with SIGINT ignored.
     script = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); import pixelcnn.__main__"

@@ -38,7 +38,7 @@ SIZE, SEED = 8, 3
 def zoo(tmp_path_factory):
     """Replace the shipped models by tiny ones: a pyramid for faces and for photographs, and a gray one."""
     with pytest.MonkeyPatch.context() as patch:
-        chains = {"FACES": [Downsample(2)], "ENLARGER": [Downsample(2)], "COLOURS": [QuantizedGrayscale(4)]}
+        chains = {"FACES": [Downsample(2)], "ENLARGER": [Downsample(2)], "COLORS": [QuantizedGrayscale(4)]}
         for name, chain in chains.items():
             folder = tmp_path_factory.mktemp("zoo") / name
             torch.manual_seed(0)

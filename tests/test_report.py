@@ -11,7 +11,7 @@ from conftest import inside, save_noise
 from test_figures import Page, assert_self_contained, decoded
 
 from pixelcnn.apps.report import report as module
-from pixelcnn.apps.report.figures import COLUMNS, GRID_COLUMNS, GRID_ROWS, NEIGHBOURS
+from pixelcnn.apps.report.figures import COLUMNS, GRID_COLUMNS, GRID_ROWS, NEIGHBORS
 from pixelcnn.apps.report.report import write_report as report
 from pixelcnn.apps.report.subjects import ReportOptions, Score, Subject, by_resolution, find_subject
 from pixelcnn.auxiliary.downsample import Downsample
@@ -76,7 +76,7 @@ def test_no_picture_is_missing(made):
     page = Page((made / "report.html").read_text())
     sides = [decoded(image).size[0] for image in page.attributes("img")]
     views = {"pyramid": 2, "gray": 2, "plain": 1}
-    of_a_model = GRID_ROWS * GRID_COLUMNS + COLUMNS * (NEIGHBOURS + 1)
+    of_a_model = GRID_ROWS * GRID_COLUMNS + COLUMNS * (NEIGHBORS + 1)
     assert len(sides) == sum(2 * COLUMNS * n + of_a_model for n in views.values()) + 5 * COLUMNS
     assert sides.count(SIZE // 2) == 2 * COLUMNS
 

@@ -23,7 +23,7 @@ def _step_of(line: str) -> int:
 
 
 class Due:
-    """A timer that is due every so many minutes of training, and once more at the end."""
+    """A timer that is due at intervals of a given number of minutes, and once more at the end."""
 
     def __init__(self, minutes: float) -> None:
         self.period, self.waited = 60 * minutes, 0.0
