@@ -72,9 +72,9 @@ class _Task:
         draw: "Callable[[ImageModel, Tensor, Sequence[int], str], tuple[Strip, Tensor]]",
         *,
         mask: Path | None = None,
-        grey: bool = False,
+        gray: bool = False,
     ) -> None:
-        """Draw from every picture and write the results; `grey` tells that gray pictures are expected."""
+        """Draw from every picture and write the results; `gray` says that gray pictures are expected."""
 
         check_whole(samples=self.samples, batch_size=self.batch_size)
         check_whole(seed=self.seed, at_least=0)
@@ -82,13 +82,13 @@ class _Task:
         origins = pixelcnn.pictures.find_pictures(self.pictures, [self.out, *([mask] if mask else [])], _say)
         results = pixelcnn.tasks.plan_results(origins, self.out, self.samples, mask=mask)
         loaded = _load_for_pictures(self.model, None)
-        self._draw(origins, loaded.formats[0][0], partial(draw, loaded), results, grey)
+        self._draw(origins, loaded.formats[0][0], partial(draw, loaded), results, gray)
         if results.sheet is not None:
             print(printable(results.sheet))
 
-    def _draw(self, origins: "Sequence[Origin]", channels: int, draw: "Draw", results: "Results", grey: bool) -> None:
+    def _draw(self, origins: "Sequence[Origin]", channels: int, draw: "Draw", results: "Results", gray: bool) -> None:
 
-        read = pixelcnn.pictures.Pictures(origins, channels, _say, skip_broken=self.skip_broken, grey=grey)
+        read = pixelcnn.pictures.Pictures(origins, channels, _say, skip_broken=self.skip_broken, gray=gray)
         finished = 0
 
         def show(file: Path, last: bool) -> None:
@@ -127,7 +127,7 @@ def colorize(
         return ("gray view", loaded.views(drawn)[1], loaded.formats[1][1]), drawn
 
     task = _Task(model, pictures, out, samples, seed, batch_size, skip_broken, overwrite)
-    task.run(draw, grey=True)
+    task.run(draw, gray=True)
 
 
 @app.command()
