@@ -145,7 +145,9 @@ def test_only_a_demonstration_is_overwritten(run, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_train", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     (tmp_path / "mine.txt").write_text("mine")
     for overwrite in (False, True):
-        with pytest.raises(ValueError, match=r"is not a run, but contains 'mine.txt': name another folder"):
+        with pytest.raises(
+            ValueError, match=r"is not empty and not a run \(it contains 'mine.txt'\): name another folder"
+        ):
             demo(tmp_path, overwrite=overwrite, **options)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
     folder = shutil.copytree(run, tmp_path / "copy")

@@ -76,7 +76,9 @@ def test_a_folder_without_a_run_is_not_overwritten(tmp_path: Path, content: str 
         (tmp_path / "run.json").write_text(content)
     before = tree(tmp_path)
     for overwrite in (True, False):
-        with pytest.raises(ValueError, match=r"is not a run, but contains 'config.json'.*: name another folder"):
+        with pytest.raises(
+            ValueError, match=r"is not empty and not a run \(it contains 'config.json'.*: name another folder"
+        ):
             claim(tmp_path, overwrite=overwrite)
     assert tree(tmp_path) == before
 

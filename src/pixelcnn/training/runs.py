@@ -51,7 +51,7 @@ def check_run_folder(folder: Path, *, resume: bool = False, overwrite: bool = Fa
         return
     if not _is_run(folder):
         quoted = ", ".join(map(repr, there[:3])) + (f" and {len(there) - 3} more" if len(there) > 3 else "")
-        raise ValueError(f"{name!r} is not a run, but contains {quoted}: name another folder")
+        raise ValueError(f"{name!r} is not empty and not a run (it contains {quoted}): name another folder")
     if not overwrite:
         raise ValueError(f"{name!r} is not empty: use {remedies}")
     if links := [path.name for path in _factor_folders(folder) if path.is_symlink()]:
