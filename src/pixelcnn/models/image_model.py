@@ -119,7 +119,7 @@ class ImageModel(HubModel):
 
     @property
     def levels(self) -> int:
-        """The number of levels: the values of a sub-pixel are in [0, levels)."""
+        """The number of levels; a sub-pixel has a value in [0, levels)."""
         return self.config.levels
 
     @property

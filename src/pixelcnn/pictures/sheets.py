@@ -13,7 +13,7 @@ from torch import Tensor
 from pixelcnn.common.files import write_atomically
 
 Strip = tuple[str, Sequence[Tensor] | Tensor, int]
-"""A row of images: its title, integers (n, C, H, W) or a list of images (C, H, W), and their number of levels."""
+"""A row of images, as a title, integers (n, C, H, W) or a list of images (C, H, W), and the number of levels."""
 GAP, MARGIN, FONT_SIZE = 2, 8, 14
 PAPER, INK = (238, 238, 238), (34, 34, 34)
 
