@@ -36,8 +36,7 @@ from pixelcnn.training.history import HISTORY
 from pixelcnn.training.loop import INITIAL_IMAGES, train
 from pixelcnn.training.options import Run
 from pixelcnn.training.runs import begin_run, check_run_folder
-from pixelcnn.zoo.recipe import Recipe
-from pixelcnn.zoo.recipes import find_recipe
+from pixelcnn.zoo.recipes import Recipe, find_recipe
 
 FACES, COLORS, ENLARGER = "faces128-pyramid", "faces32-grayscale", "photos-pyramid"  # of the zoo
 RECIPE = "photos32-pyramid-small"
