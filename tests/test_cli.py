@@ -108,7 +108,7 @@ def test_held_out_images_and_changed_data_are_reported(tmp_path: Path) -> None:
     changed = [inside(*train, 2, "--resume"), inside("evaluate", run)]
     for result in changed:
         assert result.returncode == 0, result.stderr
-        assert "data: the data changed since the training began: 6 images then, 5 now" in result.stderr
+        assert "data: the data have changed since training began: 6 images then, 5 now" in result.stderr
 
 
 def test_all_of_other_images_are_scored(model: Path, pictures: Path, tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_all_of_other_images_are_scored(model: Path, pictures: Path, tmp_path: P
         assert json.loads(inside("evaluate", model, "--data", data, "--json").stdout)["images"] == images
     own = inside("evaluate", model, "--data", pictures)
     assert own.returncode == 2
-    assert "of 6 images" in own.stderr
+    assert "of the 6 images" in own.stderr
     assert "or use split 'all'" in own.stderr
 
 

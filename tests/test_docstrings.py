@@ -15,6 +15,7 @@ from pixelcnn.likelihoods.base import LIKELIHOODS
 
 OTHERS = [
     "common.registry.Registry",
+    "data.images.Images",
     "models.config.ModelConfig",
     "models.draw.Request",
     "models.factor.Factor",
@@ -22,6 +23,7 @@ OTHERS = [
     "nn.embedding.EmbeddingNetwork",
     "traversal.cached.CachedNetwork",
     "traversal.loop.traverse",
+    "zoo.recipes.find_recipe",
 ]
 """Names that users meet besides the public ones."""
 

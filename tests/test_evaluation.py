@@ -30,18 +30,18 @@ from pixelcnn.tasks.tiles import Tiling, meta_twin, plan, score_by_tiles
 TINY: dict[str, Any] = {"filters": 3, "blocks": 1, "scales": 1, "embedding_blocks": 1}
 KINDS: dict[str, dict[str, Any]] = {
     "plain": {},
-    "grey": {"channels": 1, "blocks": 2},
+    "gray": {"channels": 1, "blocks": 2},
     "three scales": {"scales": 3},
     "classes": {"scales": 2, "classes": 3},
     "half the size": {"auxiliaries": [Downsample(2)]},
     "half the size, two scales": {"auxiliaries": [Downsample(2)], "scales": (2, 1), "embedding_scales": 1},
-    "a third and grey": {
+    "a third and gray": {
         "auxiliaries": [Downsample(3), QuantizedGrayscale(4)],
         "scales": (2, 1, 1),
         "classes": 3,
     },
     "a quarter": {"auxiliaries": [Downsample(4)], "embedding_scales": 1},
-    "grey view": {"auxiliaries": [QuantizedGrayscale(4)], "scales": (1, 3), "embedding_scales": 3},
+    "gray view": {"auxiliaries": [QuantizedGrayscale(4)], "scales": (1, 3), "embedding_scales": 3},
 }
 MEASURE = (
     WATCH_MEMORY
@@ -141,7 +141,7 @@ def test_margins_are_as_wide_as_unknown_surroundings_reach(scramble: Scramble, k
             check_factor(factor)
 
 
-@pytest.mark.parametrize("kind", ["three scales", "a third and grey"])
+@pytest.mark.parametrize("kind", ["three scales", "a third and gray"])
 def test_free_memory_does_not_change_the_result(scramble: Scramble, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Law: little memory means more tiles with the same maps; the reported share of work grows to one."""
     model = make(scramble, kind)
@@ -250,7 +250,7 @@ def test_too_little_memory_gives_a_one_line_error(tmp_path: Path, monkeypatch: p
     assert result.returncode == 2
     assert result.stdout == ""
     (line,) = (line for line in result.stderr.splitlines() if line.startswith("pixelcnn:"))
-    assert "even in tiles needs about" in line
+    assert "even in tiles of 8x8 pixels needs about" in line
     assert "use a smaller model" in line
     with pytest.raises(MemoryError, match="even in tiles"):
         evaluate(PixelCNN(**TINY), load_images(pictures, "all"))

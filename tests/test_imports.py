@@ -508,7 +508,7 @@ def test_the_import_command_replaces_only_models(tmp_path: Path) -> None:
         ((file, "--out", out), "not empty: use --overwrite"),
         ((bad, "--out", out, "--overwrite"), "'u_init.conv.weight_v' is missing"),
         ((file, "--out", run, "--overwrite"), "holds a training run"),
-        ((mine, "--out", itself, "--overwrite"), "would be replaced"),
+        ((mine, "--out", itself, "--overwrite"), "would be overwritten"),
         ((file, "--out", foreign, "--overwrite"), "not empty and not a model: name another folder"),
         ((file, "--out", file), "is a file: name a folder"),
         ((tmp_path / "none.pth", "--out", tmp_path / "new"), "is not a file"),

@@ -18,7 +18,8 @@ from pixelcnn.models.image_model import ImageModel
 from pixelcnn.models.presets import PyramidPixelCNN
 from pixelcnn.nn.embedding import EmbeddingNetwork
 from pixelcnn.training.options import Training
-from pixelcnn.zoo.recipes import RECIPES, Recipe, describe, find_recipe
+from pixelcnn.zoo.recipe import Recipe
+from pixelcnn.zoo.recipes import RECIPES, describe, find_recipe
 
 PUBLISHED = ("cifar10-pixelcnn++", "cifar10-grayscale", "cifar10-pyramid", "celeba128-pyramid")
 CARD = {

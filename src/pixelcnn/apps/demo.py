@@ -36,7 +36,8 @@ from pixelcnn.training.history import HISTORY
 from pixelcnn.training.loop import INITIAL_IMAGES, train
 from pixelcnn.training.options import Run
 from pixelcnn.training.runs import begin_run, check_run_folder
-from pixelcnn.zoo.recipes import Recipe, find_recipe
+from pixelcnn.zoo.recipe import Recipe
+from pixelcnn.zoo.recipes import find_recipe
 
 FACES, COLORS, ENLARGER = "faces128-pyramid", "faces32-grayscale", "photos-pyramid"  # of the zoo
 RECIPE = "photos32-pyramid-small"
@@ -119,11 +120,6 @@ def run_demo(
     scores["after training"] = evaluate(model, held_out, progress=progress)
     codecs = codec_bits_per_dim(held_out, progress=progress)
     totals = {name: score.bits_per_dim for name, score in scores.items()} | codecs
-    if COLORS in missing:
-        colored = []
-    else:
-        figures = ["colorings of real images"]
-        colored = subject_sections(find_subject(COLORS), figures=figures, seed=seed, progress=progress)
     sections = [
         *faces,
         Section("The idea", [IDEA, Code(FORMULA), PAPER]),
@@ -138,7 +134,7 @@ def run_demo(
             Gallery(_samples_given_view(model, held_out, seed, progress), NOTICE.format(size=size)),
         ]),
         _enlarged(seed, progress),
-        *colored,
+        *([] if COLORS in missing else _colored(seed, progress)),
         Section("Next steps", [NEXT_STEPS, Code(_commands(folder, recipe))]),
     ]  # fmt: skip
     path = folder / PAGE
@@ -170,6 +166,12 @@ def _faces(folder: Path, seed: int, progress: bool) -> Section:
         save_picture(sheet(strips, height=subject.size), path)
     print(path)
     return Section("Faces", [ZOO, Gallery(strips, f"MAP samples of `{FACES}`, seeds {seed} to {seed + PICTURES - 1}")])
+
+
+def _colored(seed: int, progress: bool) -> list[Section]:
+    """Color photographs of which only the gray view is given."""
+    figures = ["colorings of real images"]
+    return subject_sections(find_subject(COLORS), figures=figures, seed=seed, progress=progress)
 
 
 def _enlarged(seed: int, progress: bool) -> Section:

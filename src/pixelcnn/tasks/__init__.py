@@ -1,4 +1,4 @@
-"""What one can ask of a model: draw, colorize, upscale, complete, score."""
+"""Tasks for a trained model: draw, colorize, upscale, complete and score images."""
 
 __all__ = [
     "Evaluation",

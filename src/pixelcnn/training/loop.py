@@ -189,29 +189,28 @@ class _Job:
     accelerator: Accelerator
 
 
-def _train_factor(job: _Job) -> None:
-    model, k, training, budget, run, accelerator = (
-        job.model,
-        job.k,
-        job.training,
-        job.budget,
-        job.run,
-        job.accelerator,
-    )
-    # Build. Processes differ only in their dropout.
-    device, main = accelerator.device, accelerator.is_main_process
-    history = History(job.folder / f"factor-{k}", accelerator)
-    state_path = history.folder / STATE
+def _build(job: _Job, *, initialize: bool) -> TrainingState:
+    """Make the state before the first step. Processes differ only in their dropout."""
+    model, k, training, device = job.model, job.k, job.training, job.accelerator.device
     factor = model.to(device).factors[k]
-    if run.initialize and not state_path.exists():
+    if initialize:
         x, labels = collate([job.shuffled[position] for position in range(INITIAL_IMAGES)])
         factor.initialize(*model.links(x.to(device))[k], labels.to(device))
     averaged = AveragedModel(factor, multi_avg_fn=warming_average(training.average))
     model.factors[k] = cast(Factor, averaged.module)  # we sample and save the averaged weights
     optimizers = make_optimizers(factor, training.optimizer, training.moments)
-    stream = np.random.SeedSequence((training.seed, k, accelerator.process_index)).generate_state(1)
+    stream = np.random.SeedSequence((training.seed, k, job.accelerator.process_index)).generate_state(1)
     torch.manual_seed(int(stream[0]))
-    state = TrainingState(factor, averaged, optimizers, random_states(accelerator))
+    return TrainingState(factor, averaged, optimizers, random_states(job.accelerator))
+
+
+def _train_factor(job: _Job) -> None:
+    model, k, training, budget, run = job.model, job.k, job.training, job.budget, job.run
+    accelerator, main = job.accelerator, job.accelerator.is_main_process
+    # Build.
+    history = History(job.folder / f"factor-{k}", accelerator)
+    state_path = history.folder / STATE
+    state = _build(job, initialize=run.initialize and not state_path.exists())
 
     # Restore.
     if state_path.exists():
@@ -225,9 +224,9 @@ def _train_factor(job: _Job) -> None:
     history.begin(state.step)
     batches = open_batches(job.shuffled, training, state.step, accelerator)
     if training.compile:
-        factor.compile()
-    network, *prepared = accelerator.prepare(factor.train(), *optimizers)
-    set_random_state(state.random[accelerator.process_index], device)
+        state.factor.compile()
+    network, *prepared = accelerator.prepare(state.factor.train(), *state.optimizers)
+    set_random_state(state.random[accelerator.process_index], accelerator.device)
 
     # Loop, and save.
     log_due, save_due, sheet_due = Due(LOG_MINUTES), Due(run.save_minutes), Due(run.sheet_minutes or math.inf)
@@ -238,7 +237,7 @@ def _train_factor(job: _Job) -> None:
             started = time.perf_counter()
             set_rate(prepared, training.rate(state.step, used / budget.total))
             bits = _step(job, network, prepared, batches)
-            averaged.update_parameters(factor)
+            state.averaged.update_parameters(state.factor)
             # Averaged, so that all processes agree on when to save and when to stop.
             seconds = mean_over_processes(time.perf_counter() - started, accelerator)
             state.step, state.seconds = state.step + 1, state.seconds + seconds

@@ -136,18 +136,12 @@ def sample(
                 finished[k].append(view)
                 if not is_sheet and (k == 0 or stages):
                     folder = out / f"view-{k}" if stages else out
-                    names = [folder / f"{seed + start + i:06d}.png" for i in range(number)]
-                    unsaved += [
-                        (pixelcnn.pictures.to_picture(x, loaded.formats[k][1]), name)
-                        for x, name in zip(view, names, strict=True)
-                    ]
-                while unsaved:
-                    pixelcnn.pictures.save_picture(*unsaved[0])
-                    unsaved.pop(0)
+                    pictures = [pixelcnn.pictures.to_picture(x, loaded.formats[k][1]) for x in view]
+                    unsaved += [(each, folder / f"{seed + start + i:06d}.png") for i, each in enumerate(pictures)]
+                    _save_all(unsaved)
     except KeyboardInterrupt:
         interrupted = True
-        for picture, path in unsaved:
-            pixelcnn.pictures.save_picture(picture, path)
+        _save_all(unsaved)
     views = {k: torch.cat(batches) for k, batches in finished.items() if batches}
     if is_sheet and views:
         strips = [(f"{x.shape[3]}x{x.shape[2]}", x, loaded.formats[k][1]) for k, x in views.items()]
@@ -161,6 +155,13 @@ def sample(
         )
     if str(out) != "-":
         print(out)
+
+
+def _save_all(unsaved: "list[tuple[Image, Path]]") -> None:
+    """Save pictures, and take each off the list only when it is saved: an interruption leaves the rest on it."""
+    while unsaved:
+        pixelcnn.pictures.save_picture(*unsaved[0])
+        unsaved.pop(0)
 
 
 @app.command()

@@ -14,7 +14,8 @@ from typer.exceptions import Abort, Exit, TyperException
 
 import pixelcnn.apps.cli.evaluate
 import pixelcnn.apps.cli.pictures
-import pixelcnn.apps.cli.train  # noqa: F401  (the three add their commands to the app)
+import pixelcnn.apps.cli.score
+import pixelcnn.apps.cli.train  # noqa: F401  (the four add their commands to the app)
 from pixelcnn.apps.cli.options import app, fail
 
 

@@ -4,7 +4,7 @@ __all__ = ["import_model", "train"]
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -26,6 +26,9 @@ from pixelcnn.apps.cli.options import (
     app,
     load_model,
 )
+
+if TYPE_CHECKING:
+    from pixelcnn.data import Images
 
 
 @app.command()
@@ -110,21 +113,10 @@ def train(
         model = load_model(str(out) if resume and (out / pixelcnn.models.CONFIG).is_file() else start, None)
     if consistent is not None:
         model.consistent = consistent
-    options: dict[str, Any] = {"channels": model.formats[0][0], "skip_broken": skip_broken, "progress": True}
     try:
-        images = pixelcnn.load_images(**source, split="train", **options)
+        images, held_out = _load_data(**source, channels=model.formats[0][0], skip_broken=skip_broken)
     except pixelcnn.data.UnfetchedError as error:
         raise ValueError(f"{error}, as in 'pixelcnn train {recipe} {error.options} --out {out}'") from error
-    try:
-        held_out = pixelcnn.load_images(**source, split="test", **options)
-        say_data(
-            f"{images.name}: {count_images(images)} to train on, {count_images(held_out)} held out", images, held_out
-        )
-    except pixelcnn.data.NothingHeldOutError:
-        held_out = None
-        say_data(
-            f"{images.name}: {count_images(images)} to train on, too few to hold any out; sheets show these", images
-        )
     if resume and (
         changed := pixelcnn.data.changed_since(data_of_model(str(out)).get("fingerprint"), images.fingerprint)
     ):
@@ -146,6 +138,26 @@ def train(
     finally:
         if torch.distributed.is_initialized():  # otherwise its threads may abort the process at exit
             torch.distributed.destroy_process_group()
+
+
+def _load_data(
+    source: str,
+    size: int | None,
+    crop: tuple[int, int, int, int] | None,
+    channels: int,
+    skip_broken: bool,
+) -> "tuple[Images, Images | None]":
+    """Load the images to train on, and those held out, if there are enough to hold any out; report both."""
+    options: dict[str, Any] = {"size": size, "crop": crop, "channels": channels, "skip_broken": skip_broken}
+    images = pixelcnn.load_images(source, "train", progress=True, **options)
+    counted = f"{images.name}: {count_images(images)} to train on"
+    try:
+        held_out = pixelcnn.load_images(source, "test", progress=True, **options)
+    except pixelcnn.data.NothingHeldOutError:
+        say_data(f"{counted}, too few to hold any out; sheets show these", images)
+        return images, None
+    say_data(f"{counted}, {count_images(held_out)} held out", images, held_out)
+    return images, held_out
 
 
 @app.command("import")
