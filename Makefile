@@ -1,4 +1,4 @@
-# make demo and make test are all the set-up there is: each makes the environment first, if need be.
+# There is nothing to set up first: each target makes the environment if it is missing.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -15,7 +15,8 @@ test: $(INSTALLED) docs
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/pytest --numprocesses 2 --dist worksteal
 
-# Into build/docs, without a network. All is read anew each time (-E -a), or a second run would find no fault.
+# Builds build/docs without a network. It reads everything again each time (-E -a): warnings are only given for pages
+# that are read.
 docs: $(INSTALLED)
 	$(BIN)/sphinx-build -E -a -q -n -W --keep-going docs build/docs
 
@@ -23,7 +24,7 @@ format: $(INSTALLED)
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-# The package and its zoo, built, checked, and installed into an environment that has nothing else.
+# Builds and checks the package and its zoo, and installs them into an environment of their own.
 wheels: $(INSTALLED)
 	rm -rf dist build/empty
 	$(BIN)/pip install --quiet --constraint constraints.txt build twine
@@ -39,8 +40,8 @@ wheels: $(INSTALLED)
 clean:
 	rm -rf $(VENV) demo build dist
 
-# torch goes first and alone: pip finds its CPU build beside the registry's where one is configured, and what comes after
-# is satisfied with it.
+# torch is installed first and alone, so that pip takes a CPU build where an index with one is configured; whatever is
+# installed after it accepts that build.
 $(INSTALLED): pyproject.toml zoo/pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt torch

@@ -1,4 +1,4 @@
-"""PixelCNN++, Grayscale and Pyramid with the same minutes and about the same parameters: is the paper's claim seen?
+"""Compare PixelCNN++, Grayscale and Pyramid models of about the same size, trained for the same minutes.
 
     python benchmarks/comparison.py --data FOLDER --runs FOLDER [--json FILE] [--images cifar10] [--images faces]
         [--minutes 2.5] [--seeds 3] [--figures FOLDER] [--quick]
@@ -6,35 +6,37 @@
     python benchmarks/comparison.py --time --json FILE
     python benchmarks/comparison.py --table --json FILE
 
-The paper says that auxiliary variables give samples of a better global structure, and the Pyramid faster sampling.
-FOLDER is that of the real data of the project (its README lists it): CIFAR-10 as JPEG, and faces, both at 32x32.
+The paper says that auxiliary variables improve the global structure of samples, and that the Pyramid samples faster.
+The data folder holds `cifar10-jpeg` and `celeba-32x32`, each a folder that `load_images` opens.
 
-Minutes are those of a whole model, shared among its factors by `SHARES`. They become steps by rates that are measured
-first (`--measure-only`), in one process, all factors in turns, so that what else the machine does meanwhile changes
-nothing. All that share a folder of runs share its rates, so that several processes can run at once, each for other
-images: the JSON file has what all of them have finished, and is complete when the last of them ends. Runs that are
-finished are not repeated, and interrupted ones go on.
+The minutes are for a whole model, split among its factors by `SHARES`. They are turned into steps by rates that are
+measured first (`--measure-only`), in one process, with all factors taking turns, so that other work on the machine does
+not favor one of them. All processes that use the same folder of runs use its rates, so several can run at once, each on
+other images; the JSON file has everything that any of them has finished. Finished runs are not repeated, and
+interrupted ones are resumed.
 
-Bits per dimension are those of the first test images, scored free, as trained, and consistent; for PixelCNN++ these
-are one. Drawn are as many images in both ways, the consistent ones from the coarsest views of the free ones.
+Bits per dimension are measured on the first test images, both as the models were trained (free) and consistently; for
+PixelCNN++ the two are the same. Equally many images are drawn in both ways, the consistent ones given the coarsest
+views of the free ones.
 
-Structure is the Fréchet distance between two Gaussians, one fitted to samples and one to all test images and their
-mirror images (models are trained on both). What is fitted is 4x4 averages of squares of 8x8 pixels, 48 numbers in
-[0, 1]. Each is a mean of 64 pixels, so texture, edges and independent noise are all but averaged out: what is left is
-where light and colour lie in an image (mean) and what goes with what over distances from 8 pixels on (covariance). It
-is blind to all detail, and a Gaussian to all but pairs. 8x8 averages would be 192 numbers, too many for the covariance
-of so few samples. A distance from a finite sample is too large even for perfect samples, by about as much for all
-models: the floor is the same distance of as many real training images, the mean over several draws of them.
+Structure is the Fréchet distance between two Gaussians, one fitted to samples, and one to all test images and their
+mirror images (models are trained on both). They are fitted to the averages of the 4x4 squares of 8x8 pixels: 48 numbers
+in [0, 1]. Each is a mean of 64 pixels, in which texture, edges and independent noise nearly cancel: what is left is
+where light and color lie in an image (mean), and how places 8 or more pixels apart vary together (covariance). The
+distance is blind to detail, and to anything beyond pairs. Averages of 4x4 pixels would be 192 numbers, too many for the
+covariance of so few samples. The distance of a finite sample is too large even for perfect samples, by about the same
+amount for all models: the floor is the mean distance of several draws of equally many real training images.
 
-The second measure looks inside images: the correlation of a strip of 8 pixels at the left border, in 8x8 averages, with
-the mirrored one at the right border, 16 pixels away, after the mean image of the set is subtracted. In real images the
-background, and in faces the hair and the light, go with each other there; a model that forgets the left side of an
-image before it draws the right one has too low a correlation, however good its texture, and one that drifts into one
-colour too high a one: what counts is how near it is to that of real images. Both measures do what they should on 256
-real images (CIFAR-10): noise of a standard deviation of 40 levels leaves them where they are (0.046 and 0.57; without
-it 0.039 and 0.59), the right half of each image taken from another one does not (0.41 and -0.01).
+The second measure looks inside each image: the correlation between a strip of 8 pixels at the left border, averaged
+over 4x4 pixels, and the mirrored strip at the right border, 16 pixels away, after subtracting the mean image of the
+set. In real images the backgrounds on the two sides are related, and in faces the hair and the light. A model that
+forgets the left side of an image before it draws the right one has too low a correlation, however good its texture, and
+one that drifts into a single color has too high a one: what counts is how close it comes to real images. Both measures
+behave as they should on 256 real images (CIFAR-10): noise with a standard deviation of 40 levels hardly moves them
+(0.046 and 0.57; without it 0.039 and 0.59), but taking the right half of each image from another one does (0.41 and
+-0.01).
 
-`--time` wants an idle machine. It draws from random weights, on which speed does not depend.
+`--time` needs an idle machine. It draws with random weights, since the speed does not depend on them.
 """
 
 import argparse
@@ -72,7 +74,7 @@ SIDE = 32
 SETS = {"cifar10": "cifar10-jpeg", "faces": "celeba-32x32"}
 TITLES = {"cifar10": "CIFAR-10", "faces": "faces"}
 WAYS = {"free": False, "consistent": True}
-# Widths are multiples of 8: in bf16 a step with 36 filters takes as long as one with 40.
+# Widths are multiples of 8, since a bf16 step with 36 filters takes as long as one with 40.
 MODELS: dict[str, Callable[..., ImageModel]] = {
     "PixelCNN++": lambda **common: PixelCNN(filters=32, blocks=2, scales=3, **common),
     "Grayscale": lambda **common: GrayscalePixelCNN(
@@ -83,10 +85,10 @@ MODELS: dict[str, Callable[..., ImageModel]] = {
     ),
 }
 SHARES = {"PixelCNN++": (1.0,), "Grayscale": (0.4, 0.6), "Pyramid": (0.45, 0.3, 0.25)}  # the finest factor first
-VIEWS = {"Grayscale": "grey view", "Pyramid": "8x8 view"}  # the coarsest
-ALIKE = 0.05  # by how much the numbers of parameters may differ
+VIEWS = {"Grayscale": "gray view", "Pyramid": "8x8 view"}  # the coarsest
+ALIKE = 0.05  # the share by which numbers of parameters may differ
 TRAINING = Training(batch_size=16, learning_rate=2e-3, average=0.998, bf16=True)
-LAST_RATE = 0.2  # of the learning rate, at the end
+LAST_RATE = 0.2  # what is left of the learning rate at the end, as a share
 SCORED_AT_ONCE, DRAWN_AT_ONCE = 32, 128
 SHOWN = 10  # images in a row of a picture
 REAL_DRAWS = 20
@@ -94,7 +96,12 @@ REAL_DRAWS = 20
 
 @dataclass(frozen=True)
 class Effort:
-    """How much is measured: images scored, images drawn, rounds and seconds of a factor in a round of calibration."""
+    """How much to measure.
+
+    Attributes:
+        scored, drawn: numbers of images.
+        rounds, seconds: of the calibration; the seconds are those of each factor in each round.
+    """
 
     scored: int = 1000
     drawn: int = 256
@@ -110,36 +117,36 @@ def make_model(name: str, seed: int = 0) -> ImageModel:
     return MODELS[name](dropout=0.0, consistent=False)
 
 
-def parameters() -> dict[str, list[int]]:
-    """Of each factor of each model; an error where the totals are not alike."""
+def count_parameters() -> dict[str, list[int]]:
+    """Count the parameters of each factor of each model, and raise an error where the totals differ too much."""
     numbers = {name: [sum(p.numel() for p in f.parameters()) for f in make_model(name).factors] for name in MODELS}
     totals = [sum(each) for each in numbers.values()]
     if max(totals) > (1 + ALIKE) * min(totals):
-        raise ValueError(f"models of {numbers} parameters: choose sizes whose totals differ by {ALIKE:.0%} at most")
+        raise ValueError(f"models with {numbers} parameters: choose sizes whose totals differ by at most {ALIKE:.0%}")
     return numbers
 
 
 def seconds_a_step(images: Images, effort: Effort) -> dict[str, list[float]]:
-    """Of each factor of each model: the median over what the histories say, all factors taking turns."""
+    """Measure each factor of each model, all taking turns: medians over the lines of their histories."""
     with tempfile.TemporaryDirectory() as folder:
         turns = [(name, k, Path(folder) / name) for name in MODELS for k in range(len(SHARES[name]))]
         for turn in range(effort.rounds):
             for name, k, run in turns:
-                options: dict[str, Any] = {"factor": k, "resume": run.exists(), "sheet_minutes": 0}
-                train(make_model(name), images, run, TRAINING, minutes=(turn + 1) * effort.seconds / 60, **options)
+                options = Run(factor=k, resume=run.exists(), sheet_minutes=0)
+                train(make_model(name), images, run, TRAINING, minutes=(turn + 1) * effort.seconds / 60, run=options)
         seconds: dict[str, list[float]] = {}
         for name, k, run in turns:
-            rates = [line["images_per_second"] for line in history(run / f"factor-{k}")]
+            rates = [line["images_per_second"] for line in read_history(run / f"factor-{k}")]
             seconds.setdefault(name, []).append(TRAINING.batch_size / statistics.median(rates))
     return seconds
 
 
-def history(folder: Path) -> list[dict[str, float]]:
+def read_history(folder: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (folder / HISTORY).read_text().splitlines()]
 
 
 def find_rates(runs: Path, data: Path, effort: Effort) -> dict[str, Any]:
-    """What was measured once for all runs in a folder; measured now if it is not there."""
+    """Read the rates that all runs in a folder share, or measure them if they are missing."""
     path = runs / "rates.json"
     with FileLock(runs / ".rates.lock"):
         if not path.exists():
@@ -150,55 +157,52 @@ def find_rates(runs: Path, data: Path, effort: Effort) -> dict[str, Any]:
 
 
 def steps_of(name: str, rates: dict[str, Any], minutes: float) -> list[int]:
-    """Of each factor, the finest first."""
+    """Turn minutes into steps of each factor, the finest first."""
     pairs = zip(SHARES[name], rates["seconds_a_step"][name], strict=True)
     return [max(1, round(60 * minutes * share / seconds)) for share, seconds in pairs]
 
 
 def train_model(name: str, images: Images, folder: Path, steps: Sequence[int], seed: int) -> ImageModel:
-    """Train each factor in a run of its own, since their learning rates do not fall alike; put them together."""
+    """Train each factor in a run of its own, since each has its own decay of the rate, and put them together."""
     model = make_model(name, seed)
     for k in reversed(range(len(steps))):
-        run = folder / f"training-{k}"
+        path = folder / f"training-{k}"
         training = replace(TRAINING, decay=LAST_RATE ** (1 / steps[k]), seed=seed)
-        resume = (run / "run.json").exists()
-        options: dict[str, Any] = {"steps": steps[k], "factor": k, "sheet_minutes": 0, "progress": True}
-        train(model, images, run, training, run=Run(resume=resume, overwrite=not resume, save_minutes=1), **options)
+        resume = (path / "run.json").exists()
+        run = Run(k, resume=resume, overwrite=not resume, save_minutes=1, sheet_minutes=0, progress=True)
+        train(model, images, path, training, steps=steps[k], run=run)
     save(model, folder)
     return model
 
 
 def score(model: ImageModel, images: Images, limit: int) -> dict[str, list[float]]:
-    """Bits per dimension in both ways, from one pass of the networks: the total, then the factors."""
+    """Measure bits per dimension in both ways, with one pass of the networks: the total, then the factors."""
     number = min(limit, len(images))
     nats = {way: torch.zeros(len(model.factors), dtype=torch.float64) for way in WAYS}
-    with evaluating(model):
+    with evaluating():
         for start in range(0, number, SCORED_AT_ONCE):
             x = images.batch(range(start, min(start + SCORED_AT_ONCE, number)))
             for k, (view, given) in enumerate(model.links(x)):
                 factor = model.factors[k]
                 params = factor.params(view, given)
                 for way, consistent in WAYS.items():
-                    levels, bounds = factor.likelihood.levels, None
-                    if consistent and given is not None:
-                        bounds = model.auxiliaries[k].bounds(view, given, levels)
-                    nats[way][k] -= factor.likelihood.log_prob(params, view, bounds).double().sum()
+                    nats[way][k] -= factor.log_prob_of(params, view, given, consistent=consistent).double().sum()
     bits = {way: each / (math.log(2) * number * images[0].numel()) for way, each in nats.items()}
     return {way: [float(each.sum()), *each.tolist()] for way, each in bits.items()}
 
 
-def draw(model: ImageModel, n: int, seed: int, **options: Any) -> dict[str, Tensor]:
-    """Views drawn in both ways: `free-0` are the images. Both ways have the coarsest view in common."""
+def draw(model: ImageModel, n: int, seed: int) -> dict[str, Tensor]:
+    """Draw views in both ways, with the coarsest view in common: `free-0` and `consistent-0` are the images."""
     drawn: dict[str, list[Tensor]] = {}
     last = len(model.auxiliaries)
     for start in range(0, n, DRAWN_AT_ONCE):
-        number, batch = min(DRAWN_AT_ONCE, n - start), {"seed": 1000 * seed + start, **options}
-        model.consistent = False
-        free = sample(model, number, SIDE, **batch)
-        model.consistent = True
-        finer = sample(model, number, SIDE, given=(last, free[-1]), **batch) if last else []
-        for way, views in (("free", free), ("consistent", [*finer, free[-1]])):
-            for k, view in enumerate(views):
+        number, first = min(DRAWN_AT_ONCE, n - start), 1000 * seed + start
+        free, consistent = (DrawOptions(consistent=way) for way in WAYS.values())
+        views = sample(model, number, SIDE, seed=first, options=free)
+        given = (last, views[-1])
+        finer = sample(model, number, SIDE, seed=first, given=given, options=consistent) if last else []
+        for way, found in (("free", views), ("consistent", [*finer, views[-1]])):
+            for k, view in enumerate(found):
                 drawn.setdefault(f"{way}-{k}", []).append(view)
     return {name: torch.cat(batches) for name, batches in drawn.items()}
 
@@ -207,13 +211,13 @@ Moments = tuple[Tensor, Tensor]
 
 
 def moments(x: Tensor) -> Moments:
-    """Mean (48,) and covariance (48, 48) of the 4x4 averages of images (n, 3, 32, 32)."""
+    """Measure mean (48,) and covariance (48, 48) of the averages over 8x8 pixels of images (n, 3, 32, 32)."""
     numbers = F.avg_pool2d(x.double() / 255, 8).flatten(1)
     return numbers.mean(0), numbers.T.cov()
 
 
 def frechet_distance(a: Moments, b: Moments) -> float:
-    """Of two Gaussians: `|m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2))`."""
+    """Compute the distance of two Gaussians: `|m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2))`."""
     values, vectors = torch.linalg.eigh(a[1])
     root = vectors * values.clamp(min=0).sqrt() @ vectors.T
     # C_a C_b has the eigenvalues of this symmetric matrix.
@@ -222,7 +226,7 @@ def frechet_distance(a: Moments, b: Moments) -> float:
 
 
 def correlation_of_sides(x: Tensor) -> float:
-    """Of the outer quarters of images (n, 3, 32, 32), one of them mirrored."""
+    """Correlate the left quarter of images (n, 3, 32, 32) with the mirrored right one."""
     view = F.avg_pool2d(x.double() / 255, 4)
     view = view - view.mean(0)
     left, right = view[..., :2], view[..., -2:].flip(-1)
@@ -239,7 +243,7 @@ def real_moments(test: Images) -> Moments:
 
 
 def real_structure(train_images: Images, real: Moments, number: int) -> list[dict[str, float]]:
-    """The measures of draws of real training images, half of them mirrored as in training."""
+    """Measure random subsets of the training images, half of the images mirrored as in training."""
     random, found = np.random.default_rng(0), []
     for _ in range(REAL_DRAWS):
         x = train_images.batch(random.choice(len(train_images), number, replace=False))
@@ -251,7 +255,7 @@ def real_structure(train_images: Images, real: Moments, number: int) -> list[dic
 def measure(
     name: str, sets: dict[str, Images], real: Moments, folder: Path, steps: Sequence[int], seed: int, effort: Effort
 ) -> None:
-    """Train, score and draw from one model, if that was not done."""
+    """Train, score and draw from one model, unless its results exist."""
     if (folder / "results.json").exists():
         return
     model = train_model(name, sets["train"], folder, steps, seed)
@@ -261,11 +265,12 @@ def measure(
     drawn = draw(model, effort.drawn, seed)
     clock.append(time.perf_counter())
     save_file(drawn, folder / "samples.safetensors")
+    ends = [read_history(folder / f"training-{k}" / f"factor-{k}")[-1] for k in range(len(steps))]
     results = {
         "bits_per_dim": bits,
         "structure": {way: structure(drawn[f"{way}-0"], real) for way in WAYS},
         "seconds": {
-            "training": [history(folder / f"training-{k}" / f"factor-{k}")[-1]["seconds"] for k in range(len(steps))],
+            "training": [end["seconds"] for end in ends],
             "scoring": clock[1] - clock[0],
             "drawing": clock[2] - clock[1],
         },
@@ -274,7 +279,7 @@ def measure(
 
 
 def picture(runs: Path, images: str, path: Path) -> None:
-    """Samples of each model, of its first seed: free, with their coarsest view, and by MAP sampling."""
+    """Save samples of the first seed of each model: free ones, their coarsest views, and MAP samples."""
     strips: list[Strip] = []
     for name in MODELS:
         folder = runs / f"{images}-{name}-0"
@@ -284,7 +289,7 @@ def picture(runs: Path, images: str, path: Path) -> None:
         strips.append((f"{name}: samples", views["free-0"][:SHOWN], model.levels))
         if last:
             strips.append(
-                (f"{name}: the {VIEWS[name]} of these samples", views[f"free-{last}"][:SHOWN], model.formats[last][1])
+                (f"{name}: the {VIEWS[name]} of each sample", views[f"free-{last}"][:SHOWN], model.formats[last][1])
             )
         strips.append(
             (f"{name}: MAP sampling", sample(model, SHOWN, SIDE, options=DrawOptions(map=True))[0], model.levels)
@@ -293,7 +298,7 @@ def picture(runs: Path, images: str, path: Path) -> None:
 
 
 def time_sampling(repeats: int = 3) -> dict[str, Any]:
-    """Median seconds for some images, the models taking turns, and how many times faster than PixelCNN++."""
+    """Time the drawing of a few images, the models taking turns: median seconds, and the ratio to PixelCNN++."""
     models = {name: make_model(name).eval() for name in MODELS}
     cases = [(name, way) for name in MODELS for way in WAYS if VIEWS.get(name) or way == "free"]
     results: dict[str, Any] = {"threads": torch.get_num_threads(), "torch": torch.__version__}
@@ -301,10 +306,9 @@ def time_sampling(repeats: int = 3) -> dict[str, Any]:
         times: dict[tuple[str, str], list[float]] = {case: [] for case in cases}
         for repeat in range(repeats + 1):
             for name, way in cases:
-                models[name].consistent = WAYS[way]
                 start = time.perf_counter()
-                sample(models[name], n, SIDE)
-                if repeat > 0:  # the first is for what is allocated once
+                sample(models[name], n, SIDE, options=DrawOptions(consistent=WAYS[way]))
+                if repeat > 0:  # the first one also allocates what later ones reuse
                     times[name, way].append(time.perf_counter() - start)
         medians = {case: statistics.median(each) for case, each in times.items()}
         results[f"images-{n}"] = [
@@ -315,13 +319,13 @@ def time_sampling(repeats: int = 3) -> dict[str, Any]:
 
 
 def add_to_json(path: Path | None, found: dict[str, Any]) -> None:
-    """Replace what is new in the file of figures; the rest stays."""
+    """Add results to the JSON file, replacing those of the same name."""
     if path is not None:
         write_json(path, (read_json(path) if path.exists() else {}) | found)
 
 
 def collect(runs: Path, seeds: int) -> dict[str, Any]:
-    """What is finished of all runs in a folder, other processes' too."""
+    """Collect the results of all finished runs in a folder, those of other processes too."""
     results: dict[str, Any] = {}
     for images in SETS:
         folders = {
@@ -334,7 +338,7 @@ def collect(runs: Path, seeds: int) -> dict[str, Any]:
 
 
 def mean(values: Sequence[float], digits: int = 3) -> str:
-    """The mean, and the standard deviation if there is one."""
+    """Format the mean, with the standard deviation where there are several values."""
     spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
     return f"{statistics.fmean(values):.{digits}f}{spread}"
 
@@ -344,7 +348,7 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def tables(results: dict[str, Any]) -> str:
-    """All figures as Markdown: what was trained, bits per dimension, structure, sampling time."""
+    """Format all results as Markdown: what was trained, bits per dimension, structure, sampling time."""
     found = []
     if "steps" in results:
         rows = [
@@ -385,7 +389,7 @@ def tables(results: dict[str, Any]) -> str:
 
 
 def run_all(options: argparse.Namespace, effort: Effort) -> None:
-    numbers = parameters()
+    numbers = count_parameters()
     options.runs.mkdir(parents=True, exist_ok=True)
     rates = find_rates(options.runs, options.data, effort)
     steps = {name: steps_of(name, rates, options.minutes) for name in MODELS}
@@ -412,21 +416,21 @@ def run_all(options: argparse.Namespace, effort: Effort) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="folder of the sets of images")
+    parser.add_argument("--data", type=Path, help="folder with the sets of images")
     parser.add_argument("--runs", type=Path, help="folder for the rates and the trained models")
-    parser.add_argument("--json", type=Path, help="also write the figures to this file; what else it has stays")
+    parser.add_argument("--json", type=Path, help="also add the results to this file")
     parser.add_argument("--images", action="append", choices=SETS, help="both by default")
     parser.add_argument("--minutes", type=float, default=2.5, help="training time of a model, all factors together")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--figures", type=Path, help="folder for the pictures of samples")
-    parser.add_argument("--quick", action="store_true", help="few images and short rounds: to see that it runs")
-    parser.add_argument("--measure-only", action="store_true", help="measure the rates, unless they are there")
-    parser.add_argument("--time", action="store_true", help="measure the time that sampling takes, and nothing else")
-    parser.add_argument("--table", action="store_true", help="print what the file of figures has, as Markdown")
+    parser.add_argument("--quick", action="store_true", help="few images and short rounds, to see that it runs")
+    parser.add_argument("--measure-only", action="store_true", help="measure the rates, if they are missing, and stop")
+    parser.add_argument("--time", action="store_true", help="measure how long sampling takes, and nothing else")
+    parser.add_argument("--table", action="store_true", help="print the results in the JSON file as Markdown")
     options = parser.parse_args()
     if options.table or options.time:
         if options.table and options.json is None:
-            parser.error("--table prints a file of figures: name it with --json")
+            parser.error("--table prints the results in a JSON file: name it with --json")
         if options.time:
             timed = time_sampling()
             print(json.dumps(timed, indent=2))
@@ -435,7 +439,7 @@ def main() -> None:
             print(tables(read_json(options.json)))
         return
     if options.data is None or options.runs is None:
-        parser.error("--data and --runs are needed, but for --time and --table")
+        parser.error("name --data and --runs; only --time and --table do without")
     run_all(options, QUICK if options.quick else Effort())
 
 

@@ -1,14 +1,14 @@
-"""Do consistent conditionals help? The same network trained free and consistent, scored both ways.
+"""Measure whether consistent conditionals help: train the same network free and consistent, and score it both ways.
 
     python benchmarks/consistency.py --data FOLDER --runs FOLDER [--json FILE] [--minutes 1.75] [--seeds 3] [--limit N]
 
-FOLDER is that of the real data of the project (its README lists it): the shipped photographs, CIFAR-10 as JPEG, and
-faces, all at 32x32. For every set of images, seed and way a depth-2 pyramid is trained for the same time: for as many
-steps as this machine makes in the minutes, measured first, so that what else it does meanwhile changes nothing. Then
-the face models tell faces from the other images, by their total score and by that of each factor (area under the ROC
-curve; 0.5 is chance, and 1 says that all faces are likelier).
+The images are the shipped photographs, and CIFAR-10 and faces from the data folder (`cifar10-jpeg`, `celeba-32x32`),
+all at 32x32. For each set of images, seed and way, a pyramid of three views is trained for the same number of minutes.
+They are turned into steps by timing a few steps first, so that other work on the machine changes little. Then the face
+models have to tell faces from the other images by their total bits, and by those of each factor (area under the ROC
+curve: 0.5 is chance, and 1 says that every face has fewer bits than any other image).
 
-Runs that are finished are not repeated.
+Finished runs are not repeated.
 """
 
 import argparse
@@ -31,11 +31,11 @@ from pixelcnn.training.history import HISTORY
 from pixelcnn.training.loop import train
 from pixelcnn.training.options import Run, Training
 
-SHARES = (0.6, 0.25, 0.15)  # of the minutes, the finest factor first
+SHARES = (0.6, 0.25, 0.15)  # the finest factor first
 WAYS = {"free": False, "consistent": True}
 TRAINING = Training(batch_size=16, learning_rate=2e-3, decay=0.9998, average=0.998, bf16=True)
 CALIBRATION_STEPS = 60
-SCORED = 500  # images of each kind that the face models tell apart
+SCORED = 500  # images of each kind, for the ROC curve
 
 
 def make_model(seed: int, *, consistent: bool) -> ImageModel:
@@ -57,27 +57,27 @@ def open_sets(data: Path) -> dict[str, dict[str, Images]]:
 
 
 def seconds_a_step(images: Images, *, consistent: bool) -> list[float]:
-    """Of each factor: the median over what the history says after the first few steps."""
+    """Measure each factor: the median over the lines of its history."""
     model, seconds = make_model(0, consistent=consistent), []
     with tempfile.TemporaryDirectory() as folder:
         for k in range(3):
-            options: dict[str, Any] = {"steps": CALIBRATION_STEPS, "factor": k, "resume": k > 0, "sheet_minutes": 0}
-            train(model, images, folder, TRAINING, **options)
+            run = Run(factor=k, resume=k > 0, sheet_minutes=0)
+            train(model, images, folder, TRAINING, steps=CALIBRATION_STEPS, run=run)
             lines = (Path(folder) / f"factor-{k}" / HISTORY).read_text().splitlines()
             seconds.append(TRAINING.batch_size / statistics.median(json.loads(x)["images_per_second"] for x in lines))
     return seconds
 
 
 def measure(folder: Path, images: dict[str, Images], steps: list[int], seed: int, way: str, limit: int | None) -> Any:
-    """Train one model, if it is not there, and score it both ways."""
+    """Train one model and score it both ways, or read its results if they exist."""
     results = folder / "results.json"
     if results.exists():
         return json.loads(results.read_text())
     model = make_model(seed, consistent=WAYS[way])
     training = replace(TRAINING, seed=seed)
     for k in reversed(range(3)):
-        options: dict[str, Any] = {"steps": steps[k], "factor": k, "sheet_minutes": 0, "progress": True}
-        train(model, images["train"], folder, training, run=Run(resume=k < 2, overwrite=k == 2), **options)
+        run = Run(factor=k, resume=k < 2, overwrite=k == 2, sheet_minutes=0, progress=True)
+        train(model, images["train"], folder, training, steps=steps[k], run=run)
     scores = {}
     for scored, consistent in WAYS.items():
         model.consistent = consistent
@@ -87,10 +87,10 @@ def measure(folder: Path, images: dict[str, Images], steps: list[int], seed: int
     return scores
 
 
-def scores(model: ImageModel, images: Images) -> torch.Tensor:
-    """Bits per dimension of some images, the total and the factors: (n, 1 + factors)."""
+def score(model: ImageModel, images: Images) -> torch.Tensor:
+    """Measure the bits per dimension of the first images, the total and those of the factors: (n, 1 + factors)."""
     found = []
-    with evaluating(model):
+    with evaluating():
         for start in range(0, min(SCORED, len(images)), 64):
             bits = model.bits_per_dim(images.batch(range(start, min(start + 64, SCORED, len(images)))))
             found.append(torch.cat([bits.total[:, None], bits.factors], 1))
@@ -98,7 +98,7 @@ def scores(model: ImageModel, images: Images) -> torch.Tensor:
 
 
 def area_under_roc(positive: torch.Tensor, negative: torch.Tensor) -> list[float]:
-    """The share of pairs in which the positive has fewer bits, ties counting half; for every column."""
+    """Compute, for each column, the share of pairs in which the positive has fewer bits; ties count half."""
     fewer = (positive[:, None] < negative).double() + 0.5 * (positive[:, None] == negative)
     return fewer.mean((0, 1)).tolist()
 
@@ -107,10 +107,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--runs", type=Path, required=True, help="folder for the trained models")
-    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
     parser.add_argument("--minutes", type=float, default=1.75, help="training time of a model")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--limit", type=int, help="score the first so many held-out images only")
+    parser.add_argument("--limit", type=int, help="score at most this many held-out images")
     options = parser.parse_args()
 
     sets = open_sets(options.data)
@@ -136,9 +136,9 @@ def main() -> None:
     for way in WAYS:
         for seed in range(options.seeds):
             model = load(options.runs / f"faces-{way}-{seed}")
-            faces = scores(model, sets["faces"]["test"])
+            faces = score(model, sets["faces"]["test"])
             for other in ("photographs", "CIFAR-10"):
-                areas = area_under_roc(faces, scores(model, sets[other]["test"]))
+                areas = area_under_roc(faces, score(model, sets[other]["test"]))
                 results["area_under_roc"].setdefault(other, {}).setdefault(way, []).append(areas)
                 print(f"faces from {other}, trained {way}, seed {seed}: total and factors {areas}", flush=True)
     if options.json:

@@ -1,15 +1,15 @@
-"""What learns most in the same CPU seconds: optimizers, rates, batches, precision, crops, averages, dropout.
+"""Compare ways to train by what is learned in the same CPU seconds: optimizers, rates, batches, precision, and more.
 
     python benchmarks/learning.py --data FOLDER --json benchmarks/learning.json [--plot docs/figures/learning.svg]
 
-FOLDER is that of the real data of the project. A factor of 32x32 images given their 16x16 view begins with fresh
-weights and learns for so many CPU seconds on one thread; the bits per dimension that it then needs for held-out images,
-with its averaged weights and exactly, are the result. The seconds are turned into steps by timing a few steps first;
-as a process that waits uses no CPU, other work on the machine changes little. Faces are whole images of `celeba-32x32`,
-photographs random crops of those in the package. "paper" is the paper's factor: 100 filters, three blocks, an embedding
-of 15 blocks.
+A factor of 32x32 images given their 16x16 view is trained from fresh weights on one thread, for a fixed number of CPU
+seconds. The result is the exact number of bits per dimension that this factor, with its averaged weights, then needs
+for held-out images. The seconds are turned into steps by timing a few steps first; since a process that waits uses no
+CPU, other work on the machine changes little. Faces are whole images of `celeba-32x32` in the data folder; photographs
+are random crops of the shipped ones. "paper" stands for the factor of the paper: 100 filters, three blocks, and an
+embedding of 15 blocks.
 
-What is in the JSON file already is not run again, so that a run can be interrupted, or continued with new settings.
+Results that are in the JSON file already are kept, so a run can be interrupted, or continued with new settings.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from pixelcnn.models.image_model import ImageModel
 from pixelcnn.models.presets import PyramidPixelCNN
 from pixelcnn.tasks.scoring import evaluate
 from pixelcnn.training.loop import train
-from pixelcnn.training.options import Training
+from pixelcnn.training.options import Run, Training
 
 SEEDS = range(3)
 TIMED_STEPS = 5, 35
@@ -45,7 +45,7 @@ SIZES: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Setting:
-    """A way to train; what it does not say is that of `MUON`."""
+    """A way to train a factor of some size."""
 
     name: str
     training: Training
@@ -84,7 +84,7 @@ SETTINGS = [
 
 @dataclass(frozen=True, eq=False)
 class DataSet:
-    """Images to learn and to score, and the side of the crops to learn."""
+    """Images to train on and to score, and the side of the crops to train on."""
 
     name: str
     images: Images
@@ -105,20 +105,20 @@ def make_model(setting: Setting) -> ImageModel:
 
 
 def learn(setting: Setting, data: DataSet, seed: int, steps: int) -> tuple[ImageModel, float]:
-    """The trained model, and the CPU seconds of the whole training."""
+    """Train a model; return it, and the CPU seconds of the whole training."""
     torch.manual_seed(seed)
     training = replace(setting.training, seed=seed, random_crop=setting.training.random_crop or data.crop)
-    options: dict[str, Any] = {"steps": steps, "factor": 0, "sheet_minutes": 0, "save_minutes": 1e6}
+    run = Run(factor=0, save_minutes=1e6, sheet_minutes=0)
     with tempfile.TemporaryDirectory() as folder:
         started = time.process_time()
-        model = train(make_model(setting), data.images, folder, training, **options)
+        model = train(make_model(setting), data.images, folder, training, steps=steps, run=run)
         return model, time.process_time() - started
 
 
 @cache
 def seconds_a_step(setting: Setting, data: DataSet) -> float:
-    """CPU seconds, from two short trainings, so that what happens once in each is not counted."""
-    learn(setting, data, 0, 1)  # what happens once in a process
+    """Measure CPU seconds by the difference of two short runs, which leaves out what each of them does once."""
+    learn(setting, data, 0, 1)  # does what a process does once
     few, more = (learn(setting, data, 0, steps)[1] for steps in TIMED_STEPS)
     return (more - few) / (TIMED_STEPS[1] - TIMED_STEPS[0])
 
@@ -132,7 +132,7 @@ def measure(setting: Setting, data: DataSet, seed: int) -> dict[str, Any]:
 
 
 def rows(results: list[dict[str, Any]]) -> Iterator[str]:
-    """A table of means and standard deviations over the seeds."""
+    """Format the means and standard deviations over the seeds as a table, line by line."""
     yield "| factor | setting | faces | steps | photographs | steps |"
     yield "|---|---|---|---|---|---|"
     for setting in SETTINGS:
@@ -148,7 +148,7 @@ def rows(results: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def plot(results: list[dict[str, Any]], path: Path) -> None:
-    """A dot for each run, a row for each setting of the small factor."""
+    """Plot a dot for each run, in a row for each setting of the small factor."""
     from matplotlib.figure import Figure
 
     figure = Figure((9, 6), layout="constrained")
@@ -166,13 +166,13 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--plot", type=Path)
-    parser.add_argument("--hours", type=float, default=math.inf, help="Begin no run after so many hours.")
+    parser.add_argument("--hours", type=float, default=math.inf, help="start no new run after this many hours")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     results = json.loads(arguments.json.read_text())["results"] if arguments.json.exists() else []
     started = time.monotonic()
     sets = open_data(arguments.data)
-    # A seed of everything before the next one, so that an early end leaves whole rows.
+    # All settings with one seed before the next seed, so that an early end leaves complete rows.
     for seed in SEEDS:
         for setting in SETTINGS:
             for data in sets:

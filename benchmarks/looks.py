@@ -1,11 +1,11 @@
-"""How faces look: sheets of plain draws, and how far the draws of small views are from test faces.
+"""Judge drawn faces: save sheets of plain draws, and measure how far draws of small views are from test faces.
 
     python benchmarks/looks.py --data FOLDER --out FOLDER [--model faces128-pyramid] [--draws 3500] [--json FILE]
 
-FOLDER of the data is that of the real data of the project. There are sheets of 36 plain draws, seeds 0 to 35, at 64x64
-and at 128x128, to be looked at. The distance is the Fréchet distance of Gaussians over all sub-pixels of a view, in
-units of half the range, between draws and test faces, beside that of as many training faces; at 8x8, 16x16 and 32x32.
-It sees structure and color, and is small for two sets of real faces, though not zero, since both are finite.
+The data folder holds `celeba-32x32` and `celeba-89x109`. The sheets, at 64x64 and 128x128, show 36 plain draws each,
+of the seeds 0 to 35: they are for people to look at. The distance is the Fréchet distance between Gaussians fitted to
+all sub-pixels of draws and of test faces at 8x8, 16x16 and 32x32, scaled to [-1, 1]. Beside it is the distance of
+equally many training faces, which is small, but not zero, since both sets are finite. It measures structure and color.
 """
 
 import argparse
@@ -29,31 +29,31 @@ ROWS = 6
 
 
 def faces(data: Path, split: str, size: int) -> Images:
-    """Faces of both sets, as the coarse factors of the model were trained on."""
+    """Load the faces of both sets, on which the coarse factors of the model were trained."""
     small, half = "celeba-32x32", "celeba-89x109"
     parts = [load_images(data / small, split, size=size), load_images(data / half, split, size=size, crop=FRAME)]
     return JoinedImages(parts)
 
 
 def moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and covariance over all sub-pixels, in units of half the range: integers (N, C, H, W) to (D,) and (D, D)."""
+    """Measure mean (D,) and covariance (D, D) of all sub-pixels of images (N, C, H, W), scaled to [-1, 1]."""
     values = x.flatten(1).double() / 127.5 - 1
     return values.mean(0), values.T.cov()
 
 
 def draw(model: ImageModel, number: int, size: int, batch_size: int = 64) -> Tensor:
-    """Plain draws (N, C, H, W), seeds 0 to N - 1."""
+    """Draw (N, C, H, W) with the seeds 0 to N - 1."""
     starts = range(0, number, batch_size)
     return torch.cat([sample(model, min(batch_size, number - seed), size, seed=seed)[0] for seed in starts])
 
 
 def distances(model: ImageModel, data: Path, size: int, number: int) -> dict[str, float]:
-    """Of draws, and of as many training faces, to all test faces."""
+    """Measure the distances of draws, and of equally many training faces, to all test faces."""
     view = [H for H, _ in model.sizes((128, 128))].index(size)
     test, train = (faces(data, split, size) for split in ("test", "train"))
     real = moments(test.batch(range(len(test))))
     drawn = moments(draw(model.of_view(view), number, size))
-    # Evenly over both sets, as they come one after the other.
+    # Spread evenly, since one set comes after the other.
     others = moments(train.batch(range(0, len(train), len(train) // number)))
     return {"draws": frechet_distance(drawn, real), "training faces": frechet_distance(others, real)}
 

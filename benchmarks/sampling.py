@@ -1,15 +1,16 @@
-"""How fast sampling is: over the floor, against re-running the network, and against the naive traversal.
+"""Measure the speed of sampling: over the floor, against re-running the network, and against the naive traversal.
 
     python benchmarks/sampling.py [--json FILE] [--plot FILE] [--model FOLDER] [--quick]
 
-All figures are ratios within one run, in one process, of things that take turns:
+Speeds are compared within one run, in one process, and what is compared takes turns:
 
     floor     the same multiplications as one large matrix product
     window    the network re-run on a 16x16 window for every pixel, as the authors' demonstration does
     naive     a full forward pass for every pixel
 
-The networks have random weights. Sampling includes folding the weights, the memory and the draws; the embedding of the
-auxiliary image is given. Window and naive are timed on a few pixels, since all of them take the same time.
+The networks have random weights. The time of sampling includes folding the weight norms, allocating memory and drawing
+the values, but not the embedding of the given view. For window and naive a few pixels are timed, since each one takes
+the same time.
 """
 
 import argparse
@@ -30,15 +31,14 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from pixelcnn.auxiliary.chain import Link
 from pixelcnn.auxiliary.downsample import Downsample
 from pixelcnn.data.images import load_images
-from pixelcnn.likelihoods.base import Bounds
 from pixelcnn.likelihoods.logistic import LogisticMixture
-from pixelcnn.models.draw import position_noise, sample_factor
-from pixelcnn.models.factor import Factor
+from pixelcnn.models.draw import DrawOptions, draw_view, position_noise
+from pixelcnn.models.factor import Factor, Visit
 from pixelcnn.models.load import load
 from pixelcnn.nn.causal import CausalNetwork
-from pixelcnn.traversal.loop import traverse
 from pixelcnn.traversal.schedule import Schedule, groups, wavefront_lag
 
 LIKELIHOOD = LogisticMixture(3, 256, 10)
@@ -46,25 +46,25 @@ WINDOW = 16
 TITAN_X = {"Pyramid": 4.0, "PixelCNN++ with caching": 50.0}  # milliseconds a pixel, as recalled from the paper
 
 
-class Given(Factor):
-    """A factor whose context is at hand, so that its embedding is not timed."""
+class TimedFactor(Factor):
+    """A factor with a context that is computed beforehand, so that the embedding is not timed."""
 
     def __init__(self, network: CausalNetwork, context: Tensor | None) -> None:
-        super().__init__(LIKELIHOOD, network)
-        self.at_hand = context
+        super().__init__(LIKELIHOOD, network, auxiliary=None if context is None else Downsample(2))
+        self.ready = context
 
-    def context(self, size: tuple[int, int], auxiliary: Tensor | None, labels: Tensor | None) -> Tensor | None:
-        return self.at_hand
+    def context(self, size: tuple[int, int], given: Tensor | None, labels: Tensor | None) -> Tensor | None:
+        return self.ready
 
 
-def make_factor(batch: int, side: int, *, context: int, **arguments: int) -> Given:
+def make_factor(batch: int, side: int, *, context: int, **arguments: int) -> TimedFactor:
     torch.manual_seed(0)
     network = CausalNetwork(3, 256, LIKELIHOOD.num_params, context=context, **arguments).eval()
-    image = torch.randn(batch, context, side, side).contiguous(memory_format=torch.channels_last) if context else None
-    return Given(network, image)
+    ready = torch.randn(batch, context, side, side).contiguous(memory_format=torch.channels_last) if context else None
+    return TimedFactor(network, ready)
 
 
-def plain(batch: int, side: int) -> Given:
+def plain(batch: int, side: int) -> TimedFactor:
     return make_factor(batch, side, context=100, filters=100, blocks=3, scales=1)
 
 
@@ -74,33 +74,32 @@ def seconds(run: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def draw(factor: Given, batch: int, side: int, schedule: Schedule = "auto", dtype: torch.dtype | None = None) -> None:
-    """Sample a batch of square images."""
-    noise = position_noise(LIKELIHOOD, (side, side), range(batch), 0)
-    canvas = torch.zeros(batch, 3, side, side, dtype=torch.uint8)
-    traverse(
-        factor,
-        canvas,
-        lambda params, rows, cols: LIKELIHOOD.sample(params, noise[:, :, rows, cols]),
-        schedule=schedule,
-        dtype=dtype,
-    )
+def draw(
+    factor: TimedFactor, batch: int, side: int, options: DrawOptions | None = None, given: Tensor | None = None
+) -> None:
+    """Draw a batch of square images."""
+    draw_view(factor, position_noise(factor, (side, side), range(batch)), given, options=options)
 
 
-def multiplications(factor: Given) -> float:
-    """Of the convolutions, for one pixel."""
+def count_steps(factor: TimedFactor, side: int, schedule: Schedule = "auto") -> int:
+    lag = wavefront_lag(factor.lag(consistent=False), side, schedule)
+    return sum(1 for _ in groups((side, side), lag))
+
+
+def count_multiplications(factor: TimedFactor) -> float:
+    """Count those of the convolutions for one pixel."""
     x = torch.zeros(1, 3, WINDOW, WINDOW, dtype=torch.uint8)
-    context = None if factor.at_hand is None else factor.at_hand[:1, :, :WINDOW, :WINDOW]
+    context = None if factor.ready is None else factor.ready[:1, :, :WINDOW, :WINDOW]
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         factor.network(x, context)
     return counter.get_total_flops() / 2 / WINDOW**2
 
 
-def forward_passes(factor: Given, batch: int, side: int) -> Callable[[], object]:
-    """One forward pass on images of this side, and the draw of one pixel."""
+def forward_passes(factor: TimedFactor, batch: int, side: int) -> Callable[[], object]:
+    """Prepare one forward pass on images of this side, and the draw of one pixel."""
     x = torch.zeros(batch, 3, side, side, dtype=torch.uint8)
-    context = None if factor.at_hand is None else factor.at_hand[:, :, :side, :side].contiguous()
-    noise = position_noise(LIKELIHOOD, (side, side), range(batch), 0)
+    context = None if factor.ready is None else factor.ready[:, :, :side, :side].contiguous()
+    noise = position_noise(factor, (side, side), range(batch))
 
     def run() -> None:
         with torch.no_grad():
@@ -111,7 +110,7 @@ def forward_passes(factor: Given, batch: int, side: int) -> Callable[[], object]
 
 
 def matrix_product(dtype: torch.dtype) -> Callable[[], float]:
-    """Seconds for one multiplication in a large product."""
+    """Prepare to time one multiplication in a large product, in seconds."""
     a, b = torch.randn(4096, 1024, dtype=dtype), torch.randn(1024, 1024, dtype=dtype)
     return lambda: seconds(lambda: a @ b) / (a.shape[0] * a.shape[1] * b.shape[1])
 
@@ -121,24 +120,25 @@ def milliseconds_a_pixel(times: list[float], pixels: int) -> float:
 
 
 def measure_plain(batch: int, side: int, dtype: torch.dtype, repeats: int, schedule: Schedule) -> dict[str, Any]:
-    """The 3-block plain network against the floor and against windows."""
+    """Compare the 3-block plain network with the floor and with windows."""
     factor, product = plain(batch, side), matrix_product(dtype)
     window = forward_passes(factor, batch, WINDOW)
-    draw(factor, batch, side, schedule, dtype)
+    options = DrawOptions(schedule=schedule, dtype=dtype)
+    draw(factor, batch, side, options)
     window()
     sampled, products, windows = [], [], []
     for _ in range(repeats):
         products += [product() for _ in range(5)]
         windows += [seconds(window) for _ in range(10)]
-        sampled.append(seconds(lambda: draw(factor, batch, side, schedule, dtype)))
+        sampled.append(seconds(lambda: draw(factor, batch, side, options)))
     pixel = milliseconds_a_pixel(sampled, batch * side**2)
-    floor = statistics.median(products) * multiplications(factor) * 1e3
+    floor = statistics.median(products) * count_multiplications(factor) * 1e3
     return {
         "images": batch,
         "side": side,
         "precision": str(dtype).removeprefix("torch."),
         "schedule": schedule,
-        "steps": sum(1 for _ in groups((side, side), wavefront_lag(factor, (side, side), schedule))),
+        "steps": count_steps(factor, side, schedule),
         "ms_a_pixel": pixel,
         "floor_ms_a_pixel": floor,
         "window_float32_ms_a_pixel": milliseconds_a_pixel(windows, batch),
@@ -148,7 +148,7 @@ def measure_plain(batch: int, side: int, dtype: torch.dtype, repeats: int, sched
 
 
 def measure_strided(batch: int, repeats: int, side: int = 32) -> dict[str, Any]:
-    """PixelCNN++ against full forward passes."""
+    """Compare PixelCNN++ with full forward passes."""
     factor = make_factor(batch, side, context=0, filters=160, blocks=5, scales=3)
     naive = forward_passes(factor, batch, side)
     draw(factor, batch, 8)
@@ -162,66 +162,72 @@ def measure_strided(batch: int, repeats: int, side: int = 32) -> dict[str, Any]:
 
 
 def measure_consistency(batch: int, side: int, repeats: int) -> dict[str, Any]:
-    """Milliseconds a pixel: drawing freely, and only images that have a given view, plain and compiled, in turns."""
+    """Measure milliseconds a pixel in turns: drawing freely, and consistently with a given view, also compiled."""
     factor, view = plain(batch, side), torch.full((batch, 3, side // 2, side // 2), 128, dtype=torch.uint8)
-    times: dict[tuple[bool, bool], list[float]] = {(False, False): [], (True, False): [], (True, True): []}
+    ways = {
+        "free": DrawOptions(),
+        "consistent": DrawOptions(consistent=True),
+        "consistent_compiled": DrawOptions(consistent=True, compile=True),
+    }
+    times: dict[str, list[float]] = {name: [] for name in ways}
     for repeat in range(repeats + 1):
-        for (consistent, compiled), measured in times.items():
-            factor.constraint = Downsample(2) if consistent else None
-            options: dict[str, Any] = {"auxiliary": view, "compile": compiled}
-            time_taken = seconds(lambda options=options: sample_factor(factor, batch, (side, side), **options))
+        for name, options in ways.items():
+            taken = seconds(lambda options=options: draw(factor, batch, side, options, view))
             if repeat > 0:  # the first compiles
-                measured.append(time_taken)
-    names = "free", "consistent", "consistent_compiled"
-    pixels = [milliseconds_a_pixel(measured, batch * side**2) for measured in times.values()]
-    return {"images": batch, "side": side} | dict(zip(names, pixels, strict=True))
+                times[name].append(taken)
+    pixels = {name: milliseconds_a_pixel(measured, batch * side**2) for name, measured in times.items()}
+    return {"images": batch, "side": side} | pixels
 
 
 def measure_growth(side: int, repeats: int) -> dict[str, Any]:
-    """Seconds and memory for one image of this side."""
+    """Measure seconds and memory for one image of this side."""
     factor = plain(1, side)
     draw(factor, 1, side)
     times = [seconds(lambda: draw(factor, 1, side)) for _ in range(repeats)]
-    steps = sum(1 for _ in groups((side, side), wavefront_lag(factor, (side, side))))
-    return {"side": side, "steps": steps, "seconds": statistics.median(times), "megabytes": memory(1, side) / 1e6}
+    megabytes = memory(1, side) / 1e6
+    return {
+        "side": side,
+        "steps": count_steps(factor, side),
+        "seconds": statistics.median(times),
+        "megabytes": megabytes,
+    }
 
 
 def memory(batch: int, side: int) -> int:
-    """Bytes by which a fresh process grows when it samples, the context not included."""
+    """Measure the bytes by which a fresh process grows when it samples, without those of the context."""
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
         return pool.submit(growth_of_memory, batch, side).result()
 
 
 def growth_of_memory(batch: int, side: int) -> int:
     factor = plain(batch, side)
-    draw(plain(1, 24), 1, 24)  # what torch allocates once
+    draw(plain(1, 24), 1, 24)  # torch allocates some memory only once
     return peak_memory(lambda: draw(factor, batch, side))
 
 
-def bits_on_the_way(factor: Factor, view: Tensor, auxiliary: Tensor | None, dtype: torch.dtype) -> Tensor:
-    """Bits of each image under the parameters that a traversal shows, (B,)."""
-    nats = torch.zeros(len(view))
-    bounds = None
-    if factor.constraint is not None and auxiliary is not None:
-        bounds = factor.constraint.bounds(view, auxiliary, factor.likelihood.levels)
+def traversal_bits(factor: Factor, link: Link, dtype: torch.dtype, *, consistent: bool) -> Tensor:
+    """Score each image under the parameters that a traversal shows, in bits: (B,)."""
+    view, given = link
+    params = torch.empty(len(view), factor.likelihood.num_params, *view.shape[2:])
 
-    def tell(params: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
-        x = view[:, :, rows, cols]
-        between = bounds and Bounds(*(end[:, :, rows, cols] for end in bounds))
-        nats.sub_(factor.likelihood.log_prob(params, x, between).sum(1))
-        return x
+    def collect(shown: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
+        params[:, :, rows, cols] = shown.float()
+        return view[:, :, rows, cols]
 
-    traverse(factor, torch.zeros_like(view), tell, auxiliary=auxiliary, dtype=dtype)
-    return nats / math.log(2)
+    factor.traverse(torch.zeros_like(view), collect, given, options=Visit(dtype=dtype, consistent=consistent))
+    return -factor.log_prob_of(params, view, given, consistent=consistent).sum((1, 2)) / math.log(2)
 
 
 def measure_precision(folder: str) -> dict[str, float]:
-    """What bf16 does to the bits per dimension of the held-out photographs."""
+    """Measure what bf16 does to the bits per dimension of the held-out photographs."""
     model, photos = load(folder), load_images("photos", "test", size=32)
     links = model.links(photos.batch(range(len(photos))))
     full, half = (
-        sum(bits_on_the_way(factor, *link, dtype) for factor, link in zip(model.factors, links, strict=True))
-        / links[0][0][0].numel()
+        sum(
+            traversal_bits(factor, link, dtype, consistent=model.consistent)
+            for factor, link in zip(model.factors, links, strict=True)
+        )
+        / links[0].view[0].numel()
         for dtype in (torch.float32, torch.bfloat16)
     )
     difference = torch.as_tensor(half - full)
@@ -235,7 +241,7 @@ def measure_precision(folder: str) -> dict[str, float]:
 
 
 def peak_memory(run: Callable[[], object]) -> int:
-    """Bytes by which the process grows while it runs, looked at every few milliseconds."""
+    """Measure the bytes by which the process grows meanwhile, by a look every few milliseconds."""
     process = psutil.Process()
     before, most, done = process.memory_info().rss, 0, threading.Event()
 
@@ -253,7 +259,7 @@ def peak_memory(run: Callable[[], object]) -> int:
 
 
 def plot(growth: list[dict[str, Any]], path: str) -> None:
-    """Seconds and memory over the side, beside what growth with the side and with the pixels would be."""
+    """Plot seconds and memory over the side, with guides for growth with the side and with the pixels."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8.4, 3.4), layout="constrained")
@@ -263,11 +269,11 @@ def plot(growth: list[dict[str, Any]], path: str) -> None:
     time_axes.plot(sides, [row["seconds"] for row in growth], "o-", label="one image, wavefront")
     for power, name, style in ((1, "with the side", ":"), (2, "with the pixels", "--")):
         guide = [middle["seconds"] * (side / middle["side"]) ** power for side in sides]
-        time_axes.plot(sides, guide, style, color="grey", label=f"growth {name}")
+        time_axes.plot(sides, guide, style, color="gray", label=f"growth {name}")
     time_axes.set(yscale="log", ylabel="seconds")
     time_axes.legend()
     memory_axes.plot(sides, [row["megabytes"] for row in growth], "o-")
-    memory_axes.set(ylim=(0, None), ylabel="megabytes that the process grows by")
+    memory_axes.set(ylim=(0, None), ylabel="megabytes by which the process grows")
     for axes in (time_axes, memory_axes):
         axes.set(xscale="log", xlabel="side in pixels")
         axes.set_xticks(sides, [str(side) for side in sides])
@@ -279,10 +285,10 @@ def plot(growth: list[dict[str, Any]], path: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", help="also write the figures to this file")
+    parser.add_argument("--json", help="also write the results to this file")
     parser.add_argument("--plot", help="draw the growth with the side into this PNG file")
-    parser.add_argument("--model", help="a trained model for 32x32, to see what bf16 does to the held-out photographs")
-    parser.add_argument("--quick", action="store_true", help="small images, one repeat: to see that it runs")
+    parser.add_argument("--model", help="a trained model for 32x32: also measure what bf16 does to its bits")
+    parser.add_argument("--quick", action="store_true", help="measure small images once, to see that everything runs")
     options = parser.parse_args()
     side, repeats = (24, 1) if options.quick else (128, 5)
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()}", file=sys.stderr)

@@ -1,16 +1,16 @@
-"""How fast a training step is, as a share of the rate at which this machine multiplies matrices.
+"""Measure the speed of a training step, as a share of the rate at which this machine multiplies matrices.
 
     python benchmarks/training.py [--json FILE] [--compile] [--peer FOLDER]
 
-For every configuration: images a second, and the multiplications of the convolutions (three times those of the forward
-pass) in that time over the rate of one large matrix product of the same precision, both medians of repeats that take
-turns in one process. What is left out of the count (activations, dropout, likelihood, weight norm, Adam) is what the
-share falls short of one for, besides the convolutions' own efficiency.
+Each configuration is reported with its images a second, and with the rate of its multiplications as a share of that of
+one large matrix product of the same precision. Both are medians of repeats that take turns in one process. Only the
+multiplications of the convolutions are counted (three times those of the forward pass), so the share falls short of one
+by whatever else a step does (activations, dropout, likelihood, weight norm, Adam), and by what the convolutions lose.
 
-With `--peer FOLDER` instead: how many times as fast a step is as one of https://github.com/pclucas14/pixel-cnn-pp, of
-which FOLDER is a checkout (made for Python 2 and a GPU: in `utils.py`, `print e` wants parentheses and
-`torch.zeros(xs + [nr_mix]).cuda()` no `.cuda()`). Steps take turns in one process on one thread, and count by the CPU
-time of the process, so that other work on the machine disturbs them little. The peer has float32 only.
+With `--peer FOLDER`, a step is compared with one of https://github.com/pclucas14/pixel-cnn-pp instead. FOLDER is a
+checkout of it; it was written for Python 2 and a GPU, so in `utils.py` add parentheses to `print e`, and remove
+`.cuda()` from `torch.zeros(xs + [nr_mix]).cuda()`. The steps take turns in one process on one thread, and their CPU
+time is measured, so that other work on the machine disturbs them little. The peer only has float32.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from pixelcnn.likelihoods.logistic import LogisticMixture
 from pixelcnn.models.factor import Factor
 from pixelcnn.nn.causal import CausalNetwork
 
-# Name, and the arguments of the network and the batch size. The first two are known from other implementations.
+# Name, arguments of the network, and batch size. Other implementations use the first two as well.
 CONFIGURATIONS = [
     ("PixelCNN++ 2 blocks, 40 filters", {"blocks": 2, "filters": 40, "scales": 3}, 16),
     ("PixelCNN++ 3 blocks, 64 filters", {"blocks": 3, "filters": 64, "scales": 3}, 8),
@@ -40,7 +40,7 @@ CONFIGURATIONS = [
     ("plain 3 blocks, 100 filters", {"blocks": 3, "filters": 100, "scales": 1}, 16),
 ]
 SIZE = 32
-PEERS = 2  # of these configurations the peer has too
+PEERS = 2  # the number of configurations, from the first on, that the peer has too
 
 
 def seconds(run: Callable[[], object]) -> float:
@@ -50,7 +50,7 @@ def seconds(run: Callable[[], object]) -> float:
 
 
 def matrix_product(dtype: torch.dtype) -> tuple[Callable[[], object], int]:
-    """A large product, and its multiplications."""
+    """Prepare a large product, and count its multiplications."""
     a, b = torch.randn(4096, 1024, dtype=dtype), torch.randn(1024, 1024, dtype=dtype)
     return lambda: a @ b, a.shape[0] * a.shape[1] * b.shape[1]
 
@@ -58,7 +58,7 @@ def matrix_product(dtype: torch.dtype) -> tuple[Callable[[], object], int]:
 def training_step(
     arguments: dict[str, int], batch: int, *, bf16: bool, compiled: bool
 ) -> tuple[Callable[[], None], int]:
-    """A whole optimiser step on random images, and the multiplications of its convolutions."""
+    """Prepare a whole optimizer step on random images, and count the multiplications of its convolutions."""
     torch.manual_seed(0)
     likelihood = LogisticMixture(3, 256, 10)
     factor = Factor(likelihood, CausalNetwork(3, 256, likelihood.num_params, dropout=0.5, **arguments))
@@ -108,7 +108,7 @@ def measure(
 
 
 def peer_step(folder: str, arguments: dict[str, int], batch: int) -> Callable[[], None]:
-    """The same step of the peer's network, with its own likelihood and the optimizer of its `main.py`."""
+    """Prepare the same step with the network and the likelihood of the peer, and the optimizer of its `main.py`."""
     sys.path.insert(0, folder)
     model, utils = importlib.import_module("model"), importlib.import_module("utils")
     sys.path.remove(folder)
@@ -127,7 +127,7 @@ def peer_step(folder: str, arguments: dict[str, int], batch: int) -> Callable[[]
 
 
 def compare(folder: str, name: str, arguments: dict[str, int], batch: int, repeats: int) -> list[dict[str, Any]]:
-    """Steps of ours in both precisions and of the peer, taking turns."""
+    """Compare our steps in both precisions with those of the peer, all taking turns."""
     steps = {bf16: training_step(arguments, batch, bf16=bf16, compiled=False)[0] for bf16 in (False, True)}
     turns: dict[str, Callable[[], None]] = {"float32": steps[False], "bf16": steps[True]}
     turns["peer"] = peer_step(folder, arguments, batch)
@@ -136,7 +136,7 @@ def compare(folder: str, name: str, arguments: dict[str, int], batch: int, repea
         for who, step in turns.items():
             start = time.process_time()
             step()
-            if turn >= 2:  # the first two are for warming up
+            if turn >= 2:  # the first two warm up
                 times[who].append(time.process_time() - start)
     medians = {who: statistics.median(each) for who, each in times.items()}
     return [
@@ -160,11 +160,11 @@ def report(rows: list[dict[str, Any]], file: str | None) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", help="also write the figures to this file")
-    parser.add_argument("--compile", action="store_true", help="measure torch.compile too (minutes of compiling each)")
+    parser.add_argument("--json", help="also write the results to this file")
+    parser.add_argument("--compile", action="store_true", help="also measure torch.compile, which takes minutes")
     parser.add_argument("--repeats", type=int, default=9)
-    parser.add_argument("--only", default="", help="configurations whose name holds this text")
-    parser.add_argument("--peer", help="a checkout to compare with instead (see above), outside this repository")
+    parser.add_argument("--only", default="", help="only configurations with this text in their name")
+    parser.add_argument("--peer", help="compare with this checkout instead (see above)")
     options = parser.parse_args()
     if options.peer:
         torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""What the tests share: quiet settings, networks with weights that hide nothing, a test of draws, the command line."""
+"""Tools that the tests share: settings, networks with generic weights, a test of draws, and the command line."""
 
 import io
 import subprocess
@@ -17,12 +17,12 @@ from torch import Tensor, nn
 
 from pixelcnn.apps.cli.main import main
 
-torch.set_num_threads(1)  # the networks here are so small that a second thread only waits
+torch.set_num_threads(1)  # the networks here are too small to gain from a second thread
 settings.register_profile("laws", deadline=None, max_examples=15, derandomize=True)
 settings.load_profile("laws")
 
 Scramble = Callable[..., nn.Module]
-# The beginning of a script that measures its own memory: `watch` in a thread keeps the most of it in `peak[0]`.
+# The first lines of a script that measures its own memory: `watch`, run in a thread, keeps the highest in `peak[0]`.
 WATCH_MEMORY = """
 import threading, time
 from pathlib import Path
@@ -42,7 +42,7 @@ SIGNIFICANCE = 1e-3  # of the chi-squared tests; the seeds are fixed, so a test 
 
 
 def assert_follows(counts: Tensor, probabilities: Tensor) -> None:
-    """Chi-squared test of counts against probabilities, the cells that expect fewer than five counted together."""
+    """Test counts against probabilities (chi-squared); cells with fewer than five expected are merged."""
     expected = probabilities.double() / probabilities.double().sum() * counts.sum()
     rare = expected < 5
     f_obs = torch.cat([counts[~rare], counts[rare].sum()[None]])
@@ -54,7 +54,7 @@ def assert_follows(counts: Tensor, probabilities: Tensor) -> None:
 
 @pytest.fixture(scope="session")
 def scramble() -> Scramble:
-    """Makes a module exact and generic: float64, without dropout, and every parameter moved at random."""
+    """Make a module exact and generic: float64, without dropout, and with noise added to every parameter."""
 
     def scrambled(module: nn.Module, seed: int = 0, noise: float = 0.3) -> nn.Module:
         generator = torch.Generator().manual_seed(seed)
@@ -67,7 +67,7 @@ def scramble() -> Scramble:
 
 
 def save_noise(folder: Path, number: int, size: tuple[int, int]) -> Path:
-    """Pictures (H, W) of noise in a folder."""
+    """Save pictures of noise (H, W) in a folder."""
     random = np.random.default_rng(0)
     for i in range(number):
         Image.fromarray(random.integers(0, 256, (*size, 3), dtype=np.uint8)).save(folder / f"{i}.png")
@@ -75,12 +75,13 @@ def save_noise(folder: Path, number: int, size: tuple[int, int]) -> Path:
 
 
 def pixelcnn(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process of its own."""
     command = [sys.executable, "-m", "pixelcnn", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def inside(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """The same in this process."""
+    """Run the command line in this process, which is faster."""
     output, errors = io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(output), redirect_stderr(errors):
         patch.setattr("sys.argv", ["pixelcnn", *map(str, arguments)])

@@ -1,4 +1,4 @@
-"""Laws of the auxiliary variables: exact integer arithmetic, at any size, a type that stays, and exact bounds."""
+"""Laws of the auxiliary variables: exact integer arithmetic at any size, types that are kept, and exact bounds."""
 
 import math
 from fractions import Fraction
@@ -50,13 +50,13 @@ def test_a_smaller_view_is_the_mean_rounded_half_up(
 
 @given(st.integers(0, 255), sizes, st.integers(2, 5))
 def test_an_even_image_stays_even(value: int, size: tuple[int, int], factor: int) -> None:
-    """Law: the border is no darker: the mean of equal pixels is that pixel."""
+    """Law: the border gets no darker: the mean of equal pixels is that pixel."""
     x = torch.full((1, 3, *size), value, dtype=torch.uint8)
     assert (Downsample(factor)(x, 256) == value).all()
 
 
 @given(st.integers(1, 8), st.sampled_from([2, 3, 16, 200, 256]), sizes, seeds)
-def test_the_grey_view_is_the_top_bits_of_the_luma(bits: int, levels: int, size: tuple[int, int], seed: int) -> None:
+def test_the_gray_view_is_the_top_bits_of_the_luma(bits: int, levels: int, size: tuple[int, int], seed: int) -> None:
     """Law: y = 0.299 r + 0.587 g + 0.114 b, rounded half up, then floor(y 2^bits / levels): one channel in range."""
     if 2**bits > levels:
         return
@@ -66,35 +66,35 @@ def test_the_grey_view_is_the_top_bits_of_the_luma(bits: int, levels: int, size:
     assert auxiliary.view_size(size) == size
     assert auxiliary.view_format(3, levels) == auxiliary.view_format(1, levels) == (1, 2**bits)
     luma = Fraction(299, 1000), Fraction(587, 1000), Fraction(114, 1000)
-    for pixel, grey in zip(x.permute(0, 2, 3, 1).reshape(-1, 3).tolist(), view.flatten().tolist(), strict=True):
+    for pixel, gray in zip(x.permute(0, 2, 3, 1).reshape(-1, 3).tolist(), view.flatten().tolist(), strict=True):
         y = half_up(sum((weight * value for weight, value in zip(luma, pixel, strict=True)), Fraction(0)))
-        assert grey == y * 2**bits // levels
-        assert 0 <= grey < 2**bits
+        assert gray == y * 2**bits // levels
+        assert 0 <= gray < 2**bits
 
 
 @given(st.integers(1, 8), st.integers(2, 256))
-def test_every_grey_is_reached_in_order(bits: int, levels: int) -> None:
-    """Law: a grey pixel is its own luma; the view is monotone, from 0 to the highest grey, without gaps."""
+def test_every_gray_level_is_reached_in_order(bits: int, levels: int) -> None:
+    """Law: a gray pixel is its own luma; the view is monotone, from 0 to the highest gray, without gaps."""
     if 2**bits > levels:
         return
-    greys = torch.arange(levels).view(1, 1, 1, levels)
-    view = QuantizedGrayscale(bits)(greys, levels).flatten()
-    assert torch.equal(view, QuantizedGrayscale(bits)(greys.expand(1, 3, 1, levels), levels).flatten())
+    grays = torch.arange(levels).view(1, 1, 1, levels)
+    view = QuantizedGrayscale(bits)(grays, levels).flatten()
+    assert torch.equal(view, QuantizedGrayscale(bits)(grays.expand(1, 3, 1, levels), levels).flatten())
     steps = view.diff()
     assert int(view[0]) == 0
     assert int(view[-1]) == 2**bits - 1
     assert ((steps == 0) | (steps == 1)).all()
 
 
-def test_the_luma_rounds_and_does_not_cut() -> None:
-    """Law: the luma is rounded before its bits are taken: 254.544 is 255, the highest grey of all."""
+def test_the_luma_is_rounded_not_truncated() -> None:
+    """Law: the luma is rounded before its bits are taken: 254.544 is 255, the highest gray of all."""
     x = torch.tensor([255, 255, 251]).view(1, 3, 1, 1)
     assert int(QuantizedGrayscale(8)(x, 256)) == 255
 
 
 @pytest.mark.parametrize("auxiliary", [Downsample(2), Downsample(3), QuantizedGrayscale(4), QuantizedGrayscale(8)])
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32, torch.int64])
-def test_the_integer_type_stays(auxiliary: Downsample | QuantizedGrayscale, dtype: torch.dtype) -> None:
+def test_the_integer_type_is_kept(auxiliary: Downsample | QuantizedGrayscale, dtype: torch.dtype) -> None:
     """Law: bytes in, bytes out, with the values that int64 gives: nothing overflows, even in a white image."""
     for x in (image(3, 256, (7, 6), 0), torch.full((1, 3, 7, 6), 255)):
         view = auxiliary(x.to(dtype), 256)
@@ -102,8 +102,8 @@ def test_the_integer_type_stays(auxiliary: Downsample | QuantizedGrayscale, dtyp
         assert torch.equal(view.to(torch.int64), auxiliary(x, 256))
 
 
-def test_an_image_stays_as_it_was() -> None:
-    """Law: a view is a new image."""
+def test_an_image_is_not_changed() -> None:
+    """Law: a view is a new image, and the image itself stays as it was."""
     x = image(3, 256, (5, 5), 0)
     before = x.clone()
     for auxiliary in (Downsample(2), QuantizedGrayscale(4)):
@@ -112,14 +112,14 @@ def test_an_image_stays_as_it_was() -> None:
 
 
 @pytest.mark.parametrize("value", [1, 0, -2, 2.0, "2", None, True])
-def test_a_factor_must_shrink(value: object) -> None:
+def test_the_factor_is_a_whole_number_of_at_least_two(value: object) -> None:
     """Law: an error quotes the argument and its value."""
     with pytest.raises(ValueError, match=f"factor={value!r}"):
         Downsample(value)  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.parametrize("value", [0, -1, 4.0, "4", None, True])
-def test_bits_must_be_whole(value: object) -> None:
+def test_bits_are_a_positive_whole_number(value: object) -> None:
     """Law: an error quotes the argument and its value."""
     with pytest.raises(ValueError, match=f"bits={value!r}"):
         QuantizedGrayscale(value)  # pyright: ignore[reportArgumentType]
@@ -138,7 +138,7 @@ MOST_IMAGES = 5000
 
 
 def every_image(channels: int, levels: int, size: tuple[int, int]) -> Tensor:
-    """(levels ** (H W C), C, H, W): all images, counted up from the last sub-pixel in raster and channel order."""
+    """(levels ** (H W C), C, H, W): all images; the last sub-pixel in raster and channel order changes fastest."""
     every = torch.cartesian_prod(*[torch.arange(levels)] * (size[0] * size[1] * channels))
     return every.view(-1, *size, channels).permute(0, 3, 1, 2)
 
@@ -151,7 +151,7 @@ def in_raster_order(x: Tensor) -> Tensor:
 def brute_force(auxiliary: CellAuxiliary, x: Tensor, levels: int, inside: Tensor) -> Tensor:
     """(B, H W C, levels): whether each sub-pixel of `every_image` could have each value.
 
-    It could if one of the images that begin like this one, have that value next and are `inside` has its view.
+    It could if some image that is `inside`, starts like this one and has that value next has the view of this one.
     """
     _, views = auxiliary(x, levels).flatten(1).unique(dim=0, return_inverse=True)
     possible = []
@@ -172,7 +172,7 @@ def between(bounds: Bounds, levels: int) -> Tensor:
 
 
 def fill(filling: Filling, x: Tensor, lag: int | None, *, draw: torch.Generator | None = None) -> Bounds:
-    """The bounds that a filling gives for `x` (B, C, H, W), group by group; with a generator `x` is drawn, in place."""
+    """The bounds that a filling gives for `x` (B, C, H, W), group by group. With a generator, `x` is drawn in place."""
     bounds = Bounds(torch.empty_like(x), torch.empty_like(x))
     for group in groups((x.shape[2], x.shape[3]), lag):
         rows, cols = group.pixels(lag or x.shape[3])
@@ -194,9 +194,9 @@ def fill(filling: Filling, x: Tensor, lag: int | None, *, draw: torch.Generator 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("levels", [2, 3, 4])
 def test_bounds_are_what_brute_force_finds(auxiliary: CellAuxiliary, channels: int, levels: int) -> None:
-    """Law: the values of a sub-pixel with which some later ones give the view are those in its bounds, in all images.
+    """Law: a value is within the bounds of a sub-pixel exactly if some later sub-pixels complete it to the view.
 
-    Images of every size up to 2x3 (3x3 for two levels) that are few enough to be written down.
+    For all images of every size up to 2x3 (3x3 for two levels) that has few enough of them to list.
     """
     if isinstance(auxiliary, QuantizedGrayscale) and 2**auxiliary.bits > levels:
         pytest.skip("no such view")
@@ -234,7 +234,7 @@ def test_bounds_in_a_box_are_what_brute_force_finds(
 
 
 def test_bounds_of_256_levels_are_what_brute_force_finds() -> None:
-    """Law: the 4-bit grey view of a colour leaves each channel the values that brute force over the next ones finds."""
+    """Law: the 4-bit gray view of a color leaves each channel the values that brute force over the next ones finds."""
     auxiliary, reds = QuantizedGrayscale(4), torch.arange(0, 256, 15)
     green, blue = torch.meshgrid(torch.arange(256), torch.arange(256), indexing="ij")
     found = torch.zeros(len(reds), 256, 16, 2, dtype=torch.int64)  # the least blue and how many there are
@@ -265,10 +265,10 @@ any_auxiliary: st.SearchStrategy[CellAuxiliary] = st.one_of(
 
 
 @given(any_auxiliary, st.sampled_from([1, 3]), st.sampled_from([2, 3, 16, 200, 256, 1000]), sizes, st.booleans(), seeds)
-def test_whatever_is_filled_in_within_the_bounds_has_the_view(
+def test_an_image_filled_within_the_bounds_has_the_view(
     auxiliary: CellAuxiliary, channels: int, levels: int, size: tuple[int, int], boxed: bool, seed: int
 ) -> None:
-    """Law: drawn anyhow within the bounds, never empty, an image has the view and lies in the box.
+    """Law: the bounds are never empty, and an image drawn within them has the view and lies in the box.
 
     In raster order and in a wavefront; the view is anything between the views of the ends of the box.
     """
@@ -326,7 +326,7 @@ def test_bounds_of_bytes_are_those_of_integers(auxiliary: CellAuxiliary) -> None
 def test_the_first_wrong_pixel_of_a_view_is_named(
     auxiliary: CellAuxiliary, channels: int, size: tuple[int, int], seed: int
 ) -> None:
-    """Law: `check` passes the view of an image, and of another one names the image, the row and the column."""
+    """Law: `check` accepts the view of an image; for another view it names the image, the row and the column."""
     x = image(channels, 256, size, seed)
     view = auxiliary(x, 256)
     auxiliary.check(x, view, 256)
@@ -338,17 +338,17 @@ def test_the_first_wrong_pixel_of_a_view_is_named(
         auxiliary.check(x, wrong, 256)
 
 
-GUESSED = [(Downsample(2), 3), (Downsample(3), 1), (QuantizedGrayscale(4), 3)]
+ESTIMATED = [(Downsample(2), 3), (Downsample(3), 1), (QuantizedGrayscale(4), 3)]
 
 
-@pytest.mark.parametrize(("auxiliary", "channels"), GUESSED)
+@pytest.mark.parametrize(("auxiliary", "channels"), ESTIMATED)
 @pytest.mark.parametrize("size", [(6, 6), (5, 7), (1, 1)])
-def test_an_image_of_what_its_view_says_has_that_view(
+def test_the_image_estimated_from_a_view_has_that_view(
     auxiliary: CellAuxiliary, channels: int, size: tuple[int, int]
 ) -> None:
-    """Law: pixels that are all as the view guesses them, rounded, have the view."""
+    """Law: the estimate of an image from its view, rounded, has that view."""
     x = torch.randint(256, (8, channels, *size), generator=torch.Generator().manual_seed(0))
     view = auxiliary(x, 256)
-    guess = auxiliary.expectation(view, channels, size, 256)
-    assert guess.shape == x.shape
-    assert torch.equal(auxiliary(guess.round().long().clamp(0, 255), 256), view)
+    estimate = auxiliary.expectation(view, channels, size, 256)
+    assert estimate.shape == x.shape
+    assert torch.equal(auxiliary(estimate.round().long().clamp(0, 255), 256), view)

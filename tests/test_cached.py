@@ -1,4 +1,4 @@
-"""Laws of cached evaluation: the parameters and every canvas are those of the full forward pass."""
+"""Laws of cached evaluation: the parameters and every canvas match a full forward pass."""
 
 import math
 from typing import Any
@@ -47,7 +47,7 @@ def visit(cached: CachedNetwork, x: Tensor, lag: int | None) -> Tensor:
     more_lag=st.integers(0, 2),
     seed=st.integers(0, 99),
 )
-def test_it_gives_what_a_forward_pass_gives(
+def test_it_matches_a_forward_pass(
     scramble: Scramble,
     size: tuple[int, int],
     batch: int,
@@ -74,7 +74,7 @@ def test_it_gives_what_a_forward_pass_gives(
 
 
 def stored_twins(network: CausalNetwork, cached: CachedNetwork, x: Tensor, context: Tensor | None) -> int:
-    """Compare every canvas that fits one with the tensors of a full forward pass; returns how many have a twin."""
+    """Compare canvases with the tensors of a full forward pass, and return how many have an equal one."""
     tensors: list[Tensor] = []
 
     class Watch(TorchFunctionMode):
@@ -97,7 +97,7 @@ def stored_twins(network: CausalNetwork, cached: CachedNetwork, x: Tensor, conte
 @pytest.mark.parametrize("scales", [1, 2, 3])
 @pytest.mark.parametrize("context", [0, 2])
 @pytest.mark.parametrize("order", ["raster", "wavefront"])
-def test_every_canvas_has_its_twin(
+def test_every_canvas_equals_an_activation(
     scramble: Scramble, scales: int, context: int, order: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Law: after a traversal every canvas equals an activation of the full forward pass."""
@@ -132,7 +132,7 @@ def test_a_wavefront_keeps_the_pixels_around_it(scramble: Scramble) -> None:
     assert wide.numel < 10 * narrow.numel
 
 
-def test_float32_agrees(scramble: Scramble) -> None:
+def test_float32_matches_a_forward_pass(scramble: Scramble) -> None:
     """Law: in float32 the parameters agree to 1e-4."""
     network = make(scramble, blocks=2, filters=8).float()
     x = torch.randint(LEVELS, (2, 3, 11, 17), generator=torch.Generator().manual_seed(1))
@@ -143,8 +143,8 @@ def test_float32_agrees(scramble: Scramble) -> None:
         torch.testing.assert_close(shown, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_bfloat16_is_near(scramble: Scramble) -> None:
-    """Law: activations and weights can be bfloat16; the parameters are then near those of float32, not equal."""
+def test_bfloat16_is_close_to_a_forward_pass(scramble: Scramble) -> None:
+    """Law: activations and weights can be bfloat16; the parameters are then close to those of float32, not equal."""
     network = make(scramble, filters=8).float()
     x = torch.randint(LEVELS, (2, 3, 5, 9), generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
@@ -168,7 +168,7 @@ def test_the_lag_is_tight(scramble: Scramble, blocks: int) -> None:
 
 
 def test_the_recorded_network_agrees_about_the_lag(scramble: Scramble, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Law: were a network to declare too small a lag, what is recorded of it would say so."""
+    """Law: if a network declared too small a lag, recording it would show that."""
     network = make(scramble, blocks=2)
     monkeypatch.setattr(CausalNetwork, "lag", 5)
     with pytest.raises(ValueError, match="looks 1 columns too far"):
@@ -181,7 +181,7 @@ def test_strided_networks_have_no_wavefront(scramble: Scramble) -> None:
         CachedNetwork(make(scramble, scales=2), (8, 30), 1, lag=12)
 
 
-def test_half_of_a_raster_pixel_is_known_a_row_before(scramble: Scramble) -> None:
+def test_most_values_of_a_raster_pixel_are_computed_by_rows(scramble: Scramble) -> None:
     """Law: in raster order the stream above, and the rows above of the other, are evaluated by rows."""
     network = make(scramble, blocks=2)
     cached = CachedNetwork(network, (3, 3), 1)
@@ -191,13 +191,13 @@ def test_half_of_a_raster_pixel_is_known_a_row_before(scramble: Scramble) -> Non
 
 @pytest.mark.parametrize("shape", [None, (2, 2, 4, 4), (1, 2, 4, 5), (1, 3, 4, 4), (1, 2, 4, 1)], ids=str)
 def test_a_context_must_fit(scramble: Scramble, shape: tuple[int, ...] | None) -> None:
-    """Law: a context of another batch, size or width is refused, and so is a missing one."""
+    """Law: a context of the wrong batch, size or width is refused, and so is a missing one."""
     network = make(scramble, context=2)
     context = None if shape is None else torch.zeros(shape, dtype=torch.float64)
-    with pytest.raises(ValueError, match=r"context of shape .*wants \(1, 2, 4, 4\)"):
+    with pytest.raises(ValueError, match=r"context of shape .*needs \(1, 2, 4, 4\)"):
         CachedNetwork(network, (4, 4), 1, context)
     CachedNetwork(network, (4, 4), 1, torch.zeros(1, 2, 1, 1, dtype=torch.float64))
-    with pytest.raises(ValueError, match="wants None"):
+    with pytest.raises(ValueError, match="needs None"):
         CachedNetwork(make(scramble), (4, 4), 1, torch.zeros(1, 2, 4, 4))
 
 

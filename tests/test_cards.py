@@ -1,4 +1,4 @@
-"""Cards on the hub: front matter that the hub's own reader takes, and nothing but what is known."""
+"""Model cards: front matter that the library of the hub can read, and nothing but known facts."""
 
 import json
 from pathlib import Path
@@ -7,10 +7,12 @@ import pytest
 from huggingface_hub import HfApi, ModelCard
 
 from pixelcnn.auxiliary.downsample import Downsample
+from pixelcnn.models.cards import card_data
 from pixelcnn.models.image_model import ImageModel
 from pixelcnn.models.load import load, save
 from pixelcnn.models.shipped import CARD, RESEARCH_ONLY, shipped_names, zoo_card, zoo_folder
 
+SCORE = {"total": 1.0, "images": 3, "source": "a b (test) at 32x32"}
 UNKNOWN = "[More Information Needed]"
 
 
@@ -35,10 +37,10 @@ def test_the_cards_of_the_zoo_have_front_matter(name: str) -> None:
     assert metric["value"] == pytest.approx(card["bits_per_dim"]["total"], abs=1e-4)
 
 
-def test_a_pushed_model_has_a_card_of_what_is_known(
+def test_a_pushed_model_has_a_card_of_known_facts(
     model: ImageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The card is that of `push_to_hub`, whose upload is caught; what only its author knows is an argument."""
+    """`push_to_hub` (with its upload intercepted) makes the card; facts that only its author knows are arguments."""
     monkeypatch.setattr(HfApi, "create_repo", lambda self, repo_id, **_: type("Repo", (), {"repo_id": repo_id}))
     pushed = []
 
@@ -57,8 +59,8 @@ def test_a_pushed_model_has_a_card_of_what_is_known(
     assert "Bits per dimension" not in text
 
 
-def test_figures_come_along_until_the_weights_change(tmp_path: Path) -> None:
-    """A model that was loaded beside a card keeps its figures and terms; a part of it has none."""
+def test_scores_are_kept_until_the_weights_change(tmp_path: Path) -> None:
+    """A model that was loaded with a card keeps its scores and terms; the model of a view has none."""
     loaded = load("photos-pyramid")
     loaded.save_pretrained(tmp_path)
     text = (tmp_path / "README.md").read_text()
@@ -67,12 +69,15 @@ def test_figures_come_along_until_the_weights_change(tmp_path: Path) -> None:
     assert data["model-index"][0]["results"][0]["metrics"][0]["value"] == pytest.approx(
         card["bits_per_dim"]["total"], abs=1e-4
     )
+    assert data["model-index"][0]["results"][0]["dataset"]["split"] == "test"
+    (result,) = card_data("x", {"scores": {"test": SCORE}}).eval_results or []
+    assert result.dataset_split == "test"
     assert "128x128" in text
     assert "model-index" not in loaded.of_view(1).generate_model_card().data.to_dict()
 
 
 @pytest.mark.parametrize("card", [{"scores": 3}, {"scores": {"test": {"total": 1}}}, {"views": []}])
-def test_a_card_of_another_kind_is_refused_when_it_is_needed(model: ImageModel, tmp_path: Path, card: object) -> None:
+def test_a_malformed_card_is_refused_when_it_is_needed(model: ImageModel, tmp_path: Path, card: object) -> None:
     save(model, tmp_path / "model")
     (tmp_path / "model" / CARD).write_text(json.dumps(card))
     with pytest.raises(ValueError, match=r"card\.json"):

@@ -1,4 +1,4 @@
-"""A model in a folder: the same bits back, and one clear error for everything that can be wrong with it."""
+"""Models in folders: the same bits come back, and everything that can be wrong gives one clear error."""
 
 import errno
 import json
@@ -51,13 +51,13 @@ def test_same_bits_back(model: ImageModel, folder: Path) -> None:
 
 @pytest.mark.parametrize("consistent", [True, False])
 def test_a_loaded_model_is_as_consistent_as_it_was(model: ImageModel, tmp_path: Path, consistent: bool) -> None:
-    """A model that is consistent, or is not, comes back so, and from a config without the field consistent."""
+    """The setting is kept, and a config without the field means consistent."""
     model.consistent = consistent
     save(model, tmp_path)
     x, labels = torch.randint(0, 256, (2, 3, 4, 6)), torch.tensor([0, 1])
     assert load(tmp_path).consistent == consistent
     assert torch.equal(load(tmp_path).log_prob(x, labels), model.log_prob(x, labels))
-    edit(tmp_path, consistent=None)  # as before the field was
+    edit(tmp_path, consistent=None)  # as before the field existed
     model.consistent = True
     assert load(tmp_path).consistent
     assert torch.equal(load(tmp_path).log_prob(x, labels), model.log_prob(x, labels))
@@ -78,7 +78,7 @@ def test_a_subclass_only_chooses_arguments(tmp_path: Path) -> None:
 
 
 def test_the_range_of_log_scales_is_kept(tmp_path: Path) -> None:
-    """A range comes back from the file; a config of before there was one means the default, and its run goes on."""
+    """A range is kept in the file; a config from before it existed means the default, and its run can be resumed."""
     torch.manual_seed(0)
     x, chosen = torch.randint(0, 256, (2, 3, 4, 6)), PixelCNN(filters=4, blocks=1, log_scales=(-1, 3))
     save(chosen, tmp_path)
@@ -142,7 +142,7 @@ def test_wrong_config(folder: Path, changes: dict[str, object], message: str) ->
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"filters": NaN}'])
-def test_config_that_is_none(folder: Path, text: str) -> None:
+def test_a_config_that_is_not_one(folder: Path, text: str) -> None:
     (folder / "config.json").write_text(text)
     with pytest.raises(ValueError, match=r"config\.json"):
         load(folder)
@@ -187,7 +187,7 @@ def test_missing_models(tmp_path: Path) -> None:
 
 
 def test_weights_lie_in_memory_as_those_of_a_fresh_model(model: ImageModel, folder: Path) -> None:
-    """Convolutions and fused Adam want that order."""
+    """Convolutions and fused Adam are fastest in that layout."""
     for loaded, fresh in zip(load(folder).parameters(), model.parameters(), strict=True):
         assert loaded.stride() == fresh.stride()
         assert loaded.requires_grad
@@ -198,7 +198,7 @@ def other_model() -> ImageModel:
 
 
 def stop_after(renames: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a process be killed after so many files have got their names."""
+    """Simulate a process that is killed after this many files were renamed."""
     done, replace = [], Path.replace
 
     def replace_once_more(path: Path, target: Path) -> Path:
@@ -237,7 +237,7 @@ def test_a_folder_is_one_whole_model_whenever_a_save_is_killed(
 def test_a_full_disk_keeps_the_old_model(
     model: ImageModel, folder: Path, verb: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The disk is full while the second file is written: nothing has changed, and nothing is left over."""
+    """If the disk is full while the second file is written, nothing changes and nothing is left over."""
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     calls, fsync = [], os.fsync
 
@@ -248,7 +248,7 @@ def test_a_full_disk_keeps_the_old_model(
         fsync(file)
 
     monkeypatch.setattr("os.fsync", fill)
-    with pytest.raises(OSError, match="No space left on device; what was there before is still there: make room"):
+    with pytest.raises(OSError, match="No space left on device; nothing was changed: free some space"):
         save(other_model(), folder) if verb == "save" else other_model().save_pretrained(folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert load(folder).config == model.config
@@ -262,18 +262,18 @@ def test_saving_is_reproducible(model: ImageModel, folder: Path, tmp_path: Path)
         )
 
 
-def test_what_a_person_edits_counts(folder: Path) -> None:
+def test_edits_by_hand_take_effect(folder: Path) -> None:
     edit(folder, consistent=False)
     assert not load(folder).consistent
 
 
-def test_weights_without_a_config_of_their_own_must_be_those_of_the_config(folder: Path) -> None:
+def test_weights_without_a_copy_of_the_config_must_match_its_hash(folder: Path) -> None:
     weights = load_file(folder / WEIGHTS)
     save_file(weights, folder / WEIGHTS)  # without notes
     load(folder)
     weights["factors.0.network.last.bias"] += 1
     save_file(weights, folder / WEIGHTS)
-    with pytest.raises(ValueError, match=r"does not belong to config\.json beside it"):
+    with pytest.raises(ValueError, match=r"does not belong to the config\.json next to it"):
         load(folder)
 
 
@@ -317,7 +317,7 @@ def test_weights_of_half_the_size_are_computed_with_in_float32(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"revision": "main"}, "revision='main': .* is a folder here, and is not on the hub; leave it out"),
+        ({"revision": "main"}, "revision='main': .* is a local folder, not a model on the hub; leave it out"),
         ({"force_download": True}, "force_download=True"),
         ({"device": "cuda:77"}, "device='cuda:77': there is no such device; use cpu"),
         ({"device": "meta"}, "device='meta'"),
@@ -340,13 +340,13 @@ def test_unknown_arguments_are_errors(folder: Path) -> None:
             load(folder, **unknown)
         with pytest.raises(TypeError, match=f"unexpected keyword argument '{next(iter(unknown))}'"):
             ImageModel.from_pretrained(folder, **unknown)
-    with pytest.raises(ValueError, match="the configuration is that of the model"):
+    with pytest.raises(ValueError, match="the model has its own configuration"):
         load(folder).save_pretrained(folder, config={"filters": 3})  # pyright: ignore[reportArgumentType]  (the law)
 
 
 @pytest.mark.parametrize("consistent", [None, True, False])
 def test_from_pretrained_takes_what_can_be_chosen(folder: Path, consistent: bool | None) -> None:
-    """Whether it is consistent; the device; and a shipped model by its name, as for `load`."""
+    """It takes `consistent`, the device, and the name of a shipped model, as `load` does."""
     for name in (folder, "photos-pyramid"):
         loaded = ImageModel.from_pretrained(name, consistent=consistent, map_location="cpu", local_files_only=True)
         assert loaded.consistent == (consistent is not False)
@@ -363,7 +363,7 @@ def test_a_failed_write_changes_nothing(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_model_remembers_the_size_it_was_trained_at(tmp_path: Path) -> None:
-    """Law: however it is saved, and as a part, it draws that size; (H, W), and halved for the model of a view."""
+    """Law: however it is saved, it draws images of that size (H, W), halved for the model of a view."""
     tiny = {"auxiliaries": [Downsample(2)], "filters": 3, "blocks": 1, "scales": 1, "embedding_blocks": 1}
     model = ImageModel(**tiny, size=(9, 6))
     save(model, tmp_path / "saved")
@@ -382,7 +382,7 @@ def test_a_model_remembers_the_size_it_was_trained_at(tmp_path: Path) -> None:
 
 
 def test_training_sets_the_size_and_drops_the_card(tmp_path: Path) -> None:
-    """It is that of the images, not of random crops of them; figures of other weights are not of these."""
+    """The size is that of the images, not of random crops, and the scores of other weights are dropped."""
     model = ImageModel(filters=3, blocks=1, scales=1, size=5)
     model.card = {"title": "Before"}
     images = pixelcnn.load_images("photos", "test", size=12)
@@ -391,7 +391,7 @@ def test_training_sets_the_size_and_drops_the_card(tmp_path: Path) -> None:
     assert trained.card == {}
     assert trained.size == load(tmp_path / "run").size == (12, 12)
 
-    edit(tmp_path / "run", size=None)  # as of a run that was begun before the field was
+    edit(tmp_path / "run", size=None)  # as in a run from before the field existed
     model = ImageModel(filters=3, blocks=1, scales=1)
     pixelcnn.train(model, images, tmp_path / "run", how, steps=2, run=Run(sheet_minutes=0, resume=True))
     assert load(tmp_path / "run").size == (12, 12)

@@ -1,4 +1,4 @@
-"""The command line, on real files: results on standard output; one line and exit code 2 for errors."""
+"""The command line on real files: results on standard output, and errors of one line with exit code 2."""
 
 import json
 import re
@@ -30,7 +30,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Path:
-    """A tiny model in a folder that says what it was trained on."""
+    """Save a tiny model in a folder that records its training data."""
     folder = tmp_path_factory.mktemp("runs") / "model"
     torch.manual_seed(0)
     save(PyramidPixelCNN(1, filters=4, blocks=1, embedding_blocks=1, size=8), folder)
@@ -85,8 +85,8 @@ def test_train_evaluate_sample(pictures: Path, tmp_path: Path) -> None:
         assert picture.size == (9, 9)
 
 
-def test_images_are_held_out_and_named(tmp_path: Path) -> None:
-    """What is held out was not trained on and is scored; a change of the data is said, by --resume and evaluate."""
+def test_held_out_images_and_changed_data_are_reported(tmp_path: Path) -> None:
+    """Held-out images are scored and not trained on; --resume and evaluate report data that changed."""
     pictures = tmp_path / "pictures"
     (pictures / "Train").mkdir(parents=True)
     (pictures / "Val").mkdir()
@@ -111,8 +111,8 @@ def test_images_are_held_out_and_named(tmp_path: Path) -> None:
         assert "data: the data changed since the training began: 6 images then, 5 now" in result.stderr
 
 
-def test_other_images_are_scored_whole(model: Path, pictures: Path, tmp_path: Path) -> None:
-    """Of a folder that a model was not trained on all is scored, of one with a test part that."""
+def test_all_of_other_images_are_scored(model: Path, pictures: Path, tmp_path: Path) -> None:
+    """A folder that was not used for training is scored completely, or its test part if it has one."""
     (tmp_path / "test").mkdir()
     (tmp_path / "cats").mkdir()
     other = save_noise(tmp_path / "test", 2, (8, 8))
@@ -129,16 +129,16 @@ def test_shipped_models_know_their_test_images() -> None:
     scored = inside("evaluate", "photos-pyramid", "--size", 16, "--limit", 1, "--json")
     assert scored.returncode == 0, scored.stderr
     assert "photos: scoring 41 images (its part test)" in scored.stderr
-    for name, source in (("cifar10-grayscale", "cifar10"), ("faces128-pyramid", "celeba, of which it has seen some")):
+    for name, source in (("cifar10-grayscale", "cifar10"), ("faces128-pyramid", "celeba, some of which it has seen")):
         refused = inside("evaluate", name)
         assert refused.returncode == 2
         assert f"'pixelcnn evaluate {name} --data FOLDER'" in refused.stderr
-        assert f"--data {source.partition(',')[0]} for those that the Hugging Face hub has" in refused.stderr
+        assert f"--data {source.partition(',')[0]} for those on the Hugging Face hub" in refused.stderr
         assert source.partition(",")[2] in refused.stderr
 
 
 def test_training_from_a_model(model: Path, pictures: Path, tmp_path: Path) -> None:
-    """With a rate of next to nothing the new run scores what the model did, and has its chain and networks."""
+    """At a rate of almost zero, the new run scores like the model, and has its chain and networks."""
     begin = ("train", "photos32-pyramid-small", "--data", pictures, "--size", 8, "--steps", 1, "--batch-size", 2,
              "--learning-rate", 1e-30, "--out", tmp_path / "run")  # fmt: skip
     begun = inside(*begin, "--from", model)
@@ -154,7 +154,7 @@ def test_training_from_a_model(model: Path, pictures: Path, tmp_path: Path) -> N
 
 
 def test_stages_and_precision(model: Path, tmp_path: Path) -> None:
-    """A folder holds the images, with --stages a folder for each view; batches and bf16 change no names."""
+    """Images go to a folder, or with --stages one folder per view; batches and bf16 do not change their names."""
     drawn = inside(
         "sample", model, "-n", 3, "--batch-size", 2, "--stages", "--precision", "bf16", "--out", tmp_path / "a"
     )
@@ -167,15 +167,15 @@ def test_stages_and_precision(model: Path, tmp_path: Path) -> None:
 
 
 def test_batches_do_not_change_the_images(model: Path, tmp_path: Path) -> None:
-    """Image i is the same whatever the batch that it is drawn in."""
+    """Image i does not depend on the batch it is drawn in."""
     for batch in (1, 3):
         assert inside("sample", model, "-n", 3, "--batch-size", batch, "--out", tmp_path / str(batch)).returncode == 0
     for i in range(3):
         assert (tmp_path / "1" / f"00000{i}.png").read_bytes() == (tmp_path / "3" / f"00000{i}.png").read_bytes()
 
 
-def test_sampling_replaces_its_own_files_alone(model: Path, tmp_path: Path) -> None:
-    """Law: --overwrite replaces results by their names, and whatever else is in the folder stays."""
+def test_sampling_replaces_only_its_own_files(model: Path, tmp_path: Path) -> None:
+    """Law: --overwrite replaces files with the names of results, and all other files in the folder stay."""
     for name in ("000007.png", "mine.png", "view-0/000000.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("mine")
@@ -188,7 +188,7 @@ def test_sampling_replaces_its_own_files_alone(model: Path, tmp_path: Path) -> N
 
 
 def test_interrupted_sampling_keeps_what_is_finished(model: Path, tmp_path: Path) -> None:
-    """SIGINT: what is finished is in place and whole, the rest is named, no temporary file stays, exit code 130."""
+    """After SIGINT, finished images are complete and counted, no temporary file stays, and the exit code is 130."""
     out = tmp_path / "files"
     # Where the tests themselves run in the background, a process begins with SIGINT ignored.
     script = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); import pixelcnn.__main__"
@@ -200,7 +200,7 @@ def test_interrupted_sampling_keeps_what_is_finished(model: Path, tmp_path: Path
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
-    said = re.search(r"interrupted: drawn are (\d+) of 4000 of view 1, (\d+) of 4000 of view 0; see", errors)
+    said = re.search(r"interrupted: drew (\d+) of 4000 of view 1, (\d+) of 4000 of view 0; see", errors)
     assert said, errors
     assert 0 < int(said[2]) <= int(said[1]) < 4000
     files = list(out.iterdir())
@@ -213,7 +213,7 @@ def test_interrupted_sampling_keeps_what_is_finished(model: Path, tmp_path: Path
 def test_an_interrupted_sheet_shows_what_is_finished(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SIGINT before the first image: the sheet has the simple view alone; before that, nothing is made."""
+    """Interrupted before the first image, the sheet has only the simple view; before that, there is no sheet."""
     finished = [(1, torch.zeros(2, 3, 4, 4, dtype=torch.uint8))]
 
     def interrupt(*_: object, **__: object) -> Iterator[tuple[int, torch.Tensor]]:
@@ -223,17 +223,17 @@ def test_an_interrupted_sheet_shows_what_is_finished(
     monkeypatch.setattr("pixelcnn.sample_views", interrupt)
     result = inside("sample", model, "-n", 2, "--out", tmp_path / "sheet.png")
     assert result.returncode == 130
-    assert "drawn are 2 of 2 of view 1, 0 of 2 of view 0; see" in result.stderr
+    assert "drew 2 of 2 of view 1, 0 of 2 of view 0; see" in result.stderr
     with Image.open(tmp_path / "sheet.png") as picture:
         assert picture.height < 150  # one row
     finished.clear()
     result = inside("sample", model, "-n", 2, "--out", tmp_path / "none.png")
-    assert "0 of 2 of view 0; nothing is saved" in result.stderr
+    assert "0 of 2 of view 0; nothing was saved" in result.stderr
     assert not (tmp_path / "none.png").exists()
 
 
 def test_errors_are_one_line_and_code_2(model: Path, pictures: Path, tmp_path: Path) -> None:
-    """Everything that a user can get wrong: one line that names it and the remedy, and nothing is made."""
+    """Mistakes of users give one line with the problem and the remedy, and leave no files."""
     empty = tmp_path / "empty"
     empty.mkdir()
     mixed = tmp_path / "mixed"
@@ -310,7 +310,7 @@ def test_errors_are_one_line_and_code_2(model: Path, pictures: Path, tmp_path: P
 
 
 def test_a_copy_of_a_model_is_drawn_and_scored_at_its_size(model: Path, tmp_path: Path) -> None:
-    """The folder says nothing of a run: the size is in the configuration."""
+    """A folder without a run.json gets the size from its configuration."""
     save(load(model), tmp_path / "copy")
     assert inside("sample", tmp_path / "copy", "-n", 1, "--out", tmp_path / "drawn").returncode == 0
     with Image.open(tmp_path / "drawn" / "000000.png") as picture:

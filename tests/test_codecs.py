@@ -1,4 +1,4 @@
-"""Lossless codecs beside a model: what is counted decodes to the same pixels; a codec that is missing is left out."""
+"""Lossless codecs to compare with: their files decode to the same pixels; a missing codec is left out."""
 
 import io
 import sys
@@ -33,7 +33,7 @@ def test_files_decode_to_the_same_pixels(name, shape, smooth):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_bits_are_those_of_the_files_over_the_sub_pixels(tmp_path, channels):
+def test_bits_per_dim_are_file_bits_over_sub_pixels(tmp_path, channels):
     images = load_images(str(save_noise(tmp_path, 3, (6, 5))), "all", channels=channels)
     found = codec_bits_per_dim(images, limit=2)
     assert list(found) == ["PNG", "WebP", "JPEG XL"]
@@ -44,13 +44,13 @@ def test_bits_are_those_of_the_files_over_the_sub_pixels(tmp_path, channels):
 
 
 def test_jpeg_xl_beats_the_others_on_photographs():
-    """The reason why it is there."""
+    """This is why we include it."""
     found = codec_bits_per_dim(load_images("photos", "test", size=128), limit=4)
     assert found["JPEG XL"] < found["WebP"] < found["PNG"]
 
 
 @pytest.mark.parametrize("how", ["missing", "built without it"])
-def test_without_the_package_the_column_is_left_out_and_said_once(monkeypatch, capsys, tmp_path, how):
+def test_without_the_package_the_codec_is_left_out_with_one_message(monkeypatch, capsys, tmp_path, how):
     if how == "missing":
         monkeypatch.setitem(sys.modules, "imagecodecs", None)
     else:
@@ -60,4 +60,4 @@ def test_without_the_package_the_column_is_left_out_and_said_once(monkeypatch, c
     for _ in range(2):
         assert list(codec_bits_per_dim(images)) == ["PNG", "WebP"]
     _has_jpeg_xl.cache_clear()
-    assert capsys.readouterr().err == "pixelcnn: JPEG XL is left out: pip install 'pixelcnn[jxl]' to have it\n"
+    assert capsys.readouterr().err == "pixelcnn: JPEG XL is left out: install it with pip install 'pixelcnn[jxl]'\n"

@@ -1,4 +1,4 @@
-"""Images: every source and every bad input on real files, and the laws of the training order."""
+"""Images: every kind of source and bad input, on real files, and the laws of the training order."""
 
 import io
 import multiprocessing
@@ -38,7 +38,7 @@ PHOTOS = Path(__file__).parents[1] / "src" / "pixelcnn" / "data" / "photos"
 
 @pytest.fixture(scope="module", autouse=True)
 def cache(tmp_path_factory):
-    """What `datasets` makes of parquet files goes where pytest cleans up."""
+    """Put the cache of `datasets` where pytest cleans up."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
         yield
@@ -73,7 +73,7 @@ def save_parquet(path: Path, images: list[np.ndarray], column: str = "image", **
 
 
 def fill(folder: Path, count: int, side: int = 8) -> list[Tensor]:
-    """A folder of PNG files, and what they hold in the order of their names."""
+    """Fill a folder with PNG files, and return their contents in the order of their names."""
     images = [noise(side, side, seed=i) for i in range(count)]
     for i, pixels in enumerate(images):
         save(folder / f"{i:03d}.png", pixels)
@@ -123,7 +123,7 @@ def test_crop_takes_off_exactly_its_borders(tmp_path, data, H, W):
 
 @given(size=st.integers(1, 12), factor=st.integers(1, 4), wider=st.integers(0, 9), taller=st.booleans())
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_size_averages_the_areas_of_the_centre_square(tmp_path, size, factor, wider, taller):
+def test_size_averages_the_areas_of_the_center_square(tmp_path, size, factor, wider, taller):
     side = size * factor
     H, W = (side + wider, side) if taller else (side, side + wider)
     pixels = noise(H, W)
@@ -138,25 +138,25 @@ def test_size_averages_the_areas_of_the_centre_square(tmp_path, size, factor, wi
     assert np.abs(images[0].permute(1, 2, 0).numpy() - means).max() <= 1
 
 
-def test_colour_grey_palette_and_alpha_are_converted(tmp_path):
-    grey, colour = noise(6, 5, 1), noise(6, 5)
+def test_color_gray_palette_and_alpha_are_converted(tmp_path):
+    gray, color = noise(6, 5, 1), noise(6, 5)
     opacity = np.linspace(0, 255, 30, dtype=np.uint8).reshape(6, 5, 1)
-    save(tmp_path / "a.png", grey)
-    save(tmp_path / "b.png", np.concatenate([colour, opacity], 2))
-    palette = Image.fromarray(colour).quantize(8)
+    save(tmp_path / "a.png", gray)
+    save(tmp_path / "b.png", np.concatenate([color, opacity], 2))
+    palette = Image.fromarray(color).quantize(8)
     palette.save(tmp_path / "c.png", transparency=bytes([0, 128, 255]))
     images = load_images(tmp_path, "all")
-    assert torch.equal(images[0], tensor(grey).expand(3, -1, -1))
-    assert torch.equal(images[1], tensor(colour))
+    assert torch.equal(images[0], tensor(gray).expand(3, -1, -1))
+    assert torch.equal(images[1], tensor(color))
     assert torch.equal(images[2], tensor(np.array(palette.convert("RGB"))))
-    luma = (colour * np.array([0.299, 0.587, 0.114])).sum(2)
+    luma = (color * np.array([0.299, 0.587, 0.114])).sum(2)
     assert np.abs(load_images(tmp_path, "all", channels=1)[1][0].numpy() - luma).max() < 0.51
 
 
-def test_a_picture_from_a_camera_on_its_side_is_turned_upright(tmp_path):
+def test_a_photo_taken_sideways_is_turned_upright(tmp_path):
     pixels = noise(6, 4)
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned by 90 degrees, clockwise
+    exif[0x0112] = 6  # to be rotated by 90 degrees, clockwise
     save(tmp_path / "a.png", pixels, exif=exif)
     assert torch.equal(load_images(tmp_path, "all")[0], tensor(np.rot90(pixels, -1).copy()))
 
@@ -171,7 +171,7 @@ def test_jpeg_is_decoded_as_pillow_does(tmp_path):
 # Sources and splits
 
 
-def test_folders_are_read_at_any_depth_in_the_order_of_names_without_hidden_files(tmp_path):
+def test_folders_are_read_at_any_depth_in_name_order_without_hidden_files(tmp_path):
     for i, name in enumerate(["b/2.png", "a/z/9.png", "a/b.png", "c.png"]):
         save(tmp_path / name, noise(4, 4, seed=i))
     (tmp_path / ".hidden").mkdir()
@@ -187,13 +187,13 @@ def test_folders_are_read_at_any_depth_in_the_order_of_names_without_hidden_file
         images[4]
 
 
-def test_sub_folders_train_and_test_are_the_splits(tmp_path):
+def test_subfolders_train_and_test_are_the_splits(tmp_path):
     train, test = fill(tmp_path / "train", 3), fill(tmp_path / "test" / "deeper", 2)
     save(tmp_path / "stray.png", noise(8, 8))
     (tmp_path / "README").write_text("no image")
     images = load_images(tmp_path)
     assert same(images, train)
-    assert images.notes == ["2 images are in no part, and only split 'all' has them"]
+    assert images.notes == ["2 images belong to no part; only split 'all' includes them"]
     assert same(load_images(tmp_path, "test"), test)
     everything = load_images(tmp_path, "all", skip_broken=True)
     assert same(everything, [*train, *test, tensor(noise(8, 8))])
@@ -205,7 +205,7 @@ def test_sub_folders_train_and_test_are_the_splits(tmp_path):
     "names", [("Train", "Test", "Val"), ("training", "TESTING", "dev"), ("train2017", "test", "validation")]
 )
 def test_the_usual_names_of_parts_are_known(tmp_path, layout, names):
-    """Law: to test is `test`, or the validation where there is none; `all` is everything."""
+    """Law: the test split is the test part, or validation if there is none; `all` is everything."""
     expected = []
     for i, name in enumerate(names):
         images = [noise(4, 4, seed=10 * i + j) for j in range(3)]
@@ -221,7 +221,7 @@ def test_the_usual_names_of_parts_are_known(tmp_path, layout, names):
     assert same(load_images(tmp_path, "test"), test)
     assert same(load_images(tmp_path, "validation"), validation)
     assert same(load_images(tmp_path, "all"), [*train, *test, *validation])
-    assert load_images(tmp_path).notes == ["3 images are in the part validation, which is left alone"]
+    assert load_images(tmp_path).notes == ["3 images are in the part validation, which is not used"]
     for path in [
         path for path in tmp_path.rglob("*") if path.is_file() and "test" in str(path.relative_to(tmp_path)).lower()
     ]:
@@ -233,8 +233,8 @@ def test_the_usual_names_of_parts_are_known(tmp_path, layout, names):
     assert same(load_images(tmp_path, "all"), [*train, *validation])
 
 
-def test_parts_that_are_not_all_there(tmp_path):
-    """Images beside a folder `test` are those to train on; a folder `train` beside others is one subject of several."""
+def test_incomplete_sets_of_parts(tmp_path):
+    """Images next to a folder `test` are for training; a folder `train` among others is about trains."""
     cats, test = fill(tmp_path / "a" / "cats", 2), fill(tmp_path / "a" / "test", 3)
     assert same(load_images(tmp_path / "a"), cats)
     assert same(load_images(tmp_path / "a", "test"), test)
@@ -245,7 +245,7 @@ def test_parts_that_are_not_all_there(tmp_path):
     (tmp_path / "c" / "README.md").write_text("no image")
     images = load_images(tmp_path / "c", "all")
     assert len(images) == 3
-    assert "left out 1 files that are no pictures" in images.notes[0]
+    assert "left out 1 files that do not look like pictures" in images.notes[0]
     fill(tmp_path / "d" / "Val", 3)
     refuse(tmp_path / "d", "only a validation part, use 'test' or 'all'", split="train")
     assert len(load_images(tmp_path / "d", "test")) == 3
@@ -253,7 +253,7 @@ def test_parts_that_are_not_all_there(tmp_path):
 
 
 def test_what_is_held_out_depends_on_each_image_alone(tmp_path):
-    """Law: adding and removing images moves no other, copies are together, and about 5 % are held out."""
+    """Law: adding or removing images moves no other image, copies stay together, and about 5 % are held out."""
     everything = fill(tmp_path / "a", 300, side=2)
     train, test = load_images(tmp_path / "a"), load_images(tmp_path / "a", "test")
     assert len(train) + len(test) == 300
@@ -277,13 +277,13 @@ def test_what_is_held_out_depends_on_each_image_alone(tmp_path):
 def test_too_few_images_to_hold_any_out(tmp_path):
     for i in (2, 3):
         save(tmp_path / f"{i}.png", noise(8, 8, seed=i))
-    with pytest.raises(NothingHeldOutError, match=r"of 2 images of .* none is among the 5 % .* folders train and test"):
+    with pytest.raises(NothingHeldOutError, match=r"none of the 2 images of .* the 5 % .* folders train and test"):
         load_images(tmp_path, "test")
     assert len(load_images(tmp_path)) == 2
 
 
-def test_the_fingerprint_is_of_contents_and_preparation(tmp_path):
-    """Law: names and order do not matter; one image more, another size or split do."""
+def test_the_fingerprint_depends_on_contents_and_preparation(tmp_path):
+    """Law: names and order do not matter; one more image, another size or another split does."""
     for i in range(40):
         save(tmp_path / "a" / f"{i}.png", noise(8, 8, seed=i))
         save(tmp_path / "b" / "x" / f"{99 - i}.png", noise(8, 8, seed=i))
@@ -307,8 +307,8 @@ def test_the_fingerprint_is_of_contents_and_preparation(tmp_path):
     assert joined[0]["images"] == first["images"] + more["images"]
 
 
-def test_what_a_model_has_not_seen(tmp_path):
-    """The test part; of what it was trained on, wherever that is now, the images held out; else all of it."""
+def test_unseen_images(tmp_path):
+    """The test part; or the images held out from training, even after the data moved; or everything."""
     fill(tmp_path / "own", 60)
     fill(tmp_path / "parts" / "train", 3)
     fill(tmp_path / "parts" / "test", 2)
@@ -328,7 +328,7 @@ def test_what_a_model_has_not_seen(tmp_path):
     assert moved.notes == []
     assert "it may have seen some" in load_unseen(tmp_path / "own", {"source": trained["source"]}).notes[0]
     next(path for path in sorted((tmp_path / "own").iterdir())).unlink()
-    assert "the data changed since the training began: " in load_unseen(tmp_path / "own", trained).notes[0]
+    assert "the data have changed since training began: " in load_unseen(tmp_path / "own", trained).notes[0]
 
 
 def test_parquet_folder_with_shards_labels_and_unequal_columns(tmp_path):
@@ -356,12 +356,12 @@ def test_a_parquet_file_alone_is_split_and_keeps_labels_with_images(tmp_path):
         assert same(split, [tensor(images[label]) for label in split.labels])
 
 
-def test_labels_that_are_no_whole_numbers_are_none(tmp_path):
+def test_labels_that_are_not_whole_numbers_are_ignored(tmp_path):
     save_parquet(tmp_path / "train.parquet", [noise(4, 4)] * 2, label=["cat", "dog"])
     assert load_images(tmp_path, "all").labels is None
 
 
-def test_a_part_that_only_tests(tmp_path):
+def test_a_source_with_only_a_test_part(tmp_path):
     save_parquet(tmp_path / "test.parquet", [noise(4, 4)])
     assert len(load_images(tmp_path, "test")) == 1
     with pytest.raises(ValueError, match="only a test part, use 'test' or 'all'"):
@@ -372,7 +372,7 @@ def test_a_part_that_only_tests(tmp_path):
 
 
 def refuse(source: Path | str, first: str, *more: str, split: str = "all", **options) -> None:
-    """Loading fails with a ValueError of one line that says all this."""
+    """Check that loading fails with a one-line ValueError that says all this."""
     with pytest.raises(ValueError, match=re.escape(first)) as refusal:
         load_images(source, split, **options)
     message = str(refusal.value)
@@ -426,7 +426,7 @@ def test_nothing_but_broken_files(tmp_path):
 def test_an_image_without_a_name_is_named_by_its_number(tmp_path):
     contents = [encoded(noise(4, 4)), b"no image"]
     pq.write_table(pa.table({"image": [{"bytes": content} for content in contents]}), tmp_path / "a.parquet")
-    refuse(tmp_path / "a.parquet", "image number 1 cannot be read (no image)")
+    refuse(tmp_path / "a.parquet", "image number 1 cannot be read (not an image)")
 
 
 def test_missing_and_empty_folders(tmp_path):
@@ -436,7 +436,7 @@ def test_missing_and_empty_folders(tmp_path):
     refuse(tmp_path / "empty", "empty folder")
 
 
-def test_a_file_that_is_no_parquet(tmp_path):
+def test_a_file_that_is_not_parquet(tmp_path):
     (tmp_path / "bad.parquet").write_bytes(b"PAR1 nothing more")
     refuse(tmp_path / "bad.parquet", "bad.parquet", "cannot be read as parquet")
     whole = save_parquet(tmp_path / "whole.parquet", [noise(4, 4)] * 3).read_bytes()
@@ -448,14 +448,14 @@ def test_a_parquet_file_without_images(tmp_path):
     pq.write_table(pa.table({"picture": [1], "text": ["a"]}), tmp_path / "none.parquet")
     refuse(tmp_path / "none.parquet", "['picture', 'text']", "rename one of them to 'image'")
     pq.write_table(pa.table({"image": [1, 2]}), tmp_path / "numbers.parquet")
-    refuse(tmp_path / "numbers.parquet", "'image' holds no images")
+    refuse(tmp_path / "numbers.parquet", "'image' does not hold images")
 
 
 def test_mixed_sizes_name_two_files_and_the_remedy(tmp_path):
     save(tmp_path / "a.png", noise(8, 10))
     save(tmp_path / "b.png", noise(8, 10))
     save(tmp_path / "c.png", noise(9, 8))
-    refuse(tmp_path, "a.png' gives 10x8", "c.png' 8x9", "--size")
+    refuse(tmp_path, "a.png' is 10x8", "c.png' is 8x9", "--size")
     assert load_images(tmp_path, "all", size=8).size == (8, 8)
 
 
@@ -488,7 +488,7 @@ def test_an_unknown_name_suggests_the_nearest(source, nearest):
     refuse(source, repr(source), f"did you mean {nearest!r}?")
 
 
-def test_an_unknown_name_like_no_other_lists_the_sources():
+def test_an_unknown_name_without_a_near_match_lists_the_sources():
     refuse("zzz", "photos", "cifar10", "celeba")
 
 
@@ -500,7 +500,7 @@ def test_an_unknown_name_like_no_other_lists_the_sources():
         ("owner/name", "'owner/name'"),
     ],
 )
-def test_without_a_network_the_hub_fails_at_once_and_says_what_to_do(monkeypatch, source, remedy):
+def test_without_a_network_the_hub_fails_at_once_with_advice(monkeypatch, source, remedy):
     import socket
 
     def unreachable(*args, **kwargs):
@@ -527,7 +527,7 @@ def test_the_hub_is_read_part_by_part_with_the_crop_of_the_paper(monkeypatch):
     assert load_images("celeba", size=64, crop=(0, 0, 0, 0)).size == (64, 64)
 
 
-def test_the_check_shows_progress_only_where_it_takes_long(tmp_path, capsys, monkeypatch):
+def test_the_check_shows_progress_only_if_it_takes_long(tmp_path, capsys, monkeypatch):
     fill(tmp_path, 3)
     load_images(tmp_path, "all", progress=True)
     assert capsys.readouterr() == ("", "")
@@ -537,11 +537,11 @@ def test_the_check_shows_progress_only_where_it_takes_long(tmp_path, capsys, mon
     assert capsys.readouterr().out == ""
 
 
-# Whatever a person would say is in a folder
+# What is in a folder
 
 
-def test_folders_and_files_however_they_got_there(tmp_path):
-    """Links are followed, loops end, and each folder is read once; endings and names are as they come."""
+def test_links_loops_and_odd_names(tmp_path):
+    """Links are followed, loops end, and each folder is read once; names and suffixes can be anything."""
     folder, elsewhere = tmp_path / "folder", tmp_path / "elsewhere"
     places = ["elsewhere/deep/a.PNG", "folder/.cache/b.png", "folder/c", "folder/d.picture", "apart.jpeg"]
     expected = []
@@ -554,7 +554,7 @@ def test_folders_and_files_however_they_got_there(tmp_path):
     (folder / "e.jpeg").symlink_to(tmp_path / "apart.jpeg")
     (elsewhere / "loop").symlink_to(folder)
     (folder / "again").symlink_to(folder)
-    odd = os.fsencode(folder) + b"/\xe4.png"  # no UTF-8
+    odd = os.fsencode(folder) + b"/\xe4.png"  # not UTF-8
     Path(os.fsdecode(odd)).write_bytes(encoded(noise(4, 4, seed=9)))
     (folder / "._d.jpg").write_bytes(b"no image")
     a, b, c, d, e = expected
@@ -563,11 +563,11 @@ def test_folders_and_files_however_they_got_there(tmp_path):
     hidden, repeated = images.notes
     assert "1 hidden files, such as " in hidden
     assert "._d.jpg" in hidden
-    assert "read folders once" in repeated
+    assert "read before" in repeated
     assert len(visible_files(folder, "**/*")) == 6
     assert [path.name for path in visible_files(folder, "**/*.PNG")] == ["a.PNG"]
     fill(tmp_path / "hidden" / ".x", 1)
-    refuse(tmp_path / "hidden", "is an empty folder, hidden ones aside")
+    refuse(tmp_path / "hidden", "is an empty folder, apart from hidden files")
 
 
 def test_a_folder_of_tables_and_pictures(tmp_path):
@@ -589,14 +589,14 @@ def test_a_picture_alone_is_a_source(tmp_path):
 
 
 def batch_of_a_worker(images: Images, indices: list[int]) -> None:
-    """Fail as a loader's worker process does."""
+    """Fail the way a data loader's worker process does."""
     try:
         images.batch(indices)
     except ValueError:
         ExceptionWrapper(where="in DataLoader worker process 0").reraise()
 
 
-def test_what_vanishes_is_one_line(tmp_path, monkeypatch):
+def test_a_file_that_vanishes_gives_a_one_line_error(tmp_path, monkeypatch):
     monkeypatch.setattr("pixelcnn.data.images._KEPT_BYTES", 0)
     fill(tmp_path, 3)
     images = load_images(tmp_path, "all")
@@ -607,7 +607,7 @@ def test_what_vanishes_is_one_line(tmp_path, monkeypatch):
         batch_of_a_worker(images, [1])
 
 
-# Whoever made it
+# Untrusted files
 
 
 def pipe(path: Path) -> None:
@@ -624,7 +624,7 @@ UNREADABLE = {
 
 
 @pytest.mark.parametrize("kind", UNREADABLE)
-def test_what_is_no_regular_file_is_named_or_left_out_and_never_opened(tmp_path, kind):
+def test_special_files_are_reported_or_left_out_and_never_opened(tmp_path, kind):
     good = fill(tmp_path / "a", 3)
     UNREADABLE[kind](tmp_path / "a" / "x.png")
     refuse(tmp_path / "a", "x.png", "--skip-broken")
@@ -639,7 +639,7 @@ def test_what_is_no_regular_file_is_named_or_left_out_and_never_opened(tmp_path,
 
 
 def test_a_table_never_opens_a_file(tmp_path):
-    """A path without content, in any column, is a broken image, whatever it leads to."""
+    """A path without content, in any column, is a broken image, no matter where it leads."""
     save(tmp_path / "secret.png", noise(4, 4))
     pipe(tmp_path / "pipe.png")
     records = [{"bytes": encoded(noise(4, 4, seed=1)), "path": "/dev/zero"}]
@@ -647,23 +647,23 @@ def test_a_table_never_opens_a_file(tmp_path):
     rows = datasets.Dataset.from_dict({"image": records, "label": [str(tmp_path / "pipe.png")] * 3})
     rows = rows.cast_column("image", datasets.Image(decode=False)).cast_column("label", datasets.Image())
     rows.to_parquet(tmp_path / "table.parquet")
-    refuse(tmp_path / "table.parquet", "secret.png", "cannot be read (no content)", "--skip-broken")
+    refuse(tmp_path / "table.parquet", "secret.png", "cannot be read (it is empty)", "--skip-broken")
     images = load_images(tmp_path / "table.parquet", "all", skip_broken=True)
     assert same(images, [tensor(noise(4, 4, seed=1))])
     assert (images.skipped, images.labels) == (2, None)
     pq.write_table(pa.table({"image": [str(tmp_path / "secret.png")]}), tmp_path / "paths.parquet")
-    refuse(tmp_path / "paths.parquet", "cannot be read (no content)")
+    refuse(tmp_path / "paths.parquet", "cannot be read (it is empty)")
 
 
-def test_null_images_are_broken_ones(tmp_path):
+def test_null_images_are_broken(tmp_path):
     records = [{"bytes": encoded(noise(4, 4)), "path": None}, None, {"bytes": None, "path": None}]
     pq.write_table(pa.table({"image": records, "label": [1, 2, 3]}), tmp_path / "a.parquet")
-    refuse(tmp_path / "a.parquet", "image number 1 cannot be read (no content)", "--skip-broken")
+    refuse(tmp_path / "a.parquet", "image number 1 cannot be read (it is empty)", "--skip-broken")
     images = load_images(tmp_path / "a.parquet", "all", skip_broken=True)
     assert (len(images), images.skipped, images.labels) == (1, 2, [1])
 
 
-def test_files_of_the_hub_are_read_from_its_cache_alone(tmp_path, monkeypatch):
+def test_hub_files_are_read_only_from_the_cache(tmp_path, monkeypatch):
     from huggingface_hub import HfApi, constants
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
@@ -672,18 +672,18 @@ def test_files_of_the_hub_are_read_from_its_cache_alone(tmp_path, monkeypatch):
     outside = save(tmp_path / "b.png", noise(4, 4))
     rows = datasets.Dataset.from_dict({"image": [str(inside), str(outside)]}).cast_column("image", datasets.Image())
     monkeypatch.setattr(datasets, "load_dataset", lambda _: {"Validation": rows, "train": rows, "extra": rows})
-    refuse("owner/name", "b.png", "no content", split="test")
+    refuse("owner/name", "b.png", "it is empty", split="test")
     images = load_images("owner/name", "test", skip_broken=True)
     assert same(images, [tensor(noise(4, 4))])
     assert (images.part, images.skipped) == ("its part validation", 1)
-    assert images.notes == ["2 images are in no part, and only split 'all' has them"]
+    assert images.notes == ["2 images belong to no part; only split 'all' includes them"]
 
 
 POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n(pwned) print\nshowpage\n%%EOF\n"
 
 
 def test_only_named_formats_are_opened(tmp_path, monkeypatch):
-    """PostScript would start Ghostscript; no other decoder of Pillow sees a byte either."""
+    """PostScript would start Ghostscript; no other decoder of Pillow may see a byte either."""
 
     def start(*_, **__):
         raise AssertionError("a program was started")
@@ -692,10 +692,10 @@ def test_only_named_formats_are_opened(tmp_path, monkeypatch):
     Image.init()
     assert {"EPS", "WMF"} <= Image.OPEN.keys() - {*FORMATS}
     (tmp_path / "evil.png").write_bytes(POSTSCRIPT)
-    refuse(tmp_path, "evil.png", "cannot be read (no image)")
+    refuse(tmp_path, "evil.png", "cannot be read (not an image)")
     for name in ("ICO", "TGA", "PCX"):
         Image.fromarray(noise(8, 8)).save(tmp_path / "evil.png", name)
-        refuse(tmp_path, "evil.png", "cannot be read (no image)")
+        refuse(tmp_path, "evil.png", "cannot be read (not an image)")
 
 
 def png(width: int, height: int, depth: int, kind: int, pixels: bytes) -> bytes:
@@ -708,7 +708,7 @@ def png(width: int, height: int, depth: int, kind: int, pixels: bytes) -> bytes:
 
 @pytest.mark.parametrize(("width", "height"), [(8193, 8192), (10_000, 9_000), (13_000, 13_000), (2**31 - 1, 2**31 - 1)])
 def test_too_many_pixels_are_refused_before_decoding(tmp_path, width, height):
-    """Law: an error of one line, however many, and not a pixel is decoded."""
+    """Law: a one-line error, no matter how many, and not one pixel is decoded."""
     assert width * height > MAX_PIXELS
     (tmp_path / "huge.png").write_bytes(png(width, height, 8, 2, b"\0" * 1000))
     start = time.monotonic()
@@ -717,7 +717,7 @@ def test_too_many_pixels_are_refused_before_decoding(tmp_path, width, height):
 
 
 def tiff(bits: int) -> bytes:
-    """A colour TIFF of 1x1 pixels."""
+    """A color TIFF of 1x1 pixels."""
     tags = [(256, 1), (257, 1), (258, 0), (259, 1), (262, 2), (273, 200), (277, 3), (278, 1), (279, 3 * bits // 8)]
     entries = [struct.pack("<HHII", tag, 3, 1, value) for tag, value in tags]
     entries[2] = struct.pack("<HHII", 258, 3, 3, 180)
@@ -733,18 +733,18 @@ def altered(content: bytes, marker: bytes, offset: int, value: int) -> bytes:
 
 
 DEEP = {
-    "colour.png": png(1, 1, 16, 2, b"\0" + b"\x12\x34" * 3),
+    "color.png": png(1, 1, 16, 2, b"\0" + b"\x12\x34" * 3),
     "alpha.png": png(1, 1, 16, 6, b"\0" + b"\x12\x34" * 4),
-    "grey and alpha.png": png(1, 1, 16, 4, b"\0" + b"\x12\x34" * 2),
-    "colour.tif": tiff(16),
-    "colour.ppm": b"P6 1 1 65535\n" + b"\x12\x34" * 3,
+    "gray and alpha.png": png(1, 1, 16, 4, b"\0" + b"\x12\x34" * 2),
+    "color.tif": tiff(16),
+    "color.ppm": b"P6 1 1 65535\n" + b"\x12\x34" * 3,
     "plain.ppm": b"P3 1 1 1023\n1 2 3\n",
-    "colour.jp2": altered(encoded(noise(8, 8), "jpeg2000"), b"\xff\x4f\xff\x51", 42, 15),
+    "color.jp2": altered(encoded(noise(8, 8), "jpeg2000"), b"\xff\x4f\xff\x51", 42, 15),
 }
 
 
 @pytest.mark.parametrize("name", DEEP)
-def test_sixteen_bit_colours_are_refused_too(tmp_path, name):
+def test_sixteen_bit_colors_are_refused_too(tmp_path, name):
     (tmp_path / name).write_bytes(DEEP[name])
     refuse(tmp_path, name, "more than 8 bits a channel: convert it to 8-bit", skip_broken=True)
 
@@ -753,7 +753,7 @@ def test_eight_bits_are_not_refused(tmp_path):
     for name, content in {"a.tif": tiff(8), "b.ppm": b"P6 1 1 255\n123", "c.ppm": b"P3 1 1 15\n1 2 3\n"}.items():
         (tmp_path / name).write_bytes(content)
     assert len(load_images(tmp_path, "all")) == 3
-    avif = encoded(noise(8, 8), "avif")  # of 10 bits Pillow cannot write any
+    avif = encoded(noise(8, 8), "avif")  # Pillow cannot write 10-bit AVIF
     with Image.open(io.BytesIO(avif)) as picture:
         assert not is_deep(picture, avif)
         assert is_deep(picture, altered(avif, b"av1C", 6, 0x4C))
@@ -762,7 +762,7 @@ def test_eight_bits_are_not_refused(tmp_path):
 
 
 def damaged(content: bytes, random: np.random.Generator) -> bytes:
-    """Cut off somewhere, or some bytes replaced, or some doubled."""
+    """Damage some bytes: cut them off, replace them, or repeat them."""
     place, kind = int(random.integers(len(content))), random.integers(3)
     if kind == 0:
         return content[:place]
@@ -785,7 +785,7 @@ def refusal(call: Callable, *arguments, **options) -> str | None:
 @pytest.mark.filterwarnings("ignore:::PIL")  # Pillow warns of odd metadata, and reads on
 @pytest.mark.parametrize("format", ["avif", "bmp", "gif", "jpeg", "jpeg2000", "png", "ppm", "tiff", "webp"])
 def test_damaged_pictures_are_read_or_refused_in_one_line(format):
-    """Fuzzing: an array, or a ValueError of one line; no other exception, no hang."""
+    """Fuzzing: an array or a one-line ValueError; no other exception, no hang."""
     random = np.random.default_rng(len(format))
     whole = encoded(noise(24, 24), format)
     for _ in range(60):
@@ -825,7 +825,7 @@ def test_every_epoch_is_a_permutation(eleven, seed, epoch):
         assert torch.equal(x, eleven[label])
 
 
-def test_epochs_and_seeds_have_orders_of_their_own(eleven):
+def test_epochs_and_seeds_have_different_orders(eleven):
     def order(seed: int, epoch: int) -> tuple[int, ...]:
         shuffled = Shuffled(eleven, seed=seed, flip=False, random_crop=None)
         return tuple(shuffled[epoch * 11 + place][1] for place in range(11))
@@ -884,7 +884,7 @@ def test_a_loader_with_worker_processes_gives_the_same_batches(eleven):
         assert labels.tolist() == [shuffled[position][1] for position in batch]
 
 
-def test_shuffling_refuses_what_it_cannot_do(eleven):
+def test_shuffling_refuses_bad_arguments(eleven):
     with pytest.raises(ValueError, match="seed=-1"):
         Shuffled(eleven, seed=-1, flip=False, random_crop=None)
     for random_crop in (0, 7):
@@ -892,7 +892,7 @@ def test_shuffling_refuses_what_it_cannot_do(eleven):
             Shuffled(eleven, seed=0, flip=False, random_crop=random_crop)
 
 
-# The shipped photographs, and real data where there is some
+# The shipped photographs, and real data if it is there
 
 
 def records(path: Path) -> list[dict]:
@@ -940,8 +940,8 @@ def test_real_lossless_images_have_labels_and_only_test():
     assert set(images.labels) == set(range(10))
 
 
-def test_joined_sets_are_one_after_the_other(tmp_path):
-    """Law: the images of the parts in their order, whatever the indices asked for."""
+def test_joined_sets_follow_one_another(tmp_path):
+    """Law: the images of the parts in order, for any indices."""
     first, second = fill(tmp_path / "a", 3), fill(tmp_path / "b", 5)
     joined = JoinedImages([load_images(tmp_path / name, "all") for name in "ab"])
     assert len(joined) == 8
@@ -952,7 +952,7 @@ def test_joined_sets_are_one_after_the_other(tmp_path):
     assert len(Shuffled(joined, seed=0, flip=False, random_crop=None)[100][0]) == 3
 
 
-def test_sets_that_are_not_alike_are_not_joined(tmp_path):
+def test_sets_of_different_sizes_or_channels_are_not_joined(tmp_path):
     fill(tmp_path / "a", 2, side=8)
     fill(tmp_path / "b", 2, side=9)
     with pytest.raises(ValueError, match="same size and channels"):

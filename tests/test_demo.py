@@ -1,4 +1,4 @@
-"""The demonstration: a real folder, a real page, and a run that `pixelcnn train` can resume."""
+"""The demonstration: its page, its pictures, and its run, which `pixelcnn train` can resume."""
 
 import io
 import json
@@ -36,9 +36,9 @@ SIZE, SEED = 8, 3
 
 @pytest.fixture(scope="module", autouse=True)
 def zoo(tmp_path_factory):
-    """Tiny models in place of the shipped ones: a pyramid for faces and for photographs, and a grey one."""
+    """Replace the shipped models by tiny ones: a pyramid for faces and for photographs, and a gray one."""
     with pytest.MonkeyPatch.context() as patch:
-        chains = {"FACES": [Downsample(2)], "ENLARGER": [Downsample(2)], "COLOURS": [QuantizedGrayscale(4)]}
+        chains = {"FACES": [Downsample(2)], "ENLARGER": [Downsample(2)], "COLORS": [QuantizedGrayscale(4)]}
         for name, chain in chains.items():
             folder = tmp_path_factory.mktemp("zoo") / name
             torch.manual_seed(0)
@@ -73,7 +73,7 @@ def test_the_report_loads_nothing(run):
 
 
 def test_the_report_has_all_pictures(run, page):
-    """Views of the samples, then the view that is given, what is drawn, and the photographs."""
+    """The page shows views of samples, then a given view with the samples drawn from it, and the photographs."""
     pictures = [decoded(image) for image in page.attributes("img")]
     faces, own, enlarged = [4, 8], [2, 4, 8, 4, *[8] * len(VARIANTS), 8], [4, *[8] * len(VARIANTS), 8]
     sides = [side for side in [*faces, *own, *enlarged] for _ in range(PICTURES)] + [8] * 5 * COLUMNS
@@ -90,7 +90,7 @@ def test_the_report_has_all_pictures(run, page):
     assert torch.equal(found[-1], photographs)
 
 
-def test_the_faces_are_a_picture_too(run):
+def test_the_faces_are_also_a_file(run):
     with Image.open(run / "faces.png") as picture:
         assert min(picture.size) > SIZE
 
@@ -106,7 +106,7 @@ def test_the_report_has_the_figures_of_the_saved_model(run, page):
     assert len(page.attributes("svg")) == 2
 
 
-def test_the_report_names_the_source_and_the_licence_of_the_photographs(page):
+def test_the_report_names_the_source_and_the_license_of_the_photographs(page):
     texts = " ".join(page.text("figcaption", "a"))
     assert "Cloudinary" in texts
     assert "CC BY-SA 4.0" in texts
@@ -121,12 +121,12 @@ def test_the_totals_and_the_path_go_to_standard_output(made):
 
 
 def last_step(run: Path) -> int:
-    """Of the coarsest factor."""
+    """Read the last step of the coarsest factor."""
     return json.loads((run / "factor-2" / "history.jsonl").read_text().splitlines()[-1])["step"]
 
 
-def test_training_can_go_on_where_the_demonstration_ended(run):
-    """As the command in the report does: a run of another recipe, data or seed is refused."""
+def test_training_can_continue_where_the_demonstration_ended(run):
+    """Resuming with the settings of the command on the page works; other recipes, data or seeds would be refused."""
     (command,) = (text for text in Page((run / "report.html").read_text()).text("code") if "--resume" in text)
     assert f"pixelcnn train {RECIPE} --out '{run}' --resume --minutes 10 --size {SIZE} --seed {SEED} " in command
     recipe, images = find_recipe(RECIPE), load_images("photos", size=SIZE)
@@ -140,25 +140,25 @@ def test_training_can_go_on_where_the_demonstration_ended(run):
 
 
 def test_only_a_demonstration_is_overwritten(run, tmp_path, monkeypatch):
-    """A folder of something else is left alone, and so is what else lies in that of a demonstration, killed or not."""
+    """Other folders, and other files in the folder of a demonstration, stay, even when it was interrupted."""
     options = {"minutes": 0.001, "size": 4, "progress": False}
     monkeypatch.setattr(module, "_train", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     (tmp_path / "mine.txt").write_text("mine")
     for overwrite in (False, True):
-        with pytest.raises(ValueError, match=r"not empty, and holds no run but 'mine.txt': name another folder"):
+        with pytest.raises(ValueError, match=r"is not a run, but contains 'mine.txt': name another folder"):
             demo(tmp_path, overwrite=overwrite, **options)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
     folder = shutil.copytree(run, tmp_path / "copy")
     (folder / "mine.txt").write_text("mine")
     with pytest.raises(ValueError, match=r"not empty: use --overwrite to replace the run in it"):
         demo(folder, **options)
-    for _ in range(2):  # that of the first, which was interrupted as it began to train, is known as one all the same
+    for _ in range(2):  # the second time, over the page of an interrupted demonstration
         with pytest.raises(KeyboardInterrupt):
             demo(folder, overwrite=True, **options)
         names = {path.name for path in folder.iterdir()}
         assert names == {".lock", "run.json", "faces.png", "report.html", "mine.txt"}
     (folder / "report.html").write_text("<title>mine</title>")
-    with pytest.raises(ValueError, match=r"report.html' is of no demonstration: name another folder"):
+    with pytest.raises(ValueError, match=r"report.html' was not made by a demonstration: name another folder"):
         demo(folder, overwrite=True, **options)
 
 

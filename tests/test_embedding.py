@@ -1,4 +1,4 @@
-"""Laws of the embedding: the size that is asked for, the blocks of the paper, and nothing shifted."""
+"""Laws of the embedding: the requested size, the blocks of the paper, and no shift."""
 
 import math
 
@@ -19,42 +19,42 @@ sides = st.integers(1, 9)
 def test_the_context_has_the_size_of_the_image(
     size: tuple[int, int], upsample: int, scales: int, channels: int
 ) -> None:
-    """Law: an auxiliary image of ceil(H / f) x ceil(W / f) gives a finite context of (filters, H, W)."""
+    """Law: a view of ceil(H / f) x ceil(W / f) gives a finite context of (filters, H, W)."""
     network = EmbeddingNetwork(channels, 16, filters=2, blocks=1, scales=scales, upsample=upsample).eval()
-    auxiliary = torch.randint(16, (2, channels, *(math.ceil(side / upsample) for side in size)))
-    context = network(auxiliary, size)
+    view = torch.randint(16, (2, channels, *(math.ceil(side / upsample) for side in size)))
+    context = network(view, size)
     assert context.shape == (2, 2, *size)
     assert context.isfinite().all()
-    assert torch.equal(network(auxiliary.to(torch.uint8), size), context)
+    assert torch.equal(network(view.to(torch.uint8), size), context)
 
 
-def heights_of_blocks(network: EmbeddingNetwork, auxiliary: int, image: int) -> list[int]:
+def heights_of_blocks(network: EmbeddingNetwork, view: int, image: int) -> list[int]:
     heights: list[int] = []
     for module in network.modules():
         if isinstance(module, GatedResidual):
             module.register_forward_hook(lambda _, __, output: heights.append(output.shape[2]))
-    network.eval()(torch.zeros(1, 3, auxiliary, auxiliary, dtype=torch.uint8), (image, image))
+    network.eval()(torch.zeros(1, 3, view, view, dtype=torch.uint8), (image, image))
     return heights
 
 
 def test_the_pyramid_has_fifteen_blocks() -> None:
-    """Law: 15 residual blocks, down after the third, up after the ninth and the twelfth (the paper, as recalled)."""
+    """Law: 15 blocks, down after the third, up after the ninth and twelfth (recalled from the paper, not confirmed)."""
     network = EmbeddingNetwork(3, 256, filters=2, blocks=3, scales=2, upsample=2)
     assert heights_of_blocks(network, 8, 16) == [8] * 3 + [4] * 6 + [8] * 3 + [16] * 3
 
 
 def test_the_grayscale_model_has_twenty_four_blocks() -> None:
-    """Law: 24 residual blocks: four at each of three scales, down and up (the paper, as recalled)."""
+    """Law: 24 residual blocks: four at each of three scales, down and up (recalled from the paper, not confirmed)."""
     network = EmbeddingNetwork(3, 256, filters=2, blocks=4, scales=3, upsample=1)
     assert heights_of_blocks(network, 8, 8) == [8] * 4 + [4] * 4 + [2] * 8 + [4] * 4 + [8] * 4
 
 
 def depends(network: EmbeddingNetwork, size: tuple[int, int], upsample: int) -> Tensor:
-    """(H, W, h, w): whether the context at a pixel depends on a pixel of the auxiliary image; all channels agree."""
+    """(H, W, h, w): whether the context at a pixel depends on a pixel of the view; all channels agree."""
     H, W = size
     torch.manual_seed(0)
-    auxiliary = torch.rand(1, 3, math.ceil(H / upsample), math.ceil(W / upsample), dtype=torch.float64)
-    copies = auxiliary.repeat(H * W, 1, 1, 1).requires_grad_()
+    view = torch.rand(1, 3, math.ceil(H / upsample), math.ceil(W / upsample), dtype=torch.float64)
+    copies = view.repeat(H * W, 1, 1, 1).requires_grad_()
     context = network(copies, size)
     here = torch.eye(H * W, dtype=context.dtype).view(H * W, 1, H, W)
     weights = torch.randn(1, context.shape[1], 1, 1, dtype=context.dtype)
@@ -66,7 +66,7 @@ def depends(network: EmbeddingNetwork, size: tuple[int, int], upsample: int) -> 
 @pytest.mark.parametrize("upsample", [1, 2, 3, 4])
 @pytest.mark.parametrize("scales", [1, 2, 3])
 def test_nothing_is_shifted(scramble: Scramble, upsample: int, scales: int) -> None:
-    """Law: a pixel sees the auxiliary pixel that covers it, and those above, below, left and right of it."""
+    """Law: a pixel sees the pixel of the view that covers it, and those above, below, left and right of it."""
     torch.manual_seed(1)
     network = EmbeddingNetwork(3, 16, filters=2, blocks=1, scales=scales, upsample=upsample)
     scramble(network)
@@ -81,7 +81,7 @@ def test_nothing_is_shifted(scramble: Scramble, upsample: int, scales: int) -> N
 
 
 def test_the_reach_is_the_same_on_both_sides(scramble: Scramble) -> None:
-    """Law: without strides the reach is a square centred on the pixel: one pixel for each 3x3 convolution."""
+    """Law: without strides the reach is a square centered on the pixel: one pixel for each 3x3 convolution."""
     torch.manual_seed(1)
     network = EmbeddingNetwork(3, 16, filters=2, blocks=1, scales=1)
     scramble(network)
@@ -90,8 +90,8 @@ def test_the_reach_is_the_same_on_both_sides(scramble: Scramble) -> None:
     assert torch.equal(sees, torch.maximum(distance[:, None], distance) <= 1 + 2 * 2)
 
 
-def test_between_two_pixels_both_are_seen(scramble: Scramble) -> None:
-    """Law: enlarged twice, the pixel 2k + 1 lies between k and k + 1 and reaches as far beyond the one as the other."""
+def test_a_pixel_between_two_sees_both(scramble: Scramble) -> None:
+    """Law: enlarged twice, the pixel 2k + 1 lies between k and k + 1 and sees equally far beyond both."""
     torch.manual_seed(1)
     network = EmbeddingNetwork(3, 16, filters=2, blocks=1, scales=1, upsample=2)
     scramble(network)
@@ -100,14 +100,14 @@ def test_between_two_pixels_both_are_seen(scramble: Scramble) -> None:
         seen = sees[q].nonzero().flatten().tolist()
         first, last = min(seen), max(seen)
         assert seen == list(range(first, last + 1))
-        assert first + last == q  # in units of half an auxiliary pixel: the middle is where the pixel is
+        assert first + last == q  # in units of half a pixel of the view: the middle is where the pixel is
 
 
-def test_every_embedding_of_training_is_another(scramble: Scramble) -> None:
+def test_dropout_acts_in_training_only(scramble: Scramble) -> None:
     """Law: dropout acts in training only."""
-    auxiliary = torch.randint(16, (1, 3, 6, 6))
+    view = torch.randint(16, (1, 3, 6, 6))
     network = EmbeddingNetwork(3, 16, filters=4, blocks=1, upsample=2)
     scramble(network)
-    assert torch.equal(network(auxiliary, (12, 12)), network(auxiliary, (12, 12)))
+    assert torch.equal(network(view, (12, 12)), network(view, (12, 12)))
     network.train()
-    assert not torch.equal(network(auxiliary, (12, 12)), network(auxiliary, (12, 12)))
+    assert not torch.equal(network(view, (12, 12)), network(view, (12, 12)))

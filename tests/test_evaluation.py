@@ -1,4 +1,4 @@
-"""Laws of scoring in tiles: the numbers of the whole image, in the memory that there is, or one line in time."""
+"""Laws of scoring in tiles: the scores of the whole image, within the free memory, or an early one-line error."""
 
 import subprocess
 import sys
@@ -72,7 +72,7 @@ def make(scramble: Scramble, kind: str, **more: Any) -> ImageModel:
 
 
 def some_images(model: ImageModel, number: int, size: tuple[int, int]) -> tuple[Tensor, Tensor | None]:
-    """Images of noise and their labels."""
+    """Make noise images and labels."""
     generator = torch.Generator().manual_seed(1)
     x = torch.randint(0, 256, (number, model.formats[0][0], *size), dtype=torch.uint8, generator=generator)
     return x, torch.arange(number) % model.classes if model.classes else None
@@ -84,8 +84,8 @@ def gigabytes(monkeypatch: pytest.MonkeyPatch, free: float) -> None:
 
 @pytest.mark.parametrize("consistent", [True, False])
 @pytest.mark.parametrize("kind", KINDS)
-def test_tiles_score_as_the_whole_image(scramble: Scramble, kind: str, consistent: bool) -> None:
-    """Law: at an odd size, in the smallest tiles and in larger ones, every pixel of every factor."""
+def test_tiles_score_like_the_whole_image(scramble: Scramble, kind: str, consistent: bool) -> None:
+    """Law: every pixel of every factor scores the same in tiles, at an odd size, in the smallest and larger tiles."""
     model = make(scramble, kind, consistent=consistent)
     (x, labels), (small, _) = some_images(model, 3, (49, 37)), some_images(model, 3, (13, 7))
     with torch.no_grad():
@@ -103,8 +103,8 @@ def test_tiles_score_as_the_whole_image(scramble: Scramble, kind: str, consisten
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_margins_are_what_unknown_surroundings_spoil(scramble: Scramble, kind: str) -> None:
-    """Law: beside pixels that change, exactly the counted rows and columns change too."""
+def test_margins_are_as_wide_as_unknown_surroundings_reach(scramble: Scramble, kind: str) -> None:
+    """Law: next to pixels that change, exactly the counted rows and columns change too."""
     generator = torch.Generator().manual_seed(0)
 
     def check(function: Callable[[Tensor], Tensor], margins: Edges, channels: int, step: int, growth: int) -> None:
@@ -142,8 +142,8 @@ def test_margins_are_what_unknown_surroundings_spoil(scramble: Scramble, kind: s
 
 
 @pytest.mark.parametrize("kind", ["three scales", "a third and grey"])
-def test_the_memory_does_not_change_the_result(scramble: Scramble, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Law: with little memory there are more tiles, whose maps are those of the image; the share done grows to one."""
+def test_free_memory_does_not_change_the_result(scramble: Scramble, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Law: little memory means more tiles with the same maps; the reported share of work grows to one."""
     model = make(scramble, kind)
     x, labels = some_images(model, 2, (55, 70))
     expected = surprisal(model, x, labels)
@@ -170,7 +170,7 @@ def test_maps_add_up_to_bits_per_dim(scramble: Scramble) -> None:
 
 
 def test_batches_do_not_change_the_mean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Law: neither their size nor the memory, which makes them smaller."""
+    """Law: neither the batch size nor short memory, which reduces it, changes the mean."""
     images = load_images(save_noise(tmp_path, 5, (40, 36)), "all")
     model = PyramidPixelCNN(1, **TINY)
     expected = evaluate(model, images)
@@ -197,7 +197,7 @@ def test_views_are_made_band_by_band(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_shape_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The core of every tile is there once, and a tile fits, for a photograph and a picture a million pixels wide."""
+    """Cores cover each pixel once and a tile fits, for a photograph and for a picture a million pixels wide."""
     gigabytes(monkeypatch, 0.2)
     model = PixelCNN(**TINY)
     for size in ((3000, 4000), (20, 10**6)):
@@ -207,11 +207,11 @@ def test_no_shape_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
                 assert [stretch.core.start for stretch in stretches] == [0, *ends[:-1]]
                 assert ends[-1] == side
             rows, cols = (each.window.stop - each.window.start for each in tiling.largest())
-            assert 4000 < rows * cols < 10**5  # of 4 kB each
+            assert 4000 < rows * cols < 10**5  # pixels of 4 kB each
 
 
 def test_margins_are_not_most_of_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A network that looks far gets larger tiles, if they fit."""
+    """A network with a large receptive field gets larger tiles, if they fit."""
     network: dict[str, Any] = {"filters": 2, "blocks": 3, "scales": 3}
     monkeypatch.setattr(memory, "LITTLE", 10**6)
     monkeypatch.setattr(tiles, "NO_MATTER", 10**6)
@@ -225,7 +225,7 @@ def test_margins_are_not_most_of_the_work(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("filters", [1, 40])
-def test_no_rehearsal_is_needed_for_what_is_small(kind: str, filters: int) -> None:
+def test_small_images_need_no_rehearsal(kind: str, filters: int) -> None:
     """Law: the estimate without a rehearsal is above that with one."""
     options: dict[str, Any] = TINY | KINDS[kind] | {"filters": filters, "blocks": 3}
     model = ImageModel(**options)
@@ -237,13 +237,13 @@ def test_no_rehearsal_is_needed_for_what_is_small(kind: str, filters: int) -> No
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the memory of a process from /proc")
 def test_scoring_stays_within_its_allowance() -> None:
-    """A real process grows by no more than tiles may take, and by the maps: in one piece it would be 350 MB."""
+    """A real process grows by no more than the allowance and the maps; in one piece it would be 350 MB."""
     command = [sys.executable, "-c", MEASURE]
     measured = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     assert measured < 2e7 + 5e6
 
 
-def test_too_little_memory_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_memory_gives_a_one_line_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pictures = save_noise(tmp_path, 1, (8, 8))
     gigabytes(monkeypatch, 1e-6)
     result = inside("score", "photos-pyramid", pictures)
@@ -257,7 +257,7 @@ def test_too_little_memory_is_one_line(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_one_piece_is_refused_before_it_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`log_prob` of a large image raises in time, and sooner where gradients are kept; `surprisal` can do it."""
+    """`log_prob` of a large image raises early, even earlier with gradients; `surprisal` can score it."""
     monkeypatch.setattr(image_model, "LARGE", 100)
     options: dict[str, Any] = TINY | {"blocks": 4}
     model = PyramidPixelCNN(1, **options).eval()
@@ -274,7 +274,7 @@ def test_one_piece_is_refused_before_it_is_computed(monkeypatch: pytest.MonkeyPa
     assert bits == pytest.approx(float(expected.total), rel=1e-5)
 
 
-def test_a_late_bar_is_not_seen_before_its_time(capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+def test_a_late_bar_does_not_appear_early(capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     for patience, seen in ((60, False), (0, True)):
         monkeypatch.setattr(progress, "PATIENCE", patience)

@@ -1,4 +1,4 @@
-"""Figures: pictures keep every pixel, charts show every value, and reports need nothing but themselves."""
+"""Figures: pictures keep every pixel, charts show every value, and pages are self-contained."""
 
 import base64
 import io
@@ -33,7 +33,7 @@ def pixels(picture: Image.Image) -> Tensor:
 
 
 class Page(HTMLParser):
-    """The elements of a page, with the text inside each kind; fails where an element is not closed."""
+    """The elements of a page and the text inside each kind; fails if an element is not closed."""
 
     VOID = ("meta", "img")
 
@@ -69,7 +69,7 @@ class Page(HTMLParser):
 
 
 def assert_self_contained(html: str) -> None:
-    """Nothing is loaded: no script, no style sheet, no font, no frame, and no picture but data."""
+    """Check that the page loads nothing: no script, style sheet, font, frame, or picture other than data."""
     page = Page(html)
     assert {tag for tag, _ in page.elements}.isdisjoint({"script", "link", "iframe", "object", "embed", "base", "form"})
     for tag, attributes in page.elements:
@@ -84,7 +84,7 @@ def assert_self_contained(html: str) -> None:
 
 
 def decoded(attributes: dict[str, str | None]) -> Image.Image:
-    """The picture of an `img` element, which must have the size that the element says."""
+    """Decode the picture of an `img` element, which must have the size that the element states."""
     data = (attributes["src"] or "").removeprefix("data:image/png;base64,")
     picture = Image.open(io.BytesIO(base64.b64decode(data, validate=True)))
     assert picture.format == "PNG"
@@ -111,7 +111,7 @@ def test_a_picture_stretches_the_levels_to_8_bits(C, H, W, levels, data):
     sizes=st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=1, max_size=3),
     n=st.integers(1, 3), height=st.integers(1, 130), title=st.text(st.characters(codec="latin-1"), max_size=60),
 )  # fmt: skip
-def test_a_sheet_has_every_pixel_of_its_images_enlarged_by_a_whole_factor(sizes, n, height, title):
+def test_a_sheet_enlarges_every_pixel_by_a_whole_factor(sizes, n, height, title):
     strips = [(title, integers(n, 3, H, W, seed=i), 256) for i, (H, W) in enumerate(sizes)]
     picture = sheet(strips, height=height)
     largest = max(max(size) for size in sizes)
@@ -128,8 +128,8 @@ def test_a_sheet_has_every_pixel_of_its_images_enlarged_by_a_whole_factor(sizes,
     assert cell_H <= max(height, largest)
 
 
-def test_views_of_one_image_stand_column_under_column_at_one_size():
-    views = [("8x8", integers(2, 3, 8, 8), 256), ("16x16 grey", integers(2, 1, 16, 16, levels=16), 16),
+def test_views_of_one_image_share_a_column_at_one_size():
+    views = [("8x8", integers(2, 3, 8, 8), 256), ("16x16 gray", integers(2, 1, 16, 16, levels=16), 16),
              ("32x32", integers(2, 3, 32, 32), 256)]  # fmt: skip
     found = pixels(sheet(views, height=96))
     assert found.shape == (3, MARGIN + 3 * (FONT_SIZE + 2 * MARGIN + 96), 2 * MARGIN + 2 * 96 + GAP)
@@ -165,7 +165,7 @@ def test_bars_say_their_values():
 
 
 @pytest.mark.parametrize("svg", [curves({"a": [{"seconds": 1, "bits_per_dim": 2}]}).svg, bars({"a": 1.0}).svg])
-def test_charts_take_the_colour_of_the_page_and_load_nothing(svg):
+def test_charts_use_the_text_color_of_the_page_and_load_nothing(svg):
     assert "currentColor" in svg
     assert "#000000" not in svg
     assert svg.startswith("<svg")
@@ -178,7 +178,7 @@ def test_charts_are_the_same_every_time():
 
 
 def example() -> str:
-    strips = [("grey view", integers(2, 1, 4, 5, levels=16), 16), (NASTY, integers(2, 3, 8, 10), 256)]
+    strips = [("gray view", integers(2, 1, 4, 5, levels=16), 16), (NASTY, integers(2, 3, 8, 10), 256)]
     return page(NASTY, [
         Section(NASTY, [NASTY, "See https://example.org/a?b=1&c=2, and `x < 1`.", Code(f"run {NASTY} {{title}}")]),
         Section("Rest", [Table(["", NASTY], [["row", "1.0"], [NASTY, "2.0"]], "caption"), Gallery(strips, NASTY),
@@ -186,7 +186,7 @@ def example() -> str:
     ])  # fmt: skip
 
 
-def test_a_report_is_one_well_formed_page_that_loads_nothing():
+def test_a_page_is_well_formed_and_loads_nothing():
     html = example()
     assert html.startswith("<!doctype html>")
     assert_self_contained(html)
@@ -197,21 +197,21 @@ def test_a_report_is_one_well_formed_page_that_loads_nothing():
     assert {"title", "h1", "h2", "main", "section", "figure", "figcaption", "table", "caption", "pre", "svg"} <= tags
 
 
-def test_a_report_shows_text_as_it_is():
+def test_a_page_shows_text_literally():
     page = Page(example())
     assert page.text("title", "h1", "h2", "p", "th").count(NASTY) >= 6
     assert page.text("code") == [f"run {NASTY} {{title}}", "x < 1"][::-1]
     assert [a["href"] for a in page.attributes("a")] == ["https://example.org/a?b=1&c=2"]
 
 
-def test_a_report_has_every_image_at_its_own_size_with_a_description():
+def test_a_page_has_every_image_at_its_own_size_with_a_description():
     images = Page(example()).attributes("img")
     pictures = [decoded(image) for image in images]
     assert [picture.size for picture in pictures] == [(5, 4)] * 2 + [(10, 8)] * 2
-    grey = integers(2, 1, 4, 5, levels=16) * 17
-    assert torch.equal(pixels(pictures[1]), grey[1].byte().expand(3, 4, 5))
+    gray = integers(2, 1, 4, 5, levels=16) * 17
+    assert torch.equal(pixels(pictures[1]), gray[1].byte().expand(3, 4, 5))
     assert torch.equal(pixels(pictures[2]), integers(2, 3, 8, 10)[0].byte())
-    assert [image["alt"] for image in images][1::2] == ["grey view, 2 of 2", f"{NASTY}, 2 of 2"]
+    assert [image["alt"] for image in images][1::2] == ["gray view, 2 of 2", f"{NASTY}, 2 of 2"]
 
 
 def test_only_charts_import_matplotlib():

@@ -1,6 +1,6 @@
-"""Files that anybody may have written: a model, a state or a run is read, or there is a ValueError of one short line.
+"""Files from strangers: a model, a state or a run is either read or refused by a ValueError of one short line.
 
-Law, for whatever the files hold: never another exception, never a hang, and nothing large is allocated.
+Law, whatever the files hold: no other exception, no hang, and nothing large is allocated.
 """
 
 import json
@@ -57,7 +57,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def assert_read_or_refused(read: Callable[[], object], path: Path) -> bool:
-    """Whether it is read."""
+    """Return whether it is read; otherwise check the error."""
     start, error = time.perf_counter(), None
     try:
         read()
@@ -73,7 +73,7 @@ def assert_read_or_refused(read: Callable[[], object], path: Path) -> bool:
 
 
 def mutations(content: bytes, number: int, head: int) -> Iterator[bytes]:
-    """Bytes changed, removed, doubled and inserted, half of them near the beginning; and files cut short."""
+    """Change, remove, double and insert bytes, half of them near the beginning, and cut files short."""
     chance = random.Random(0)
     for i in range(number):
         end = min(len(content), head) if i % 2 else len(content)
@@ -152,7 +152,7 @@ def with_notes(weights: dict[str, torch.Tensor], notes: dict[str, str]) -> bytes
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_is_far_below_the_limits(name: str) -> None:
-    """A chain of each, with ten times the parameters, can be loaded."""
+    """Each recipe can be loaded even with about ten times the parameters."""
     with torch.device("meta"), WithoutValues():
         config = find_recipe(name).model().config.to_json()
         filters = [3 * each for each in config["filters"]]
@@ -166,13 +166,13 @@ def test_mutated_configs(folder: Path) -> None:
         (folder / CONFIG).write_bytes(mutated)
         try:
             read += assert_read_or_refused(lambda: load(folder), folder / CONFIG)
-        except AssertionError:  # where it fits itself, and the weights do not
+        except AssertionError:  # the config is valid, but the weights do not fit it
             read += assert_read_or_refused(lambda: load(folder), folder / WEIGHTS)
     assert 0 < read < MUTATIONS
 
 
 def test_mutated_weights(folder: Path) -> None:
-    """What is read has the values that were written."""
+    """Weights that are read are the weights that were written."""
     content, expected = (folder / WEIGHTS).read_bytes(), load(folder).state_dict()
     for mutated in mutations(content, MUTATIONS, 6_000):
         (folder / WEIGHTS).write_bytes(mutated)
@@ -202,7 +202,7 @@ def test_mutated_states(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("note", [{"step": "x"}, {"step": "-1"}, {"seconds": "nan"}, {"step": "9" * 30}, {}])
-def test_states_whose_numbers_are_none(tmp_path: Path, note: dict[str, str]) -> None:
+def test_states_with_bad_numbers(tmp_path: Path, note: dict[str, str]) -> None:
     path, state = tmp_path / "state.safetensors", make_state(tiny_model())
     path.write_bytes(state.to_bytes())
     notes = {"step": "3", "seconds": "1.0"} | note if note else {}
@@ -211,7 +211,7 @@ def test_states_whose_numbers_are_none(tmp_path: Path, note: dict[str, str]) -> 
 
 
 def test_mutated_runs(folder: Path) -> None:
-    """A run is resumed if it is the same; what is written there of the images is read, or is an error."""
+    """A run is resumed only if it is the same, and its record of the images is read or refused."""
     data = {"source": "photos", "size": 8, "crop": None, "fingerprint": {"images": 4, "blake2b": "00"}}
     run = {"training": {"batch_size": 4}, "data": data}
     write_json(folder / RUN, run)
@@ -239,7 +239,7 @@ def test_the_command_line_says_so_in_one_line(folder: Path) -> None:
 
 @pytest.mark.parametrize("size", [10**5, [5, 10**6]])
 def test_images_of_any_size_are_refused_before_they_are_planned(folder: Path, size: int | list[int]) -> None:
-    """What a model draws by default is what its config says, and that may be more than there is memory for."""
+    """A config sets the size that a model draws by default, which may need more memory than there is."""
     save(PyramidPixelCNN(1, filters=2, blocks=1, embedding_blocks=1, size=size), folder)
     start = time.perf_counter()
     with pytest.raises(MemoryError, match="draw fewer images at once, or smaller ones"):
@@ -247,8 +247,8 @@ def test_images_of_any_size_are_refused_before_they_are_planned(folder: Path, si
     assert time.perf_counter() - start < SECONDS
 
 
-def test_a_config_that_is_no_file_is_no_model(tmp_path: Path) -> None:
-    """Nor does it hang."""
+def test_a_config_that_is_not_a_file_is_refused(tmp_path: Path) -> None:
+    """Reading a named pipe would hang."""
     os.mkfifo(tmp_path / CONFIG)
     with pytest.raises(ValueError, match=r"there is no config\.json in it"):
         load(tmp_path)

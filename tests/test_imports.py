@@ -32,7 +32,7 @@ AVERAGE = "/ExponentialMovingAverage"
 
 
 def port_shapes(channels: int, filters: int, blocks: int, outputs: int) -> dict[str, tuple[int, ...]]:
-    """The layers of the PyTorch port and the shapes of their weights."""
+    """List the layers of the PyTorch port and the shapes of their weights."""
     N, kernels = filters, {"u": (2, 3), "ul": (2, 2)}
     shapes: dict[str, tuple[int, ...]] = {"u_init.conv": (N, channels + 1, 2, 3)}
     shapes |= {"ul_init.0.conv": (N, channels + 1, 1, 3), "ul_init.1.conv": (N, channels + 1, 2, 1)}
@@ -56,7 +56,7 @@ def random_tensor(shape: tuple[int, ...], generator: torch.Generator, dtype: tor
 
 
 def random_port(channels: int, filters: int, blocks: int, components: int, dtype: torch.dtype = torch.float64) -> State:
-    """A state dict of the PyTorch port."""
+    """Make a random state dict of the PyTorch port."""
     generator, state = torch.Generator().manual_seed(0), State()
     for name, shape in port_shapes(channels, filters, blocks, components * (10 if channels == 3 else 3)).items():
         outputs = shape[1] if name.endswith("deconv") else shape[0]
@@ -69,14 +69,16 @@ def random_port(channels: int, filters: int, blocks: int, components: int, dtype
 def port_weights(state: State) -> Weights:
     def weights(name: str) -> tuple[Tensor, Tensor]:
         v, g = state[f"{name}.weight_v"], state[f"{name}.weight_g"]
-        weight = g * v / v.pow(2).sum(tuple(range(1, v.dim())), keepdim=True).sqrt()  # the first axis, whatever it is
+        weight = (
+            g * v / v.pow(2).sum(tuple(range(1, v.dim())), keepdim=True).sqrt()
+        )  # per index of the first axis, whatever that axis is
         return weight, state[f"{name}.bias"]
 
     return weights
 
 
 def original_names(blocks: int) -> dict[str, str]:
-    """From the names of the port to those of the TensorFlow variables."""
+    """Map the names of the port to those of the TensorFlow variables."""
     R, names = blocks, {"u_init.conv": "conv2d_0", "ul_init.0.conv": "conv2d_1", "ul_init.1.conv": "conv2d_2"}
     for s in range(3):
         for i in range(R):
@@ -106,7 +108,7 @@ def original_names(blocks: int) -> dict[str, str]:
 def random_original(
     channels: int, filters: int, blocks: int, components: int, dtype: torch.dtype = torch.float64
 ) -> State:
-    """The averaged TensorFlow variables, without the end of their names."""
+    """Make random averaged TensorFlow variables, without the suffix of their names."""
     generator, state, names = torch.Generator().manual_seed(1), State(), original_names(blocks)
     for name, shape in port_shapes(channels, filters, blocks, components * (10 if channels == 3 else 3)).items():
         axes = (1, 0) if len(shape) == 2 else (2, 3, 1, 0)  # conv: height, width, in, out; deconv the last two swapped
@@ -134,7 +136,7 @@ def original_weights(state: State, blocks: int) -> Weights:
 
 
 def reference(weights: Weights, x: Tensor, blocks: int) -> Tensor:
-    """The network of PixelCNN++ on scaled images (B, C, H, W)."""
+    """Run the network of PixelCNN++ on scaled images (B, C, H, W)."""
 
     def conv(name: str, x: Tensor, stream: str, stride: int = 1) -> Tensor:
         W, b = weights(f"{name}.conv")
@@ -186,7 +188,7 @@ def reference(weights: Weights, x: Tensor, blocks: int) -> Tensor:
 
 
 def reference_log_prob(params: Tensor, x: Tensor, components: int) -> Tensor:
-    """Log-probability (B,) of scaled images under mixtures of discretized logistics, log-scales of at least -7."""
+    """Score scaled images under mixtures of discretized logistics, with log-scales of at least -7; returns (B,)."""
     B, C, H, W = x.shape
     logits, rest = params[:, :components], params[:, components:].view(B, C, -1, components, H, W)
     means, log_scales, total = rest[:, :, 0], rest[:, :, 1].clamp(min=-7), F.log_softmax(logits, 1)
@@ -219,7 +221,7 @@ def write_pth(path: Path, content: object) -> Path:
 
 
 def write(folder: Path, layout: str, sizes: tuple[int, int, int, int], dtype: torch.dtype) -> tuple[Path, Weights]:
-    """A checkpoint with random numbers, and its weights for the reference."""
+    """Write a checkpoint with random numbers, and return its weights for the reference."""
     if layout == "port":
         state = random_port(*sizes, dtype=dtype)
         return write_pth(folder / "state.pth", state), port_weights(state)
@@ -233,10 +235,10 @@ def write(folder: Path, layout: str, sizes: tuple[int, int, int, int], dtype: to
     [((3, 6, 2, 4), (16, 20)), ((3, 5, 1, 10), (8, 8)), ((1, 4, 3, 5), (12, 8)), ((3, 3, 5, 1), (4, 4))],
 )
 @torch.no_grad()
-def test_an_imported_model_is_the_original(
+def test_an_imported_model_computes_what_the_original_does(
     layout: str, sizes: tuple[int, int, int, int], size: tuple[int, int], tmp_path: Path
 ) -> None:
-    """Law: to ten digits its network gives what that of the original gives, and its log-probability is that one's."""
+    """Law: network outputs and log-probabilities agree with those of the original to ten digits."""
     channels, filters, blocks, components = sizes
     path, weights = write(tmp_path, layout, sizes, torch.float64)
     model = import_checkpoint(path, dtype=torch.float64)
@@ -248,7 +250,7 @@ def test_an_imported_model_is_the_original(
         ).config
     )
     x = torch.randint(256, (2, channels, *size), generator=torch.Generator().manual_seed(2))
-    x[0, :, :2], x[1, :, 2:4] = 0, 255  # the levels that take the tails
+    x[0, :, :2], x[1, :, 2:4] = 0, 255  # the levels that include the tails of the logistics
     values = 2 * x.double() / 255 - 1
     expected = reference(weights, values, blocks)
     atol = 1e-10 * float(expected.abs().max())
@@ -258,7 +260,7 @@ def test_an_imported_model_is_the_original(
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_the_range_of_the_published_likelihood(channels: int) -> None:
-    """Law: log-scales below -7 are -7, and there is no limit above: nats are those of the reference on both sides."""
+    """Law: log-scales are clamped to -7 from below and not from above, as in the reference."""
     generator = torch.Generator().manual_seed(3)
     family = LogisticMixture(channels, 256, 4, (-7, None))
     params = torch.randn(3, family.num_params, 5, 6, generator=generator, dtype=torch.float64)
@@ -272,7 +274,7 @@ def test_the_range_of_the_published_likelihood(channels: int) -> None:
 @pytest.mark.parametrize("layout", ["port", "original"])
 @torch.no_grad()
 def test_full_size(layout: str, tmp_path: Path) -> None:
-    """Law: so it is for the published sizes, 160 filters and five blocks, in float32: 53,659,080 numbers."""
+    """Law: this also holds at the published size, with 160 filters, five blocks and 53,659,080 numbers in float32."""
     path, weights = write(tmp_path, layout, (3, 160, 5, 10), torch.float32)
     model = import_checkpoint(path)
     path.unlink()
@@ -289,7 +291,7 @@ SMALL = 3, 3, 1, 2
 
 
 def parametrized(state: State) -> State:
-    """As newer versions of torch name the parts of a normalized weight."""
+    """Name the parts of normalized weights as newer versions of torch do."""
     ends = {".weight_g": ".parametrizations.weight.original0", ".weight_v": ".parametrizations.weight.original1"}
     return {re.sub(r"\.weight_[gv]$", lambda found: ends[found[0]], name): t for name, t in state.items()}
 
@@ -306,7 +308,7 @@ def parametrized(state: State) -> State:
 )
 @pytest.mark.parametrize("zipped", [True, False])
 def test_wrappers_and_names(wrap: Callable[[State], State], zipped: bool, tmp_path: Path) -> None:
-    """Law: a state dict in a dict, of a parallel model, of an old or a new torch is the same state dict."""
+    """Law: state dicts inside a dict, of parallel models, and of old or new versions of torch are all understood."""
     state = random_port(*SMALL, dtype=torch.float32)
     plain = import_checkpoint(write_pth(tmp_path / "plain.pth", state))
     torch.save(wrap(state), tmp_path / "wrapped.bin", _use_new_zipfile_serialization=zipped)
@@ -315,7 +317,7 @@ def test_wrappers_and_names(wrap: Callable[[State], State], zipped: bool, tmp_pa
 
 
 def test_averages_are_taken(tmp_path: Path) -> None:
-    """Law: beside the averages an .npz may hold the variables themselves and the optimizer's, in any order."""
+    """Law: an .npz may also hold the plain variables and those of the optimizer, in any order."""
     state = random_original(*SMALL)
     alone = import_checkpoint(write_npz(tmp_path / "alone.npz", averages(state)))
     others = {name: np.zeros_like(tensor.numpy()) for name, tensor in reversed(state.items())}
@@ -325,7 +327,7 @@ def test_averages_are_taken(tmp_path: Path) -> None:
 
 
 def test_copied_weights_keep_their_bits(tmp_path: Path) -> None:
-    """Law: what the rules only copy is the same to the last bit."""
+    """Law: weights that are only copied keep their bits."""
     state = random_port(*SMALL, dtype=torch.float32)
     weights = import_checkpoint(write_pth(tmp_path / "a.pth", state)).state_dict()
     block, theirs = "factors.0.network.down.1.0.u.output", "up_layers.1.u_stream.0.conv_out.conv"
@@ -353,7 +355,7 @@ class Harm:
 
 
 def refused(path: Path, message: str) -> None:
-    """The path and the message are in one line."""
+    """Check that the import is refused with one line that has the path and the message."""
     with pytest.raises(ValueError, match=message) as error:
         import_checkpoint(path)
     assert path.name in str(error.value)
@@ -369,28 +371,28 @@ def refused(path: Path, message: str) -> None:
         ({"down_layers.2.ul_stream.1.nin_skip.lin_a.weight_g": None}, r"skip\.lin_a\.weight_g' is missing"),
         ({"nin_out.lin_a.weight": torch.zeros(3)}, r"'nin_out\.lin_a\.weight' is left over"),
         ({"up_layers.0.u_stream.1.conv_input.conv.weight_v": torch.zeros(3)}, r"u_stream\.1\.\S+ is left over"),
-        ({"u_init.conv.weight_v": torch.zeros(3, 3, 2, 3)}, r"\(3, 3, 2, 3\): images of 2 channels"),
-        ({"u_init.conv.weight_v": torch.zeros(3, 4, 3, 3)}, r"is of shape \(3, 4, 3, 3\) where .* \(3, 4, 2, 3\)"),
-        ({"u_init.conv.weight_v": torch.zeros(4, 4, 2, 3)}, r"is of shape"),
-        ({"u_init.conv.weight_v": torch.zeros(12)}, r"of shape \(12,\): expected are 4 dim"),
-        ({"u_init.conv.weight_v": torch.zeros(0, 4, 2, 3)}, r"of shape \(0, 4, 2, 3\)"),
-        ({"nin_out.lin_a.bias": torch.zeros(33)}, r"of shape \(33,\): logistics have 10"),
-        ({"upsize_u_stream.1.deconv.weight_g": torch.ones(3)}, r"of shape \(3,\) where .*\(3, 1, 1, 1\)"),
+        ({"u_init.conv.weight_v": torch.zeros(3, 3, 2, 3)}, r"\(3, 3, 2, 3\), which implies images with 2 channels"),
+        ({"u_init.conv.weight_v": torch.zeros(3, 4, 3, 3)}, r"has shape \(3, 4, 3, 3\), but .* \(3, 4, 2, 3\)"),
+        ({"u_init.conv.weight_v": torch.zeros(4, 4, 2, 3)}, r"has shape"),
+        ({"u_init.conv.weight_v": torch.zeros(12)}, r"has shape \(12,\), but 4 dim"),
+        ({"u_init.conv.weight_v": torch.zeros(0, 4, 2, 3)}, r"has shape \(0, 4, 2, 3\)"),
+        ({"nin_out.lin_a.bias": torch.zeros(33)}, r"has shape \(33,\), but logistics have 10"),
+        ({"upsize_u_stream.1.deconv.weight_g": torch.ones(3)}, r"has shape \(3,\), but .*\(3, 1, 1, 1\)"),
         ({"u_init.conv.bias": torch.tensor([0.0, torch.nan, 0.0])}, r"u_init\.conv has weights that are not finite"),
         ({"nin_out.lin_a.weight_v": torch.zeros(20, 3)}, r"nin_out\.lin_a has a direction of zeros"),
         ({"upsize_u_stream.1.deconv.weight_v": torch.zeros(3, 3, 2, 3)}, r"not finite"),
-        ({"u_init.conv.bias": torch.zeros(3, dtype=torch.int32)}, r"bias' is of type torch\.int32"),
-        ({"u_init.conv.bias": torch.zeros(3, dtype=torch.complex64)}, r"bias' is of type torch\.complex64"),
-        ({"u_init.conv.bias": torch.zeros(3).to_sparse()}, r"bias' is of type .*sparse"),
-        ({"u_init.conv.bias": torch.zeros(3, device="meta")}, r"bias' is of type .*meta"),
-        ({"u_init.conv.bias": "a"}, r"bias' is a str and no tensor"),
-        ({7: 1.0}, r"7 is a float and no tensor"),
-        ({"nin_out.lin_a.parametrizations.weight.original0": torch.zeros(20, 1)}, r"is there twice"),
+        ({"u_init.conv.bias": torch.zeros(3, dtype=torch.int32)}, r"bias' has type torch\.int32"),
+        ({"u_init.conv.bias": torch.zeros(3, dtype=torch.complex64)}, r"bias' has type torch\.complex64"),
+        ({"u_init.conv.bias": torch.zeros(3).to_sparse()}, r"bias' has type .*sparse"),
+        ({"u_init.conv.bias": torch.zeros(3, device="meta")}, r"bias' has type .*meta"),
+        ({"u_init.conv.bias": "a"}, r"bias' is a str, not a tensor"),
+        ({7: 1.0}, r"7 is a float, not a tensor"),
+        ({"nin_out.lin_a.parametrizations.weight.original0": torch.zeros(20, 1)}, r"appears twice"),
         ({"nin_out.lin_a.bias": torch.zeros(1).expand(10**12)}, r"larger than the file"),
     ],
 )  # fmt: skip
 def test_a_state_dict_that_does_not_map(change: dict, message: str, tmp_path: Path) -> None:
-    """Law: a name that is missing, left over or of another shape or type is refused by that name."""
+    """Law: the error names the tensor that is missing, left over, or of the wrong shape or type."""
     state = random_port(*SMALL, dtype=torch.float32) | change
     path = write_pth(tmp_path / "state.pth", {name: tensor for name, tensor in state.items() if tensor is not None})
     refused(path, message)
@@ -404,23 +406,23 @@ def test_a_state_dict_that_does_not_map(change: dict, message: str, tmp_path: Pa
         ({f"model/conv2d_39/g{AVERAGE}": np.zeros(3)}, rf"'model/conv2d_39/g{AVERAGE}' is left over"),
         ({"model/conv2d_39/g": np.zeros(3)}, r"'model/conv2d_39/g' is left over"),
         ({"global_step": np.zeros(())}, r"'global_step' is left over"),
-        ({f"model/conditional_weights_3/hw{AVERAGE}": np.zeros((10, 6))}, "is of a model of classes"),
-        ({f"model/conv2d_5/V{AVERAGE}": np.zeros((2, 2, 3, 6))}, r"conv2d_5/V\S+ is of shape \(2, 2, 3, 6\) where"),
-        ({f"model/conv2d_5/b{AVERAGE}": np.zeros(3, np.int32)}, r"conv2d_5/b\S+ is of type int32"),
+        ({f"model/conditional_weights_3/hw{AVERAGE}": np.zeros((10, 6))}, "belongs to a model with classes"),
+        ({f"model/conv2d_5/V{AVERAGE}": np.zeros((2, 2, 3, 6))}, r"conv2d_5/V\S+ has shape \(2, 2, 3, 6\), but"),
+        ({f"model/conv2d_5/b{AVERAGE}": np.zeros(3, np.int32)}, r"conv2d_5/b\S+ has type int32"),
         ({f"model/conv2d_5/b{AVERAGE}": np.array([None] * 3)}, r"holds more than numbers \(Object arrays"),
-        ({f"model/conv2d_5/b{AVERAGE}": np.array(["a"] * 3)}, r"conv2d_5/b\S+ is of type <U1"),
+        ({f"model/conv2d_5/b{AVERAGE}": np.array(["a"] * 3)}, r"conv2d_5/b\S+ has type <U1"),
         ({f"model/dense_13/b{AVERAGE}": np.zeros(32)}, r"logistics have 10"),
     ],
 )  # fmt: skip
 def test_variables_that_do_not_map(change: dict[str, np.ndarray | None], message: str, tmp_path: Path) -> None:
-    """Law: the same for an .npz; what the average of a variable is missing for counts as missing."""
+    """Law: the same holds for an .npz, where a variable without an average counts as missing."""
     arrays = averages(random_original(*SMALL)) | change
     arrays = {name: array for name, array in arrays.items() if array is not None}
     refused(write_npz(tmp_path / "variables.npz", arrays), message)
 
 
 def test_an_npz_without_averages(tmp_path: Path) -> None:
-    """Law: the variables alone are refused, and so is one alone."""
+    """Law: variables without averages are refused, all together or one alone."""
     state = random_original(*SMALL)
     plain = {name: tensor.numpy() for name, tensor in state.items()}
     refused(write_npz(tmp_path / "variables.npz", plain), f"no name ends in {AVERAGE}")
@@ -432,7 +434,7 @@ def test_an_npz_without_averages(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("zipped", [True, False])
 def test_a_pickle_with_anything_but_tensors_is_not_run(zipped: bool, tmp_path: Path) -> None:
-    """Law: it is refused, and named, and nothing that it asks for is done."""
+    """Law: the file is refused, the error names the object, and its code does not run."""
     harm, state = tmp_path / "harm", random_port(*SMALL)
     contents = (
         (state | {"x": Harm(harm)}, r"posix\.mkdir"),
@@ -444,11 +446,11 @@ def test_a_pickle_with_anything_but_tensors_is_not_run(zipped: bool, tmp_path: P
     assert not harm.exists()
 
 
-def test_files_that_are_no_checkpoints(tmp_path: Path) -> None:
-    """Law: damaged files, other files and other layouts are one line of error."""
-    with pytest.raises(ValueError, match=r"missing\.pth' is no file"):
+def test_files_that_are_not_checkpoints(tmp_path: Path) -> None:
+    """Law: damaged files, other files and other layouts give a one-line error."""
+    with pytest.raises(ValueError, match=r"missing\.pth' is not a file"):
         import_checkpoint(tmp_path / "missing.pth")
-    with pytest.raises(ValueError, match="is no file"):
+    with pytest.raises(ValueError, match="is not a file"):
         import_checkpoint(tmp_path)
     good = write_pth(tmp_path / "good.pth", random_port(*SMALL)).read_bytes()
     npz = write_npz(tmp_path / "good.npz", averages(random_original(*SMALL))).read_bytes()
@@ -460,10 +462,10 @@ def test_files_that_are_no_checkpoints(tmp_path: Path) -> None:
         refused(tmp_path / "bad.pth", "is damaged")
     with zipfile.ZipFile(tmp_path / "text.npz", "w") as file:
         file.writestr(f"model/conv2d_0/V{AVERAGE}.npy", "text")
-    refused(tmp_path / "text.npz", "'model/conv2d_0/V/ExponentialMovingAverage' is no array")
+    refused(tmp_path / "text.npz", "'model/conv2d_0/V/ExponentialMovingAverage' is not an array")
     for content, message in (
-        ([torch.zeros(3)], "of type list and no state dict"),
-        (torch.zeros(3), "of type Tensor and no state dict"),
+        ([torch.zeros(3)], "holds a list, not a state dict"),
+        (torch.zeros(3), "holds a Tensor, not a state dict"),
         ({}, "'u_init.conv.weight_v' is missing"),
         (ImageModel(filters=2, blocks=1).state_dict(), "'u_init.conv.weight_v' is missing"),
         ({"state_dict": {"module.u_init.conv.weight": torch.zeros(3, 4, 2, 3)}}, "'u_init.conv.weight_v' is missing"),
@@ -473,8 +475,8 @@ def test_files_that_are_no_checkpoints(tmp_path: Path) -> None:
     refused(tmp_path / "ours" / "model.safetensors", "'u_init.conv.weight_v' is missing|neither a PyTorch file nor")
 
 
-def test_the_verb(tmp_path: Path) -> None:
-    """A real process makes a folder of a checkpoint that loads, draws and scores as the imported model does."""
+def test_the_import_command(tmp_path: Path) -> None:
+    """A real process turns a checkpoint into a folder that loads, draws and scores like the imported model."""
     file, out = write_pth(tmp_path / "state.pth", random_port(*SMALL, dtype=torch.float32)), tmp_path / "model"
     result = pixelcnn("import", file, "--out", out)
     assert result.returncode == 0, result.stderr
@@ -488,8 +490,8 @@ def test_the_verb(tmp_path: Path) -> None:
     assert torch.equal(loaded.log_prob(drawn), imported.log_prob(drawn))
 
 
-def test_the_verb_harms_nothing(tmp_path: Path) -> None:
-    """Law: nothing is replaced without --overwrite, with it only a model's two files, never a run or the input."""
+def test_the_import_command_replaces_only_models(tmp_path: Path) -> None:
+    """Law: only --overwrite replaces anything, and then only a model's two files, never a run or the input."""
     file, out = write_pth(tmp_path / "state.pth", random_port(*SMALL, dtype=torch.float32)), tmp_path / "model"
     bad, run, itself = write_pth(tmp_path / "bad.pth", {}), tmp_path / "run", tmp_path / "itself"
     save(PixelCNN(filters=2, blocks=1), out)
@@ -507,9 +509,9 @@ def test_the_verb_harms_nothing(tmp_path: Path) -> None:
         ((bad, "--out", out, "--overwrite"), "'u_init.conv.weight_v' is missing"),
         ((file, "--out", run, "--overwrite"), "holds a training run"),
         ((mine, "--out", itself, "--overwrite"), "would be replaced"),
-        ((file, "--out", foreign, "--overwrite"), "holds no model: name another folder"),
+        ((file, "--out", foreign, "--overwrite"), "not empty and not a model: name another folder"),
         ((file, "--out", file), "is a file: name a folder"),
-        ((tmp_path / "none.pth", "--out", tmp_path / "new"), "is no file"),
+        ((tmp_path / "none.pth", "--out", tmp_path / "new"), "is not a file"),
         ((file,), "--out"),
     ):
         result = inside("import", *arguments)

@@ -1,4 +1,4 @@
-"""Laws of the layers: a convolution reads the offsets that it names, and initialisation standardises every one."""
+"""Laws of the layers: a convolution reads the offsets that it names, and initialization standardizes its output."""
 
 import math
 from functools import partial
@@ -20,7 +20,7 @@ seeds = st.integers(0, 2**31)
 
 
 def randomized(layer: Any) -> Any:
-    """The layer in float64, with gains and biases that are not those of every other channel."""
+    """The layer in float64, with a different gain and bias for each channel."""
     for parameter in layer.double().parameters():
         nn.init.normal_(parameter)
     return layer
@@ -97,7 +97,7 @@ def test_concat_elu_is_elu_of_x_and_of_minus_x() -> None:
 @pytest.mark.parametrize("rate", [0.0, 0.1, 0.25, 0.5, 0.9, 0.999])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_dropout_drops_its_share_and_keeps_the_expectation(rate: float, layout: torch.memory_format) -> None:
-    """Law: a unit is dropped at the rate, to 1/256, whichever its neighbours are; the others make up for it."""
+    """Law: a unit is dropped at the rate, to 1/256, whatever its neighbors; the others make up for it."""
     torch.manual_seed(0)
     x = torch.full((8, 16, 32, 33), 3.0).contiguous(memory_format=layout)
     output = Dropout(rate)(x)
@@ -136,13 +136,13 @@ def test_layers_compile_to_one_graph() -> None:
 
 
 def test_dropout_is_off_in_evaluation() -> None:
-    """Law: in eval mode dropout returns what it gets."""
+    """Law: in eval mode dropout returns its input."""
     x = torch.randn(2, 3, 4, 5)
     assert torch.equal(Dropout(0.5).eval()(x), x)
 
 
 def test_dropout_follows_the_seed_of_torch() -> None:
-    """Law: the same seed drops the same units, another seed others, and a second call others again."""
+    """Law: the same seed drops the same units; another seed or a second call drops others."""
     x, layer = torch.ones(2, 3, 8, 8), Dropout(0.5)
 
     def dropped(seed: int) -> Tensor:
@@ -156,7 +156,7 @@ def test_dropout_follows_the_seed_of_torch() -> None:
 
 
 def test_the_gradient_of_dropout_is_its_mask() -> None:
-    """Law: what is dropped gets no gradient, what is kept the factor that it was scaled by; the dtype stays."""
+    """Law: dropped units get no gradient, kept ones the factor that they were scaled by; the dtype is kept."""
     for dtype in (torch.float32, torch.float64, torch.bfloat16):
         x = torch.ones(2, 4, 8, 8, dtype=dtype, requires_grad=True)
         output = Dropout(0.5)(x)
@@ -197,7 +197,7 @@ def networks() -> list:
 
 
 @pytest.mark.parametrize("number", range(4), ids=["plain", "strided", "context", "embedding"])
-def test_initialisation_standardises_every_convolution(number: int) -> None:
+def test_initialization_standardizes_every_convolution(number: int) -> None:
     """Law: after it, on its batch, every channel of every convolution has mean 0 and deviation 1 (a tenth at gates)."""
     network, inputs = networks()[number]
     network.train()
@@ -221,7 +221,7 @@ def test_initialisation_standardises_every_convolution(number: int) -> None:
 
 
 @pytest.mark.parametrize("number", range(4), ids=["plain", "strided", "context", "embedding"])
-def test_initialisation_leaves_nothing_behind(number: int) -> None:
+def test_initialization_leaves_nothing_behind(number: int) -> None:
     """Law: afterwards the network is a function of its parameters again, in the mode and with the gradients it had."""
     network, inputs = networks()[number]
     initialize(network.eval(), *inputs)
@@ -232,7 +232,7 @@ def test_initialisation_leaves_nothing_behind(number: int) -> None:
     assert all(parameter.requires_grad and parameter.grad is None for parameter in network.parameters())
 
 
-def test_what_does_not_vary_keeps_its_gain() -> None:
+def test_a_channel_that_does_not_vary_keeps_its_gain() -> None:
     """Law: a batch of one 1x1 image, where no channel varies, leaves every gain and every output finite."""
     torch.manual_seed(0)
     for scales in (1, 3):

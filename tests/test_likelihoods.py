@@ -1,6 +1,6 @@
-"""Laws of the likelihoods: they sum to one, stay finite, say what PixelCNN++ says, and draws follow them.
+"""Laws of the likelihoods: they sum to one, stay finite and match PixelCNN++, and draws follow them.
 
-With bounds the same, between the bounds.
+With bounds, the same holds within the bounds.
 """
 
 import math
@@ -90,7 +90,7 @@ def test_every_channel_sums_to_one(family: Likelihood, spread: float, seed: int)
 
 @pytest.mark.parametrize("levels", [2, 3, 16, 255, 256])
 def test_a_mean_on_the_edge_of_a_level_loses_no_mass(levels: int) -> None:
-    """Law: the upper edge of a level is the lower edge of the next, to the last bit, however small the scale."""
+    """Law: the upper edge of a level is the lower edge of the next, to the last bit, for any scale."""
     edges = (2 * torch.arange(1, levels, dtype=torch.float64) - levels) / (levels - 1)
     for log_scale in (-60.0, -30.0, -20.0, -10.0, 0.0, 10.0, 60.0):
         params = torch.stack([torch.zeros_like(edges), edges, torch.full_like(edges, log_scale)])[None]
@@ -177,7 +177,7 @@ def limited(log_scale: float, limits: LogScales = DEFAULT) -> float:
 @pytest.mark.parametrize("log_scale", [-9.0, -7.0, -3.0, 0.0, 4.0, 30.0])
 @pytest.mark.parametrize("mean", [-20.0, -0.7, 0.001, 1.3])
 def test_masses_are_exact_in_the_tails(mean: float, log_scale: float, limits: LogScales) -> None:
-    """Law: log_prob is log(sigmoid(a) - sigmoid(b)), as fifty digits of arithmetic give it, however small the mass."""
+    """Law: log_prob is log(sigmoid(a) - sigmoid(b)) to fifty digits of arithmetic, even if the mass is tiny."""
     levels = 9
     log_prob = LogisticMixture(1, levels, 1, limits).log_prob(
         one_component(mean, log_scale).expand(-1, -1, levels), torch.arange(levels).view(1, 1, -1)
@@ -189,7 +189,7 @@ def test_masses_are_exact_in_the_tails(mean: float, log_scale: float, limits: Lo
 
 
 def pixelcnn_plus_plus(params: list[float], pixel: list[int]) -> float:
-    """Log-probability of one RGB pixel from 100 numbers, written out from the paper: no array in sight."""
+    """Log-probability of one RGB pixel from 100 numbers, written out from the paper without arrays."""
     K, L = 10, 256
 
     def sigmoid(t: float) -> float:
@@ -213,12 +213,12 @@ def pixelcnn_plus_plus(params: list[float], pixel: list[int]) -> float:
     return math.log(total)
 
 
-def test_layout_and_value_are_those_of_pixelcnn_plus_plus() -> None:
-    """Law: RGB with ten components takes 100 values a pixel and gives what PixelCNN++ gives, edge levels included."""
+def test_layout_and_values_match_pixelcnn_plus_plus() -> None:
+    """Law: RGB with ten components takes 100 values per pixel and gives what PixelCNN++ gives, even at edge levels."""
     family = LogisticMixture(3, 256)
     assert family.num_params == 100
     params = random_params(family, 23, 4, spread=0.3, log_scales=(-2.5, GREATEST_LOG_SCALE))
-    x = family.sample(params, uniform(family, 23))  # far away from all means PixelCNN++ takes an approximation
+    x = family.sample(params, uniform(family, 23))  # far from all means, PixelCNN++ uses an approximation
     x[0, :, -3:] = torch.tensor([[0, 255, 0], [255, 0, 255], [0, 0, 255]]).T
     log_prob = family.log_prob(params, x)
     for n in range(x.shape[2]):
@@ -238,7 +238,7 @@ def test_sizes_of_parameters_and_noise(family: Likelihood, seed: int) -> None:
 
 
 @given(families, st.integers(0, 2**31))
-def test_a_canvas_is_its_pixels(family: Likelihood, seed: int) -> None:
+def test_a_canvas_gives_what_its_pixels_give(family: Likelihood, seed: int) -> None:
     """Law: positions are independent, so a canvas (H, W) gives what its pixels (N,) give one by one."""
     params, x, noise = random_params(family, 6, seed), random_pixels(family, 6, seed), uniform(family, 6, seed)
     drawn = family.sample(params, noise)
@@ -301,7 +301,7 @@ def test_map_gives_the_mean_of_a_component_as_often_as_its_weight() -> None:
     assert_follows((drawn[:, None] == modes).sum(0), params[0, :3, 0].softmax(0))
 
 
-def test_map_of_rgb_shifts_the_modes_by_the_modes_before() -> None:
+def test_map_of_rgb_shifts_each_mode_by_the_modes_before_it() -> None:
     """Law: a MAP draw of green is its mean given the integer red, and of blue its mean given both."""
     family = LogisticMixture(3, 256, 1)
     params = random_params(family, 50, 7, spread=0.3)
@@ -315,7 +315,7 @@ def test_map_of_rgb_shifts_the_modes_by_the_modes_before() -> None:
 
 @given(families, st.floats(-2, 2), st.integers(0, 2**31))
 def test_scale_shift_is_added_to_the_log_scales(family: Likelihood, shift: float, seed: int) -> None:
-    """Law: a shift gives the draws of parameters with shifted log-scales; a softmax, which has none, stays."""
+    """Law: a shift gives the draws of parameters with shifted log-scales; a softmax, which has none, stays the same."""
     params = random_params(family, 50, seed, log_scales=(-5, -4))
     noise, shifted = uniform(family, 50, seed), params.clone()
     if isinstance(family, LogisticMixture):
@@ -331,10 +331,10 @@ def test_scale_shift_is_added_to_the_log_scales(family: Likelihood, shift: float
     st.floats(-1, 1),
     st.integers(0, 2**31),
 )
-def test_log_scales_beyond_the_range_are_its_ends(
+def test_log_scales_are_clamped_to_their_range(
     limits: LogScales, channels: int, excess: float, shift: float, seed: int
 ) -> None:
-    """Law: in likelihoods, in distributions and in draws, with bounds and without, whatever is added to the scales."""
+    """Law: in likelihoods, distributions and draws, with bounds and without, whatever the scale shift."""
     family = LogisticMixture(channels, 32, 2, limits)
     for end, side in ((limits[0], -1), (limits[1], 1)):
         if end is None:
@@ -355,7 +355,7 @@ def test_log_scales_beyond_the_range_are_its_ends(
 
 @pytest.mark.parametrize("limits", RANGES)
 def test_a_wider_range_is_another_distribution(limits: LogScales) -> None:
-    """Law: within the range a log-scale is itself: the mass of the middle level falls with it."""
+    """Law: within its range a log-scale is used as is: the mass of the middle level falls as it grows."""
     family, x = LogisticMixture(1, 255, 1, limits), torch.tensor([[[127]]])
     masses = [float(family.log_prob(one_component(0.0, s), x)) for s in (-9.0, -8.0, -7.0, -4.0, -2.0, 0.0, 9.0)]
     least, greatest = (-math.inf if limits[0] is None else -7), (math.inf if limits[1] is None else -2)
@@ -364,7 +364,7 @@ def test_a_wider_range_is_another_distribution(limits: LogScales) -> None:
     assert len(set(masses)) == len(distinct)
 
 
-def test_less_scale_is_less_variance() -> None:
+def test_a_smaller_scale_has_less_variance() -> None:
     """Law: a negative shift draws closer to the means, and minus thirty as MAP does."""
     family = LogisticMixture(1, 256, 2)
     params, noise = random_params(family, 1, 8, spread=0.3).expand(-1, -1, 2000), uniform(family, 2000)
@@ -377,7 +377,7 @@ def test_less_scale_is_less_variance() -> None:
 
 @given(families)
 def test_the_ends_of_the_noise_give_levels(family: Likelihood) -> None:
-    """Law: noise of 0, and of the largest number below 1, draws a level in range at any scale, even none at all."""
+    """Law: noise of 0, and of the largest number below 1, draws a level in range at any scale, even zero."""
     ends = torch.tensor([0.0, 1 - 2**-24]).expand(1, family.num_noise, 2)
     for log_scale in (-1000.0, -30.0, 0.0, 10.0, 1000.0):
         params = random_params(family, 2, 9, log_scales=(log_scale, log_scale + 1e-3)).float()
@@ -404,7 +404,7 @@ def outside(family: Likelihood, bounds: Bounds, channel: int) -> Tensor:
 
 
 @given(families, st.integers(0, 2**31))
-def test_a_bounded_channel_is_the_free_one_renormalised(family: Likelihood, seed: int) -> None:
+def test_a_bounded_channel_is_the_free_one_renormalized(family: Likelihood, seed: int) -> None:
     """Law: a channel's pmf is that without bounds, given the channels before it, divided by its mass between them."""
     params = random_params(family, 20, seed, log_scales=(-2, 1))
     bounds, x = random_bounds(family, 20, seed)
@@ -426,8 +426,8 @@ def test_bounded_log_prob_is_the_sum_of_the_channels(family: Likelihood, spread:
 
 
 @given(families, st.sampled_from([1.0, 30.0]), st.integers(0, 2**31))
-def test_bounds_of_all_levels_are_none(family: Likelihood, spread: float, seed: int) -> None:
-    """Law: from the lowest to the highest level there is nothing to renormalise."""
+def test_bounds_of_all_levels_change_nothing(family: Likelihood, spread: float, seed: int) -> None:
+    """Law: with bounds at the lowest and the highest level, there is nothing to renormalize."""
     params = random_params(family, 20, seed, log_scales=(-9, 1), spread=spread)
     x = random_pixels(family, 20, seed)
     bounds = Bounds(torch.zeros_like(x), torch.full_like(x, family.levels - 1))
@@ -438,8 +438,8 @@ def test_bounds_of_all_levels_are_none(family: Likelihood, spread: float, seed: 
 
 
 @given(families, st.sampled_from([1.0, 1e3]), st.sampled_from([torch.float32, torch.float64]), st.integers(0, 2**31))
-def test_what_is_known_is_certain(family: Likelihood, spread: float, dtype: torch.dtype, seed: int) -> None:
-    """Law: where the bounds leave one value, its log-probability is zero, however unlikely it was, and it is drawn."""
+def test_a_known_value_is_certain(family: Likelihood, spread: float, dtype: torch.dtype, seed: int) -> None:
+    """Law: if the bounds leave one value, its log-probability is zero, however unlikely it was, and it is drawn."""
     params = random_params(family, 20, seed, log_scales=(-30, 10), spread=spread).to(dtype)
     x = random_pixels(family, 20, seed)
     tolerance = 1e-5 if dtype == torch.float32 else 1e-12
@@ -521,7 +521,7 @@ def exact_log_prob(params: list[float], pixel: list[int], bounds: list[list[int]
     ("spread", "log_scales"), [(0.5, (-3.0, 0.0)), (3.0, (-2.0, -2.0)), (30.0, (-1.0, 1.0)), (30.0, (-7.0, -4.0))]
 )
 def test_bounded_log_prob_is_exact(channels: int, spread: float, log_scales: tuple[float, float]) -> None:
-    """Law: log_prob is what sixty digits of arithmetic give, where the mass between the bounds is e^-30000 too."""
+    """Law: log_prob is right to sixty digits of arithmetic, even if the mass within the bounds is e^-30000."""
     family, n = LogisticMixture(channels, 9, 2), 30
     params = random_params(family, n, 12, spread=spread, log_scales=log_scales)
     bounds, x = random_bounds(family, n, 12)
@@ -537,7 +537,7 @@ def test_bounded_log_prob_is_exact(channels: int, spread: float, log_scales: tup
 @pytest.mark.parametrize("log_scale", [-9.0, -4.0, 0.0, 4.0])
 @pytest.mark.parametrize("mean", [-1e3, -20.0, -0.7, 0.001, 1.3, 30.0])
 def test_bounded_log_prob_is_exact_in_float32(mean: float, log_scale: float, limits: LogScales) -> None:
-    """Law: so it is in float32, to a millionth: no difference of large numbers is taken, however small the mass is."""
+    """Law: in float32 it is right to a millionth, since no large numbers are subtracted, even if the mass is tiny."""
     lowest, x, highest = torch.combinations(torch.arange(9), 3, with_replacement=True).T[:, None, None]
     params = one_component(mean, log_scale, dtype=torch.float32).expand(-1, -1, x.shape[2])
     log_prob = LogisticMixture(1, 9, 1, limits).log_prob(params, x, Bounds(lowest, highest))[0]
@@ -553,7 +553,7 @@ def test_bounded_log_prob_is_exact_in_float32(mean: float, log_scale: float, lim
 
 
 def next_bounds(family: Likelihood, drawn: list[Tensor], shape: torch.Size) -> Bounds:
-    """Bounds that depend on the channels before: what is left of a sum that lies between two numbers."""
+    """Bounds that depend on the channels before: what is left of a sum that must lie between two numbers."""
     least, most, rest = family.levels, 2 * family.levels - 1, (family.channels - 1 - len(drawn)) * (family.levels - 1)
     if family.channels == 1:
         least, most = 1, family.levels - 2
@@ -599,7 +599,7 @@ def test_bounded_draws_follow_log_prob(family: Likelihood, spread: float, dtype:
 def test_draws_from_the_tails_follow_the_pmf(
     mean: float, log_scale: float, dtype: torch.dtype, limits: LogScales
 ) -> None:
-    """Law: draws between bounds have the frequencies of the pmf where the mass between them is 1e-30 and far below."""
+    """Law: draws between bounds have the frequencies of the pmf even if the mass between them is 1e-30 or far less."""
     family = LogisticMixture(1, 17, 1, limits)
     params, x = one_component(mean, log_scale, dtype=dtype), torch.zeros(1, 1, 1, dtype=torch.int64)
     lowest, highest = torch.full((1, DRAWS), 4), torch.full((1, DRAWS), 11)
@@ -658,7 +658,7 @@ def test_scale_shift_is_added_between_bounds_too(family: Likelihood, shift: floa
 
 
 @given(families, st.integers(0, 2**31))
-def test_a_bounded_canvas_is_its_pixels(family: Likelihood, seed: int) -> None:
+def test_a_bounded_canvas_gives_what_its_pixels_give(family: Likelihood, seed: int) -> None:
     """Law: a canvas (H, W) with bounds gives what its pixels (N,) give with theirs; bytes are as good as integers."""
     params, (bounds, x) = random_params(family, 6, seed), random_bounds(family, 6, seed)
     canvas = [t.unflatten(2, (2, 3)) for t in (params, x.to(torch.uint8), *bounds)]
@@ -677,8 +677,8 @@ def test_a_bounded_canvas_is_its_pixels(family: Likelihood, seed: int) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=str)
-def test_half_precision_ends_here(family: Likelihood) -> None:
-    """Law: bfloat16 parameters give float32 likelihoods, those of the same numbers in float32; float64 stays."""
+def test_half_precision_becomes_float32(family: Likelihood) -> None:
+    """Law: bfloat16 parameters give float32 likelihoods, the same as for these numbers in float32; float64 is kept."""
     x = random_pixels(family, 20, 10)
     params = random_params(family, 20, 10).bfloat16()
     for result, same in (
@@ -692,7 +692,7 @@ def test_half_precision_ends_here(family: Likelihood) -> None:
 
 
 @pytest.mark.parametrize("family", [*FAMILIES, LogisticMixture(3, 256, 2), Categorical(256)], ids=str)
-def test_images_of_bytes_score_as_integers(family: Likelihood) -> None:
+def test_images_of_bytes_score_like_integers(family: Likelihood) -> None:
     """Law: the integer type of an image does not matter: no sum or product of bytes overflows."""
     params, x = random_params(family, 20, 11), random_pixels(family, 20, 11)
     assert torch.equal(family.log_prob(params, x.to(torch.uint8)), family.log_prob(params, x))
@@ -746,14 +746,14 @@ def test_levels_are_scaled_evenly_from_minus_one_to_one(levels: int) -> None:
         ),
     ],
 )  # fmt: skip
-def test_a_mixture_refuses_what_it_cannot_be(arguments: tuple, message: str) -> None:
+def test_a_mixture_refuses_bad_arguments(arguments: tuple, message: str) -> None:
     """Law: an error quotes the argument and its value."""
     with pytest.raises(ValueError, match=message):
         LogisticMixture(*arguments)
 
 
-def test_a_range_is_the_same_from_json() -> None:
-    """Law: a list, which JSON has, and whole numbers give the range that a pair of floats gives, hash and all."""
+def test_a_range_from_json_is_the_same() -> None:
+    """Law: a list (as in JSON) and whole numbers give the same range as a pair of floats, with the same hash."""
     ours, theirs = LogisticMixture(3, 256, 10, (-7.0, None)), LogisticMixture(3, 256, 10, [-7, None])  # pyright: ignore[reportArgumentType]  (what JSON gives)
     assert ours == theirs
     assert hash(ours) == hash(theirs)
@@ -761,7 +761,7 @@ def test_a_range_is_the_same_from_json() -> None:
 
 
 @pytest.mark.parametrize("levels", [1, 0, -2, 2.5, "4", None])
-def test_a_softmax_refuses_what_it_cannot_be(levels: object) -> None:
+def test_a_softmax_refuses_bad_arguments(levels: object) -> None:
     """Law: an error quotes the argument and its value."""
     with pytest.raises(ValueError, match=f"levels={levels!r}"):
         Categorical(levels)  # pyright: ignore[reportArgumentType]
@@ -774,8 +774,8 @@ def test_parameters_of_another_family_are_refused() -> None:
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.0, "1", None, True])
-def test_check_whole_wants_whole_numbers(value: object) -> None:
-    """Law: everything but a whole number that is large enough is refused by its name and value, and no other is."""
+def test_check_whole_refuses_everything_else(value: object) -> None:
+    """Law: a whole number that is large enough passes; anything else is quoted by name and value."""
     check_whole(first=1, second=7)
     check_whole(at_least=0, zero=0)
     with pytest.raises(ValueError, match=f"second={value!r}"):
@@ -797,21 +797,21 @@ def test_no_scale_is_too_small(log_scale: float) -> None:
 
 
 @pytest.mark.parametrize(("channels", "components"), [(1, 3), (3, 10)])
-def test_means_are_counted_from_a_guess(channels: int, components: int) -> None:
-    """Law: where a network says nothing, the mode is the guess; and the logits, scales and coefficients stay."""
+def test_means_are_offset_by_an_estimate(channels: int, components: int) -> None:
+    """Law: if a network gives zeros, the mode is the estimate; logits, scales and coefficients stay the same."""
     likelihood = LogisticMixture(channels, 256, components)
-    guess = torch.randint(256, (2, channels, 5), generator=torch.Generator().manual_seed(0))
+    estimate = torch.randint(256, (2, channels, 5), generator=torch.Generator().manual_seed(0))
     params = torch.zeros(2, likelihood.num_params, 5)
-    moved = likelihood.offset_means(params, guess)
+    moved = likelihood.offset_means(params, estimate)
     noise = torch.rand(2, likelihood.num_noise, 5)
-    assert torch.equal(likelihood.sample(moved, noise, map=True), guess)
+    assert torch.equal(likelihood.sample(moved, noise, map=True), estimate)
     assert not params.any()
     assert int((moved != 0).any(2).any(0).sum()) == channels * components
 
 
 @pytest.mark.parametrize("limits", [*RANGES, (None, -4.0), (-4.0, -3.5), (-2.2, -2.0), (-1.0, None)])
 def test_log_scales_start_within_their_range(limits: LogScales) -> None:
-    """Law: and as near to -2.5 as it goes, or they would have no gradient; without limits there they are -2.5."""
+    """Law: they start as near to -2.5 as the range allows, or they would have no gradient."""
     lowest, highest = (number if end is None else end for end, number in zip(limits, (-60, 60), strict=True))
     start = float(LogisticMixture(1, 256, 1, limits).initial_stats()[0][2])
     assert lowest < start < highest
@@ -819,8 +819,8 @@ def test_log_scales_start_within_their_range(limits: LogScales) -> None:
 
 
 @pytest.mark.parametrize("likelihood", [LogisticMixture(1, 256, 3), LogisticMixture(3, 256, 10), Categorical(16)])
-def test_every_parameter_has_a_start(likelihood: Likelihood) -> None:
-    """Law: a mean and a positive deviation for each; such noise costs little more than the uniform guess."""
+def test_every_parameter_has_initial_stats(likelihood: Likelihood) -> None:
+    """Law: each has a mean and a positive deviation; such noise scores little worse than uniform."""
     means, deviations = likelihood.initial_stats()
     assert means.shape == deviations.shape == (likelihood.num_params,)
     assert (deviations > 0).all()

@@ -1,4 +1,4 @@
-"""What training needs is foretold within bounds, at no cost in memory or random numbers, and refused in time."""
+"""Memory estimates for training: accurate within bounds, free of side effects, and made before the first step."""
 
 import itertools
 import subprocess
@@ -61,13 +61,13 @@ def images(pictures: Path) -> Images:
 
 
 def step(model: ImageModel, k: int = 0, side: int = 16, images: int = 4, *, bf16: bool = False) -> int:
-    """Bytes of the rehearsed step alone."""
+    """Estimate the bytes of a training step alone."""
     size = model.sizes((side, side))[k]
     return rehearse(model.factors[k], images, size, learning=True, consistent=model.consistent, bf16=bf16)
 
 
 def test_the_rehearsal_counts_what_autograd_keeps(images: Images) -> None:
-    """Law: at least the distinct tensors that a real forward pass keeps, and no more than half again."""
+    """Law: the estimate is at least the distinct tensors that a real forward pass keeps, and at most 1.5 times that."""
     x = images.batch(range(4))
     for model in (PixelCNN(filters=8, blocks=1, scales=2), PyramidPixelCNN(1, **TINY)):
         kept: dict[int, int] = {}
@@ -89,8 +89,8 @@ def test_the_rehearsal_counts_what_autograd_keeps(images: Images) -> None:
 
 
 @pytest.mark.parametrize(("classes", "consistent"), [(0, True), (3, False)])
-def test_it_grows_with_the_images(classes: int, consistent: bool) -> None:
-    """Every kind of factor, at odd sizes too: twice the images, about twice the bytes; bf16 needs fewer."""
+def test_the_estimate_grows_with_the_images(classes: int, consistent: bool) -> None:
+    """For every kind of factor, at odd sizes too, twice the images need about twice the bytes, and bf16 fewer."""
     model = ImageModel(
         auxiliaries=[Downsample(2), QuantizedGrayscale(4)], **TINY, classes=classes, consistent=consistent
     )
@@ -109,8 +109,8 @@ def test_no_rehearsal_is_needed_for_what_is_small(chain: list[Auxiliary], option
         assert training_memory(model, k, (8, 12), images, initial, bf16=False, margin=100) < generous
 
 
-def test_it_changes_nothing() -> None:
-    """No random number is drawn, and no weight is touched or moved."""
+def test_the_estimate_changes_nothing() -> None:
+    """The estimate draws no random numbers, and changes or moves no weights."""
     model = PyramidPixelCNN(1, **TINY)
     random, weights = torch.get_rng_state(), {name: tensor.clone() for name, tensor in model.state_dict().items()}
     training_memory(model, 0, (16, 16), 4, 32, bf16=True)
@@ -118,7 +118,7 @@ def test_it_changes_nothing() -> None:
     assert all(torch.equal(weights[name], tensor) for name, tensor in model.state_dict().items())
 
 
-def test_what_is_kept_for_each_weight_counts() -> None:
+def test_the_copies_of_each_weight_count() -> None:
     model = PixelCNN(filters=64, blocks=1, scales=1)
     weights = 4 * sum(parameter.numel() for parameter in model.parameters())
     assert training_memory(model, 0, (2, 2), 1, 0, bf16=False) == (LASTING + WRITING) * weights
@@ -134,16 +134,16 @@ def measured(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[b
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the memory of a process from /proc")
 @pytest.mark.parametrize("bf16", [False, True])
-def test_it_is_near_what_a_run_takes(measured: dict[bool, int], bf16: bool) -> None:
-    """A real run grows by 0.8 to 1.9 times the sum without its margin."""
+def test_the_estimate_is_close_to_a_real_run(measured: dict[bool, int], bf16: bool) -> None:
+    """A real run grows by 0.8 to 1.9 times the estimate without its margin."""
     model = PixelCNN(filters=16, blocks=1, scales=2)
     assert 0.8 < measured[bf16] / training_memory(model, 0, (32, 32), 32, 32, bf16=bf16, margin=1) < 1.9
 
 
-def test_too_little_memory_is_said_before_the_first_step(
+def test_too_little_memory_is_reported_before_the_first_step(
     images: Images, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """One line with both figures and a number of parts that does fit; the run in the folder stays as it is."""
+    """The error gives both figures and a number of parts that fits; the run in the folder stays as it is."""
     model, run = PyramidPixelCNN(1, **TINY), tmp_path / "run"
     train(model, images, run, Training(batch_size=4), steps=1, run=Run(sheet_minutes=0))
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
@@ -155,12 +155,14 @@ def test_too_little_memory_is_said_before_the_first_step(
     train(model, images, tmp_path / "parts", Training(batch_size=16, accumulate=2), steps=1, run=Run(sheet_minutes=0))
     train(model, images, tmp_path / "crops", Training(batch_size=16, random_crop=16), steps=1, run=Run(sheet_minutes=0))
     monkeypatch.setattr(memory, "free_memory", lambda device: 1000)
-    with pytest.raises(MemoryError, match="no parts fit"):
+    with pytest.raises(MemoryError, match="no split of the batch fits"):
         train(model, images, run, Training(batch_size=4), steps=2, run=Run(resume=True))
     assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
 
 
-def test_the_command_line_says_it_in_one_line(pictures: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_command_line_reports_too_little_memory_in_one_line(
+    pictures: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(memory, "free_memory", lambda device: 10**6)
     result = inside("train", "photos32-pyramid-small", "--data", pictures, "--steps", 1, "--out", tmp_path / "run")
     assert result.returncode == 2

@@ -1,4 +1,4 @@
-"""Laws of the models: every kind of chain is a distribution, and its factors add up."""
+"""Laws of the models: every kind of chain is a probability distribution, and its factors add up."""
 
 import json
 import math
@@ -82,7 +82,7 @@ def test_all_images_of_2x2_pixels_sum_to_one(
 def test_all_consistent_images_sum_to_one(
     scramble: Scramble, channels: int, chain: list[Auxiliary], scales: int
 ) -> None:
-    """Law: log_prob of a consistent model is that of the image: over all images it sums to one, views and all."""
+    """Law: log_prob of a consistent model is that of the image: over all images it sums to one."""
     model = tiny(scramble, channels, 2, chain, scales=scales)
     x = every_image(channels, 2, (2, 2))
     with torch.no_grad():
@@ -120,10 +120,10 @@ def test_the_consistent_images_of_a_view_sum_to_one(
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("chain", CHAINS, ids=str)
-def test_a_model_can_be_evaluated_either_way(scramble: Scramble, channels: int, chain: list[Auxiliary]) -> None:
-    """Law: `consistent` is set on a trained model, free and back: it then scores as one that was made that way.
+def test_a_model_can_be_consistent_or_free(scramble: Scramble, channels: int, chain: list[Auxiliary]) -> None:
+    """Law: setting `consistent` on a model, back and forth, makes it score like one that was made that way.
 
-    A factor that is given a view scores better with it, pixel by pixel, and the last one the same.
+    Consistency raises the score of every pixel of a factor that is given a view; the last factor stays the same.
     """
     model = tiny(scramble, channels, 16, chain)
     free = tiny(scramble, channels, 16, chain, consistent=False)
@@ -143,7 +143,7 @@ def test_a_model_can_be_evaluated_either_way(scramble: Scramble, channels: int, 
 @pytest.mark.parametrize("chain", CHAINS[1:], ids=str)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_pair_that_is_not_consistent_is_refused(scramble: Scramble, channels: int, chain: list[Auxiliary]) -> None:
-    """Law: an image without the view that is given is an error that names image, row and column; free, a score."""
+    """Law: an image that does not have the given view is an error that names the place, unless the model is free."""
     model = tiny(scramble, channels, 4, chain)
     x, auxiliary = model.links(random_images(model, 3, (5, 6)))[0]
     assert auxiliary is not None
@@ -155,7 +155,7 @@ def test_a_pair_that_is_not_consistent_is_refused(scramble: Scramble, channels: 
 
 @pytest.mark.parametrize("consistent", [1, 0, "yes", None])
 def test_consistent_is_true_or_false(consistent: Any) -> None:
-    """Law: nothing else is taken for one of them, neither at first nor later."""
+    """Law: nothing else is accepted, neither by the constructor nor later."""
     with pytest.raises(ValueError, match=f"consistent={consistent!r}"):
         ImageModel(1, 4, **TINY, consistent=consistent)
     model = ImageModel(1, 4, **TINY)
@@ -228,7 +228,7 @@ def test_nested_views_are_made_from_the_view_before() -> None:
 
 
 def test_a_view_is_made_with_the_levels_of_its_image() -> None:
-    """Law: each auxiliary is told the levels of the view that it is applied to, not those of the image."""
+    """Law: each auxiliary variable gets the levels of the view that it is applied to, not those of the image."""
     first, second, third = QuantizedGrayscale(3), Downsample(2), QuantizedGrayscale(1)
     model = ImageModel(3, 16, [first, second, third], **TINY)
     x = random_images(model, 2, (6, 6))
@@ -303,7 +303,7 @@ def test_uniform_levels_cost_their_bits() -> None:
 
 
 def test_an_empty_batch_has_no_scores() -> None:
-    """Law: no image is a batch too: log_prob (0,) and bits (0,) and (0, K + 1)."""
+    """Law: a batch may be empty: log_prob is (0,), and bits are (0,) and (0, K + 1)."""
     model = ImageModel(1, 16, [Downsample(2)], **TINY)
     nothing = torch.zeros(0, 1, 4, 4, dtype=torch.uint8)
     assert model.log_prob(nothing).shape == (0,)
@@ -314,7 +314,7 @@ def test_an_empty_batch_has_no_scores() -> None:
 
 @pytest.mark.parametrize("chain", [[], [Downsample(2), QuantizedGrayscale(2)]], ids=str)
 @pytest.mark.parametrize("scales", [1, 2])
-def test_an_image_scores_the_same_in_any_company(scramble: Scramble, chain: list[Auxiliary], scales: int) -> None:
+def test_an_image_scores_the_same_in_any_batch(scramble: Scramble, chain: list[Auxiliary], scales: int) -> None:
     """Law: log_prob of an image does not depend on the rest of the batch."""
     model = tiny(scramble, 3, 16, chain, scales=scales, embedding_scales=scales)
     x = random_images(model, 4, (5, 6))
@@ -325,7 +325,7 @@ def test_an_image_scores_the_same_in_any_company(scramble: Scramble, chain: list
 
 @pytest.mark.parametrize("levels", [16, 256])
 def test_autocast_gives_float32_likelihoods(levels: int) -> None:
-    """Law: under bf16 autocast log_prob and bits are float32, near those without, and so are their gradients."""
+    """Law: under bf16 autocast, log_prob and bits are float32 and close to those without; gradients are finite."""
     torch.manual_seed(0)
     model = ImageModel(1, levels, [Downsample(2)], dropout=0.0, **TINY)
     x = random_images(model, 2, (6, 6))
@@ -394,7 +394,7 @@ def test_a_simple_view_has_a_free_probability_for_each_level() -> None:
 
 @pytest.mark.parametrize("log_scales", [(None, -2.0), (-7, None), [-7, None], (None, None), (-9.5, -3)])
 def test_every_mixture_has_the_range_of_log_scales(log_scales: Any) -> None:
-    """Law: the range is that of each factor that has scales, and of the models of the views."""
+    """Law: each factor that has scales gets the range, and so do the models of the views."""
     model = ImageModel(
         3, 256, [Downsample(2), QuantizedGrayscale(5), QuantizedGrayscale(4)], log_scales=log_scales, **TINY
     )
@@ -409,7 +409,7 @@ def test_every_mixture_has_the_range_of_log_scales(log_scales: Any) -> None:
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_bad_range_of_log_scales_is_refused(channels: int) -> None:
-    """Law: also where no factor would use it."""
+    """Law: even if no factor would use it."""
     with pytest.raises(ValueError, match=r"log_scales=\(-2, -7\): use \(lowest, highest\)"):
         ImageModel(channels, 16, log_scales=(-2, -7), **TINY)
 
@@ -470,7 +470,7 @@ def test_the_named_models_are_those_of_the_papers() -> None:
 
 @pytest.mark.parametrize("chain", CHAINS, ids=str)
 def test_the_configuration_is_json(chain: list[Auxiliary]) -> None:
-    """Law: the configuration survives JSON, and with its auxiliaries made again it gives an equal model."""
+    """Law: the configuration survives JSON, and with its auxiliary variables built again it gives an equal model."""
     torch.manual_seed(0)
     model = ImageModel(3, 16, chain, **TINY, **TINY_EMBEDDING, classes=2, dropout=0.25).eval()
     config = json.loads(json.dumps(model.config.to_json()))
@@ -514,13 +514,13 @@ def test_a_model_given_a_label_sums_to_one(scramble: Scramble) -> None:
     ],
 )
 def test_labels_must_fit_the_model(labels: Tensor | None) -> None:
-    """Law: a model with classes wants one whole number in range for each image, and says so."""
+    """Law: a model with classes needs one whole number in range for each image, and says so."""
     model = ImageModel(1, 16, **TINY, classes=3)
     with pytest.raises(ValueError, match="labels="):
         model.log_prob(random_images(model, 2, (3, 3)), labels)
 
 
-def test_a_model_without_classes_wants_no_labels() -> None:
+def test_a_model_without_classes_takes_no_labels() -> None:
     """Law: labels for a model of images alone are an error, and are not silently ignored."""
     model = ImageModel(1, 16, **TINY)
     with pytest.raises(ValueError, match="labels="):
@@ -540,7 +540,7 @@ def test_a_model_without_classes_wants_no_labels() -> None:
         (torch.zeros(1, 3, 0, 4, dtype=torch.uint8), r"\(1, 3, 0, 4\)"),
     ],
 )
-def test_what_is_no_image_is_refused(x: Tensor, message: str) -> None:
+def test_inputs_that_are_not_images_are_refused(x: Tensor, message: str) -> None:
     """Law: floats, values out of range and wrong shapes are errors that quote what was given, in every use."""
     model = ImageModel(3, 16, **TINY)
     for use in (model.log_prob, model.bits_per_dim, model.views, model):
@@ -582,7 +582,7 @@ def test_what_is_no_image_is_refused(x: Tensor, message: str) -> None:
         ({"auxiliaries": [QuantizedGrayscale(2), Downsample(2), QuantizedGrayscale(3)]}, "bits=3"),
     ],
 )
-def test_what_is_no_model_is_refused(arguments: dict[str, Any], message: str) -> None:
+def test_bad_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:
     """Law: an argument out of range is a ValueError that quotes its name and value."""
     with pytest.raises(ValueError, match=message):
         ImageModel(**(TINY | arguments))
@@ -596,8 +596,8 @@ def test_named_models_check_their_own_arguments(named: Any, message: str) -> Non
         named(**{name: 0})
 
 
-def test_evaluating_is_without_dropout_and_puts_the_mode_back(scramble: Scramble) -> None:
-    """Law: inside there is no dropout and no gradient; afterwards, and after an error, the mode is as it was."""
+def test_evaluating_turns_dropout_off_and_leaves_the_mode(scramble: Scramble) -> None:
+    """Law: inside there is no dropout and no gradient, and the mode of the model never changes."""
     model = ImageModel(1, 16, **(TINY | {"filters": 8, "dropout": 0.5}))
     scramble(model)
     x = random_images(model, 2, (5, 5))
@@ -613,8 +613,8 @@ def test_evaluating_is_without_dropout_and_puts_the_mode_back(scramble: Scramble
     assert not torch.equal(model.train().log_prob(x), model.log_prob(x))
 
 
-def test_a_factor_initialises_from_its_own_data() -> None:
-    """Law: data-dependent initialisation of a factor gives the parameters that its likelihood begins with."""
+def test_a_factor_is_initialized_from_its_own_data() -> None:
+    """Law: data-dependent initialization gives the parameters the initial statistics of the likelihood."""
     torch.manual_seed(0)
     options: dict[str, Any] = {"filters": 4, "classes": 2}
     model = ImageModel(3, 256, [Downsample(2)], **(TINY | options))
@@ -641,7 +641,7 @@ def test_a_factor_initialises_from_its_own_data() -> None:
     ],
 )
 def test_arguments_of_another_type_are_quoted(arguments: dict[str, object], message: str) -> None:
-    """Law: an argument of the wrong type is a ValueError that quotes it, whatever would have failed later."""
+    """Law: an argument of the wrong type is a ValueError that quotes it, before anything else fails."""
     with pytest.raises(ValueError, match=message):
         ImageModel(**({"channels": 1, "levels": 4} | arguments))  # pyright: ignore[reportArgumentType]
 
@@ -657,7 +657,7 @@ def test_labels_of_any_integer_type_fit() -> None:
 
 @pytest.mark.parametrize("k", [0, 1, 2])
 def test_the_model_of_a_view_is_what_is_left_of_the_chain(k: int) -> None:
-    """Law: it says of the view what the factors from there on say of the image, and shares them."""
+    """Law: its scores are those of the factors from there on, which it shares."""
     torch.manual_seed(0)
     model = ImageModel(3, 256, [Downsample(2), QuantizedGrayscale(3)], **(TINY | {"filters": 4, "consistent": False}))
     model.eval()

@@ -1,4 +1,4 @@
-"""Laws of the causal network: what a pixel sees, by the Jacobian, for every configuration and any size."""
+"""Laws of the causal network: what a pixel sees, by the Jacobian, in every configuration and at any size."""
 
 import pytest
 import torch
@@ -57,7 +57,7 @@ def reachable(i: int, j: int, k: int, m: int, blocks: int) -> bool:
 def test_the_network_is_causal(
     scramble: Scramble, size: tuple[int, int], channels: int, scales: int, blocks: int, has_context: bool
 ) -> None:
-    """Law: no output depends on its own pixel or a later one; each depends on its left and its upper neighbours."""
+    """Law: no output depends on its own pixel or a later one; each depends on its left and its upper neighbors."""
     network = make(scramble, channels, context=2 * has_context, scales=scales, blocks=blocks)
     context = torch.randn(1, 2, *size, dtype=torch.float64) if has_context else None
     depends = reach(network, size, channels, context)
@@ -76,7 +76,7 @@ def test_the_network_is_causal(
 def test_every_configuration_is_causal(
     scramble: Scramble, scales: int, blocks: int, channels: int, context: int
 ) -> None:
-    """Law: the same, for every configuration at an odd size that all scales halve."""
+    """Law: the same for every configuration, at an odd size that every scale halves."""
     network = make(scramble, channels, context=context, scales=scales, blocks=blocks)
     given_context = torch.randn(1, context, 5, 7, dtype=torch.float64) if context else None
     depends = reach(network, (5, 7), channels, given_context).reshape(35, 35)
@@ -98,7 +98,7 @@ def test_the_reach_of_a_plain_network_is_what_its_shifts_add_up_to(scramble: Scr
 
 @pytest.mark.parametrize("scales", [2, 3])
 def test_a_strided_network_sees_further(scramble: Scramble, scales: int) -> None:
-    """Law: with strides the last pixel sees every earlier pixel of an image that a plain network does not span."""
+    """Law: with strides, the last pixel sees all earlier pixels of an image that is too large for a plain network."""
     depends = reach(make(scramble, scales=scales, blocks=1), (9, 9))[8, 8].flatten()
     assert depends[:80].all()
     assert not reach(make(scramble, scales=1, blocks=1), (9, 9))[8, 8].flatten()[:80].all()
@@ -106,7 +106,7 @@ def test_a_strided_network_sees_further(scramble: Scramble, scales: int) -> None
 
 @pytest.mark.parametrize("blocks", [1, 2, 3])
 def test_the_lag_is_valid_and_the_smallest(scramble: Scramble, blocks: int) -> None:
-    """Law: with pixel (i, j) at time j + lag i all that it needs is earlier, and with lag - 1 it is not."""
+    """Law: with pixel (i, j) at time j + lag i, everything that it needs is earlier; with lag - 1 it is not."""
     network = make(scramble, scales=1, blocks=blocks)
     H, W = 3, 2 * blocks + 4
     depends = reach(network, (H, W))
@@ -219,8 +219,8 @@ def test_dropout_acts_in_every_block_in_training_only(scramble: Scramble) -> Non
         assert torch.equal(network.eval()(x), network(x))
 
 
-def test_the_border_is_not_grey() -> None:
-    """Law: the channel of ones tells the zeros beyond the border from a grey pixel, even in a grey image."""
+def test_the_border_is_not_gray() -> None:
+    """Law: the channel of ones tells the zeros beyond the border from a gray pixel, even in a gray image."""
     torch.manual_seed(0)
     output = CausalNetwork(1, 3, 3, filters=4, blocks=1, scales=1).eval()(torch.ones(1, 1, 12, 12, dtype=torch.int64))
     assert not torch.allclose(output[:, :, 0, 0], output[:, :, 9, 6])

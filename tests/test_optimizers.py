@@ -1,4 +1,4 @@
-"""Muon: its steps are orthogonal, as long as the rate says, and blind to what weight normalization divides away."""
+"""Optimizers: Muon's orthogonal steps, their length, and their independence of the norm of the weights."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from pixelcnn.training.optimizers import Muon, make_optimizers, orthogonalize, s
 
 @given(m=st.integers(1, 12), n=st.integers(1, 12), seed=st.integers(0, 99))
 def test_orthogonal(m: int, n: int, seed: int) -> None:
-    """All singular values are near 1, whatever the shape and the size of the matrix."""
+    """All singular values are near 1, whatever the shape and scale of the matrix."""
     generator = torch.Generator().manual_seed(seed)
     u, _, v = torch.linalg.svd(torch.randn(m, n, generator=generator, dtype=torch.float64), full_matrices=False)
     values = torch.linspace(1, 10, min(m, n), dtype=torch.float64)
@@ -24,7 +24,7 @@ def test_orthogonal(m: int, n: int, seed: int) -> None:
 
 @given(seed=st.integers(0, 99), rate=st.floats(1e-4, 0.5))
 def test_a_step_is_as_long_as_the_rate_says(seed: int, rate: float) -> None:
-    """Before it is scaled back to its norm, a parameter has moved by `rate` times this norm."""
+    """Before it is scaled back to its norm, a parameter has moved by `rate` times that norm."""
     generator = torch.Generator().manual_seed(seed)
     parameter = nn.Parameter(torch.randn(4, 3, 2, 2, generator=generator, dtype=torch.float64))
     before = parameter.detach().clone()
@@ -42,8 +42,8 @@ def test_a_step_is_as_long_as_the_rate_says(seed: int, rate: float) -> None:
     assert any(step.item() == pytest.approx(rate, rel=1e-3) for step in steps)
 
 
-def test_what_normalization_divides_away_does_not_matter() -> None:
-    """Directions that are a hundred times as long, or lie in memory in another order, become the same weights."""
+def test_the_norm_and_memory_layout_of_a_direction_do_not_matter() -> None:
+    """Directions a hundred times as long, or in another memory layout, end up as the same weights."""
     weights = []
     for scale, memory_format in ((1, torch.contiguous_format), (100, torch.channels_last), (1, torch.channels_last)):
         generator = torch.Generator().manual_seed(0)
@@ -60,8 +60,8 @@ def test_what_normalization_divides_away_does_not_matter() -> None:
     torch.testing.assert_close(weights[0], weights[2], rtol=0, atol=1e-5)
 
 
-def test_matrices_of_one_shape_do_not_see_each_other() -> None:
-    """Stacked for one product, each is the same as alone; one without a gradient stays."""
+def test_matrices_of_one_shape_do_not_affect_each_other() -> None:
+    """Batched into one product, each matrix moves as it would alone; one without a gradient stays."""
     generator = torch.Generator().manual_seed(0)
     drawn = torch.randn(3, 4, 6, generator=generator)
     together, alone = ([nn.Parameter(each.clone()) for each in drawn] for _ in range(2))
@@ -78,7 +78,7 @@ def test_matrices_of_one_shape_do_not_see_each_other() -> None:
 
 @pytest.mark.parametrize("name", ["adam", "muon"])
 def test_every_parameter_moves_at_its_share_of_the_rate(name: str) -> None:
-    """Together the optimizers have each parameter once, and a rate of zero moves none."""
+    """Together the optimizers cover each parameter once, and a rate of zero moves none."""
     model = PyramidPixelCNN(1, filters=4, blocks=1, embedding_blocks=1, classes=2)
     optimizers = make_optimizers(model, name)
     held = [p for each in optimizers for group in each.param_groups for p in group["params"]]

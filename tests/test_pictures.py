@@ -1,4 +1,4 @@
-"""Laws of the tasks on pictures, on real files: names stay, what was asked for holds, errors are one line."""
+"""Laws of the tasks on pictures, on real files: names stay, constraints hold, errors are one line."""
 
 import csv
 import io
@@ -35,7 +35,7 @@ NAMES = ["a.png", "b.png", "more/c.png"]
 
 
 def read(file: Path | bytes) -> Tensor:
-    """(1, C, H, W) of a picture."""
+    """Read a picture as (1, C, H, W)."""
     with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as picture:
         pixels = np.array(picture)
     return torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1)).permute(2, 0, 1)[None]
@@ -46,14 +46,14 @@ def names_in(folder: Path) -> list[str]:
 
 
 def read_pictures(*arguments: object, channels: int = 3, **options: Any) -> tuple[list[Picture], list[str]]:
-    """All pictures, and what was said."""
+    """Read pictures; return them and the notes."""
     said: list[str] = []
     origins = find_pictures([str(each) for each in arguments], [], said.append)
     return list(Pictures(origins, channels, said.append, **options)), said
 
 
 def piped(*arguments: object, encoding: str = "utf-8") -> tuple[int, bytes, str]:
-    """Exit code, standard output as a pipe of that encoding gets it, and standard error."""
+    """Run a command into a pipe of this encoding; return exit code, standard output and standard error."""
     output, errors = io.TextIOWrapper(io.BytesIO(), encoding=encoding), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(output), redirect_stderr(errors):
         patch.setattr("sys.argv", ["pixelcnn", *map(str, arguments)])
@@ -65,7 +65,7 @@ def piped(*arguments: object, encoding: str = "utf-8") -> tuple[int, bytes, str]
 
 
 def save_all(folder: Path, *names: str) -> Path:
-    """Pictures of 2x2 pixels, each of another colour."""
+    """Save pictures of 2x2 pixels, each in a different color."""
     for i, name in enumerate(names):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (2, 2), (40 * i, 99, 200)).save(folder / name)
@@ -74,7 +74,7 @@ def save_all(folder: Path, *names: str) -> Path:
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Pictures of several sizes, one in a folder below, and one grey."""
+    """Pictures of several sizes, one of them gray and in a subfolder."""
     folder = tmp_path_factory.mktemp("pictures")
     (folder / "more").mkdir()
     random = np.random.default_rng(0)
@@ -85,12 +85,12 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Tiny models with random weights, one of each kind, trained the paper's way as far as they know."""
+    """Tiny models with random weights, one of each kind."""
     torch.manual_seed(0)
     tiny: ModelOptions = {"filters": 4, "blocks": 1, "scales": 1}
     small: ModelOptions = {**tiny, "embedding_blocks": 1, "embedding_scales": 1, "consistent": False}
     made: dict[str, ImageModel] = {
-        "grey": GrayscalePixelCNN(**small),
+        "gray": GrayscalePixelCNN(**small),
         "pyramid": PyramidPixelCNN(2, **small),
         "plain": PixelCNN(**tiny),
     }
@@ -100,10 +100,10 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: folder / name for name in made}
 
 
-def test_a_coloured_picture_has_the_same_grey_view(models: dict[str, Path], pictures: Path, tmp_path: Path) -> None:
-    """Law: every picture keeps its name and size, and its 4-bit grey view; a grey one gets colours."""
+def test_a_colorized_picture_has_the_same_gray_view(models: dict[str, Path], pictures: Path, tmp_path: Path) -> None:
+    """Law: every picture keeps its name, size and 4-bit gray view, and gray pictures get colors."""
     out = tmp_path / "out"
-    result = inside("colorize", models["grey"], pictures, "--out", out)
+    result = inside("colorize", models["gray"], pictures, "--out", out)
     assert result.returncode == 0, result.stderr
     assert names_in(out) == [*NAMES[:2], "contact-sheet.png", NAMES[2]]
     for name in NAMES:
@@ -114,13 +114,13 @@ def test_a_coloured_picture_has_the_same_grey_view(models: dict[str, Path], pict
 
 
 @pytest.mark.parametrize("factor", [2, 4])
-def test_an_enlarged_picture_made_small_is_the_picture(
+def test_reducing_an_upscaled_picture_gives_it_back(
     models: dict[str, Path], pictures: Path, tmp_path: Path, factor: int
 ) -> None:
-    """Law: the average over squares of the result is the picture, whatever its size; grey ones are told of."""
+    """Law: averaging the result over squares gives the picture, for any size; a note mentions gray pictures."""
     result = inside("upscale", models["pyramid"], pictures, "--factor", factor, "--out", tmp_path / "out")
     assert result.returncode == 0, result.stderr
-    assert "more/c.png: it is grey, and taken as colour" in result.stderr
+    assert "more/c.png: it is gray, and treated as color" in result.stderr
     for name in NAMES:
         view = read(tmp_path / "out" / name)
         for _ in range(factor // 2):
@@ -128,8 +128,8 @@ def test_an_enlarged_picture_made_small_is_the_picture(
         assert torch.equal(view, read(pictures / name).expand_as(view))
 
 
-def test_alternatives_are_those_of_the_next_seeds(models: dict[str, Path], pictures: Path, tmp_path: Path) -> None:
-    """Law: alternative i of seed s is the result of seed s + i - 1; a sheet shows all; no two are alike."""
+def test_alternatives_use_the_next_seeds(models: dict[str, Path], pictures: Path, tmp_path: Path) -> None:
+    """Law: alternative i of seed s is the result of seed s + i - 1; a sheet shows all; all are different."""
     picture = pictures / NAMES[0]
     several = inside("upscale", models["pyramid"], picture, "--samples", 3, "--seed", 4, "--out", tmp_path / "out")
     assert several.returncode == 0, several.stderr
@@ -142,16 +142,16 @@ def test_alternatives_are_those_of_the_next_seeds(models: dict[str, Path], pictu
 
 
 def test_a_picture_goes_through_pipes(models: dict[str, Path], pictures: Path) -> None:
-    """Law: from standard input to standard output, with nothing but the picture there."""
+    """Law: a picture goes from standard input to standard output, and nothing else is written there."""
     command = [sys.executable, "-m", "pixelcnn", "upscale", str(models["pyramid"]), "-", "--out", "-"]
     content = (pictures / NAMES[1]).read_bytes()
     result = subprocess.run(command, input=content, capture_output=True, check=True)
     assert torch.equal(Downsample(2)(read(result.stdout), 256), read(content))
 
 
-@pytest.mark.parametrize("kind", ["plain", "pyramid", "grey"])
+@pytest.mark.parametrize("kind", ["plain", "pyramid", "gray"])
 @pytest.mark.parametrize("how", ["box", "mask"])
-def test_what_is_known_stays(models: dict[str, Path], pictures: Path, tmp_path: Path, kind: str, how: str) -> None:
+def test_known_pixels_stay(models: dict[str, Path], pictures: Path, tmp_path: Path, kind: str, how: str) -> None:
     """Law: outside the box, or where the mask is black, a picture stays; inside it changes."""
     unknown = torch.zeros(7, 10, dtype=torch.bool)
     unknown[2:5, 3:9] = True
@@ -168,9 +168,9 @@ def test_what_is_known_stays(models: dict[str, Path], pictures: Path, tmp_path: 
     assert not torch.equal(drawn[:, :, unknown], given[:, :, unknown])
 
 
-@pytest.mark.parametrize("kind", ["plain", "pyramid", "grey"])
+@pytest.mark.parametrize("kind", ["plain", "pyramid", "gray"])
 def test_scores_are_bits_per_dimension(models: dict[str, Path], pictures: Path, tmp_path: Path, kind: str) -> None:
-    """Law: for every picture the model's bits per dimension, as table, CSV and JSON, both ways; and a heat map."""
+    """Law: each picture gets its bits per dimension as a table, CSV and JSON, consistent or free; and a heat map."""
     model = load(models[kind])
     heat = tmp_path / "heat"
     rows = json.loads(inside("score", models[kind], pictures, "--heat-maps", heat, "--json").stdout)
@@ -193,7 +193,7 @@ def test_scores_are_bits_per_dimension(models: dict[str, Path], pictures: Path, 
 
 
 def test_a_heat_map_goes_from_dark_to_light() -> None:
-    """Law: more bits are lighter, and what is above the scale looks like its end."""
+    """Law: more bits are lighter, and values above the scale look like its maximum."""
     lightness = heat_map(torch.tensor([[0.0, 2.0, 4.0, 9.0]]), 4.0).sum(0)[0].tolist()
     assert lightness[0] < lightness[1] < lightness[2] == lightness[3]
 
@@ -210,8 +210,8 @@ def test_pictures_of_the_same_name_stay_apart(models: dict[str, Path], tmp_path:
 
 
 @pytest.mark.parametrize("samples", [1, 2])
-def test_every_picture_has_results_of_its_own(samples: int) -> None:
-    """Law: no two results are one file, also where case and accents do not count, nor a file where a folder must be."""
+def test_every_result_has_its_own_file(samples: int) -> None:
+    """Law: results never share a file, even ignoring case and accents, or take the place of a folder."""
     names = ["a.png", "A.PNG", "a.jpg", "a.jpg.png", "a-1.png", "a-1.jpg", "a", "a.png.png", "b/c.png", "b.png/c.png"]
     names += ["b.jpg", "e\u0301.png", "\u00e9.png", "contact-sheet.png", "Contact-Sheet-2.png", "x" * 250 + ".png"]
     origins = [Origin(Path(name), None) for name in names]
@@ -228,8 +228,8 @@ def test_every_picture_has_results_of_its_own(samples: int) -> None:
         assert results.files[origins[0]] == [Path("out/a.png")]
 
 
-def test_names_are_below_what_holds_all_arguments(tmp_path: Path) -> None:
-    """Law: files, folders and patterns; the same name in two folders stays two, the same file is read once."""
+def test_names_are_relative_to_the_common_folder(tmp_path: Path) -> None:
+    """Law: files, folders and patterns; equal names in two folders stay apart, and each file is read once."""
     folder = save_all(tmp_path, "one/a.png", "two/a.png", "two/cat[small].png", "two/more/b.png")
     asked = [folder / "one", folder / "two" / "*.png", folder / "one" / "a.png", folder / "two" / "cat[small].png"]
     found, _ = read_pictures(*asked)
@@ -240,8 +240,8 @@ def test_names_are_below_what_holds_all_arguments(tmp_path: Path) -> None:
         read_pictures(folder / "*.jpg")
 
 
-def test_pictures_that_are_read_are_never_replaced(models: dict[str, Path], tmp_path: Path) -> None:
-    """Law: not with --overwrite either, nor through links; other files of the folder stay as they are."""
+def test_input_pictures_are_never_replaced(models: dict[str, Path], tmp_path: Path) -> None:
+    """Law: not even with --overwrite or through links; other files in the folder stay as they are."""
     folder = save_all(tmp_path / "in", "a.png", "b.jpg")
     (tmp_path / "link").symlink_to(folder)
     (tmp_path / "hard").mkdir()
@@ -279,7 +279,7 @@ def test_pictures_that_are_read_are_never_replaced(models: dict[str, Path], tmp_
 
 
 def test_results_and_masks_are_not_read_as_pictures(models: dict[str, Path], tmp_path: Path) -> None:
-    """Law: a folder of results inside that of the pictures is left out the next time, and so is the mask."""
+    """Law: results or a mask inside the folder of pictures are left out the next time."""
     folder = save_all(tmp_path, "a.png", "b/c.png")
     Image.new("L", (2, 2), 255).save(folder / "mask.png")
     arguments = ("complete", models["plain"], folder, "--mask", folder / "mask.png", "--out", folder / "out")
@@ -290,31 +290,31 @@ def test_results_and_masks_are_not_read_as_pictures(models: dict[str, Path], tmp
     mask = (folder / "mask.png").read_bytes()
     replaced = inside(*arguments[:2], folder / "a.png", *arguments[3:5], "--out", folder / "mask.png", "--overwrite")
     assert replaced.returncode == 2
-    assert "would replace a picture that is read" in replaced.stderr
+    assert "would replace an input picture" in replaced.stderr
     assert (folder / "mask.png").read_bytes() == mask
 
 
-def test_what_a_training_made_is_not_read(tmp_path: Path) -> None:
-    """Law: sheets of a run in the folder are neither pictures nor images to train on, and that is said."""
+def test_files_that_training_wrote_are_not_read(tmp_path: Path) -> None:
+    """Law: sample sheets of a run are neither pictures nor training images, and a note says so."""
     folder = save_all(tmp_path, "a.png", "b.png", "run/factor-0/sheet-000010.png", "factor-1/c.png")
     (folder / "run" / "run.json").write_text("{}")
     (folder / "run" / "model.safetensors").write_text("")
     found, said = read_pictures(folder)
     assert [str(each.origin.name) for each in found] == ["a.png", "b.png", "factor-1/c.png"]
-    assert "left out what a training made" in said[0]
+    assert "left out files that training wrote" in said[0]
     assert len(load_images(folder, "all")) == 3
     assert len(read_pictures(folder / "run" / "factor-0")[0]) == 1
 
 
-def test_what_cannot_be_read_is_left_out_and_counted(models: dict[str, Path], tmp_path: Path) -> None:
-    """Law: with --skip-broken the rest is done; without, what came before is done and counted; none is an error."""
+def test_unreadable_files_are_left_out_and_counted(models: dict[str, Path], tmp_path: Path) -> None:
+    """Law: --skip-broken does the rest; without it, earlier pictures are done and counted; no picture is an error."""
     folder = save_all(tmp_path / "in", "a.png", "c.png")
     (folder / "b.txt").write_text("no image")
     Image.fromarray(np.zeros((2, 2), np.uint16)).save(folder / "d.png")
     skipped = inside("upscale", models["pyramid"], folder, "--out", tmp_path / "out", "--skip-broken")
     assert skipped.returncode == 0, skipped.stderr
     assert names_in(tmp_path / "out") == ["a.png", "c.png", "contact-sheet.png"]
-    assert "'b.txt' cannot be read (no image)\n" in skipped.stderr
+    assert "'b.txt' cannot be read (not an image)\n" in skipped.stderr
     assert "left out 2 of 4 pictures" in skipped.stderr.splitlines()[-1]
     assert skipped.stdout.splitlines() == [str(tmp_path / "out" / name) for name in names_in(tmp_path / "out")]
     stopped = inside("upscale", models["pyramid"], folder, "--out", tmp_path / "stopped")
@@ -333,7 +333,7 @@ def test_what_cannot_be_read_is_left_out_and_counted(models: dict[str, Path], tm
 def test_pictures_of_the_same_size_are_drawn_together(
     models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Law: results, alternatives too, are those of one at a time; and where memory is small, a batch is halved."""
+    """Law: results and alternatives equal those drawn one at a time; if memory is short, a batch is halved."""
     import pixelcnn
 
     folder = save_all(tmp_path / "in", "a.png", "b.png", "c.png")
@@ -363,7 +363,7 @@ def test_pictures_of_the_same_size_are_drawn_together(
 
 
 def test_names_are_printed_as_they_are(models: dict[str, Path], tmp_path: Path) -> None:
-    """Law: no markup, never folded, in any encoding; a name cannot move the cursor."""
+    """Law: no markup, never wrapped, in any encoding; a name cannot move the cursor."""
     long, names = "y" * 120 + ".png", ["cat[small].png", "x[/b].png", ":smile:.png", "\u4e00.png", "a\x1b[2Jb.png"]
     folder = save_all(tmp_path / "in", *names, long)
     code, output, errors = piped("score", models["plain"], folder, encoding="cp1252")
@@ -381,8 +381,8 @@ def test_names_are_printed_as_they_are(models: dict[str, Path], tmp_path: Path) 
     assert drawn.stdout.splitlines()[0] == str(tmp_path / "out" / names[0])
 
 
-def test_a_file_is_written_as_what_it_is_called(models: dict[str, Path], pictures: Path, tmp_path: Path) -> None:
-    """Law: PNG files, folders and standard output; other files are refused before anything is drawn."""
+def test_results_are_png_files(models: dict[str, Path], pictures: Path, tmp_path: Path) -> None:
+    """Law: only PNG files, folders and standard output; other names are refused before anything is drawn."""
     one, pyramid = pictures / NAMES[0], models["pyramid"]
     (tmp_path / "file").write_text("")
     for out in ("big.jpg", "big.JPEG", "big.webp", "all.zip", "file", "file/a.png"):
@@ -407,12 +407,12 @@ def test_a_file_is_written_as_what_it_is_called(models: dict[str, Path], picture
     code, output, errors = piped("sample", pyramid, "-n", 1, "--size", 4, "--out", "-")
     assert code == 0, errors
     assert min(read(output).shape[2:]) > 50
-    with pytest.raises(ValueError, match="without loss"):
+    with pytest.raises(ValueError, match="lossless"):
         save_picture(Image.new("L", (1, 1)), tmp_path / "z.jpg")
 
 
 def test_pictures_have_256_levels(pictures: Path, tmp_path: Path) -> None:
-    """Law: a model of other levels is refused by every verb, since its values would wrap."""
+    """Law: every verb refuses a model with other levels, since its values would wrap around."""
     save(ImageModel(3, 1024, [Downsample(2)], filters=4, blocks=1, scales=1), tmp_path / "deep")
     out = ("--out", tmp_path / "out")
     for arguments in (("upscale", *out), ("colorize", *out), ("complete", *out, "--box", 0, 0, 2, 2), ("score",)):
@@ -423,40 +423,40 @@ def test_pictures_have_256_levels(pictures: Path, tmp_path: Path) -> None:
         to_picture(torch.full((3, 1, 1), 1000), 256)
 
 
-def test_what_is_not_in_the_integers_has_a_note(tmp_path: Path) -> None:
-    """Law: a picture is converted where that loses nothing that a model knows, and a note says what it loses."""
+def test_a_note_says_what_decoding_loses(tmp_path: Path) -> None:
+    """Law: a picture is converted if that loses nothing a model could use, and a note says what is lost."""
     clear, plain = Image.new("RGBA", (3, 2), (9, 8, 7, 6)), Image.new("RGB", (3, 2), (9, 8, 7))
     clear.save(tmp_path / "clear.png")
     ((picture,), said) = read_pictures(tmp_path / "clear.png")
-    assert said == ["clear.png: its transparency is left out"]
+    assert said == ["clear.png: its transparency is ignored"]
     assert picture.x[:, 0, 0].tolist() == [9, 8, 7]
     ((picture,), said) = read_pictures(tmp_path / "clear.png", channels=1)
     assert picture.x.shape == (1, 2, 3)
-    assert "taken as grey" in said[0]
+    assert "converted to gray" in said[0]
     lab, srgb = (ImageCms.ImageCmsProfile(ImageCms.createProfile(name)).tobytes() for name in ("LAB", "sRGB"))
     frames = {"save_all": True, "append_images": [Image.new("RGB", (3, 2), "red")]}
     cases: list[tuple[Image.Image, str, dict[str, Any], str | None]] = [
         (plain, "x.png", {}, None),
         (plain, "x.png", {"icc_profile": srgb}, None),
-        (plain, "x.png", {"icc_profile": lab}, "its colour profile is left out"),
+        (plain, "x.png", {"icc_profile": lab}, "its color profile is ignored"),
         (plain, "x.gif", frames, "only the first of its 2 frames"),
         (plain, "x.png", frames, "only the first of its 2 frames"),
         (plain, "x.webp", frames | {"lossless": True}, "only the first of its 2 frames"),
-        (plain.convert("CMYK"), "x.jpg", {}, "its inks are taken"),
+        (plain.convert("CMYK"), "x.jpg", {}, "its CMYK inks are converted"),
         (
             plain,
             "x.jpg",
             {"exif": b"Exif\x00\x00MM\x00*\x00\x00\x00\x08\x00\x09"},
             "it may be damaged (Corrupt EXIF data",
         ),
-        (plain.convert("L"), "x.png", {}, "it is grey"),
+        (plain.convert("L"), "x.png", {}, "it is gray"),
     ]
     for image, name, options, note in cases:
         image.save(tmp_path / name, **options)
         _, said = read_pictures(tmp_path / name)
         assert len(said) == (note is not None), (name, options, said)
         assert note is None or note in said[0]
-    _, said = read_pictures(tmp_path / "x.png", grey=True)
+    _, said = read_pictures(tmp_path / "x.png", gray=True)
     assert said == []
 
 
@@ -464,19 +464,19 @@ WHITE = np.array([[0, 1, 0], [0, 0, 1]], dtype=bool)  # of the masks here
 
 
 def paint(mode: str) -> Image.Image:
-    """WHITE as a picture of a mode, the way that programs write it."""
-    grey = Image.fromarray(WHITE).convert("L")
+    """Draw WHITE as a picture of this mode, the way drawing programs save it."""
+    gray = Image.fromarray(WHITE).convert("L")
     if mode in ("I;16", "I;16B"):
         return Image.frombytes(mode, (3, 2), (WHITE * 65535).astype(">u2" if mode == "I;16B" else "<u2").tobytes())
     if mode in ("I", "F"):
         return Image.fromarray((WHITE * {"I": 65535, "F": 1}[mode]).astype({"I": np.int32, "F": np.float32}[mode]))
-    if mode in ("LA", "RGBA"):  # white paint on a transparent ground, which is black or white beneath
+    if mode in ("LA", "RGBA"):  # white paint on a transparent background, which is black or white underneath
         clear = Image.new(mode, (3, 2), (255, 0) if mode == "LA" else (255, 255, 255, 0))
-        clear.putalpha(grey)
+        clear.putalpha(gray)
         return clear
     if mode == "PA":
         return paint("RGBA").quantize(4)
-    return grey.convert(mode)
+    return gray.convert(mode)
 
 
 @pytest.mark.parametrize(
@@ -486,8 +486,8 @@ def paint(mode: str) -> Image.Image:
      *((mode, "webp") for mode in ("L", "RGB", "RGBA")),
      *((mode, "ppm") for mode in ("1", "L", "I", "RGB")), ("L", "bmp"), ("P", "gif")],
 )  # fmt: skip
-def test_a_mask_of_any_mode_is_what_one_sees(tmp_path: Path, mode: str, ending: str) -> None:
-    """Law: white is unknown and black is known, in every mode and depth; transparent is known, and that is said."""
+def test_a_mask_of_any_mode_is_read_as_people_see_it(tmp_path: Path, mode: str, ending: str) -> None:
+    """Law: white is unknown, black is known, in every mode and depth; transparent is known, and a note says so."""
     options: dict[str, Any] = {"lossless": True, "exact": True} if ending == "webp" else {}
     paint(mode).save(tmp_path / f"mask.{ending}", **options)
     mask = read_mask(tmp_path / f"mask.{ending}")
@@ -497,10 +497,10 @@ def test_a_mask_of_any_mode_is_what_one_sees(tmp_path: Path, mode: str, ending: 
         mask.of_size((5, 5))
 
 
-def test_a_mask_is_turned_upright_and_half_is_the_border(tmp_path: Path) -> None:
-    """Law: orientation counts; what is lighter than half is unknown; a ramp, and much white, are said."""
+def test_a_mask_is_turned_upright_and_split_at_half(tmp_path: Path) -> None:
+    """Law: orientation counts; lighter than half is unknown; notes mention a gradient and a lot of white."""
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned by a quarter
+    exif[0x0112] = 6  # to be rotated by 90 degrees
     paint("L").save(tmp_path / "turned.png", exif=exif)
     assert torch.equal(read_mask(tmp_path / "turned.png").unknown, torch.from_numpy(np.rot90(WHITE, -1).copy()))
     Image.fromarray(np.arange(256, dtype=np.uint8)[None]).save(tmp_path / "ramp.png")
@@ -510,29 +510,29 @@ def test_a_mask_is_turned_upright_and_half_is_the_border(tmp_path: Path) -> None
     Image.fromarray(~WHITE).save(tmp_path / "most.png")
     assert "67% of it is white" in read_mask(tmp_path / "most.png").notes[0]
     half = paint("L").convert("RGB")
-    half.putalpha(128)  # a layer that is half transparent everywhere shows the same
+    half.putalpha(128)  # a layer that is half transparent everywhere looks the same
     half.save(tmp_path / "half.png")
     assert torch.equal(read_mask(tmp_path / "half.png").unknown, torch.from_numpy(WHITE))
     assert box_mask((1, 0, 2, 1), (2, 2)).tolist() == [[False, True], [False, False]]
 
 
-def test_a_mask_that_says_nothing_is_refused(tmp_path: Path) -> None:
-    """Law: where no white is seen, or nobody knows what white is, one line says so and what to do."""
+def test_a_mask_without_clear_white_is_refused(tmp_path: Path) -> None:
+    """Law: if there is no white, or it is unclear what white is, one line says so and what to do."""
     holes = Image.new("RGBA", (3, 2), (0, 0, 0, 255))
     holes.putalpha(paint("L"))
     cases: dict[str, tuple[Image.Image, str]] = {
-        "labels.png": (Image.fromarray(WHITE.astype(np.uint8)), "no white, it is 0 % of white at most"),
+        "labels.png": (Image.fromarray(WHITE.astype(np.uint8)), "no white, only 0 % of it at most"),
         "deep.png": (Image.fromarray((WHITE * 255).astype(np.uint16)), "no white"),
-        "red.png": (Image.new("RGB", (3, 2), "red"), "no white, it is 30 % of white at most"),
-        "holes.png": (holes, "transparent where it is not dark"),
-        "clear.png": (Image.new("RGBA", (3, 2), (255, 255, 255, 0)), "transparent everywhere"),
+        "red.png": (Image.new("RGB", (3, 2), "red"), "no white, only 30 % of it at most"),
+        "holes.png": (holes, "all that is not transparent is dark"),
+        "clear.png": (Image.new("RGBA", (3, 2), (255, 255, 255, 0)), "fully transparent"),
         "negative.tiff": (Image.fromarray(-WHITE.astype(np.float32)), "out of range"),
         "nan.tiff": (Image.fromarray(np.full((2, 3), np.nan, np.float32)), "out of range"),
         "lab.tiff": (Image.new("LAB", (3, 2)), "mode LAB"),
     }
     for name, (image, message) in cases.items():
         image.save(tmp_path / name)
-        with pytest.raises(ValueError, match=r"8 bits") as error:
+        with pytest.raises(ValueError, match=r"8-bit") as error:
             read_mask(tmp_path / name)
         assert message in str(error.value), error.value
     Image.fromarray((~WHITE * 65535).astype(np.uint16)).save(tmp_path / "above.tiff", tiffinfo={262: 0})
@@ -544,8 +544,8 @@ def test_a_mask_that_says_nothing_is_refused(tmp_path: Path) -> None:
             read_mask(tmp_path / name)
 
 
-def test_damaged_files_are_a_result_or_one_line(tmp_path: Path) -> None:
-    """A bounded fuzz test: whatever the bytes, a picture and a mask is read, or a ValueError of one line says why."""
+def test_damaged_files_give_a_result_or_a_one_line_error(tmp_path: Path) -> None:
+    """Fuzzing: for any bytes, a picture or mask is read, or a one-line ValueError says why not."""
     random = np.random.default_rng(0)
     noise = Image.fromarray(random.integers(0, 256, (9, 7, 3), dtype=np.uint8))
     seeds = []
@@ -567,14 +567,14 @@ def test_damaged_files_are_a_result_or_one_line(tmp_path: Path) -> None:
                 outcomes[0] += 1
             except ValueError as error:
                 lines = str(error).splitlines()
-                outcomes[len(lines)] += 1  # an error of several lines is an IndexError
+                outcomes[len(lines)] += 1  # an error with several lines would be an IndexError
     assert min(outcomes) > 100, outcomes
 
 
 def test_interrupted_drawing_keeps_what_is_finished(
     models: dict[str, Path], pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SIGINT in the second picture: the first is there and named, with the sheet; exit code 130."""
+    """SIGINT during the second picture: the first and the sheet are saved and reported; exit code 130."""
     import pixelcnn
 
     upscale: Callable[..., Tensor] = pixelcnn.upscale
@@ -594,7 +594,7 @@ def test_interrupted_drawing_keeps_what_is_finished(
 
 
 def test_errors_are_one_line_and_code_2(models: dict[str, Path], pictures: Path, tmp_path: Path) -> None:
-    """Everything that a user can get wrong: one line that names it and the remedy, and nothing is made."""
+    """Every mistake a user can make: one line that names it and the remedy, and nothing is written."""
     empty = tmp_path / "empty"
     empty.mkdir()
     Image.fromarray(np.eye(4, dtype=bool)).save(tmp_path / "mask.png")
@@ -602,22 +602,22 @@ def test_errors_are_one_line_and_code_2(models: dict[str, Path], pictures: Path,
     Image.fromarray(np.zeros((4, 4), np.uint16)).save(tmp_path / "deep.png")
     (tmp_path / "text.png").write_text("no image")
     one, out = pictures / NAMES[0], tmp_path / "out"
-    grey, pyramid, plain = models["grey"], models["pyramid"], models["plain"]
+    gray, pyramid, plain = models["gray"], models["pyramid"], models["plain"]
     cases: list[tuple[tuple[object, ...], str]] = [
         (("colorize", pyramid, one, "--out", out), "use a Grayscale model"),
         (("colorize", plain, one, "--out", out), "use a Grayscale model"),
-        (("colorize", grey, empty, "--out", out), "is an empty folder"),
-        (("colorize", grey, tmp_path / "none", "--out", out), "no such file or folder"),
-        (("colorize", grey, tmp_path / "text.png", "--out", out), "no image"),
-        (("colorize", grey, tmp_path / "deep.png", "--out", out), "convert it to 8-bit"),
-        (("colorize", grey, one, "--out", out, "--samples", 0), "samples=0"),
-        (("colorize", grey, one, "--out", out, "--samples", 10**20), "use at most 10000"),
-        (("colorize", grey, one, "--out", tmp_path / "x.png", "--samples", 2), "name a folder"),
-        (("colorize", grey, one, "--out", pictures), "--overwrite"),
-        (("colorize", grey, one, "--out", out, "--precision", "int8"), "use float32 or bf16"),
+        (("colorize", gray, empty, "--out", out), "is an empty folder"),
+        (("colorize", gray, tmp_path / "none", "--out", out), "no such file or folder"),
+        (("colorize", gray, tmp_path / "text.png", "--out", out), "not an image"),
+        (("colorize", gray, tmp_path / "deep.png", "--out", out), "convert it to 8-bit"),
+        (("colorize", gray, one, "--out", out, "--samples", 0), "samples=0"),
+        (("colorize", gray, one, "--out", out, "--samples", 10**20), "use at most 10000"),
+        (("colorize", gray, one, "--out", tmp_path / "x.png", "--samples", 2), "name a folder"),
+        (("colorize", gray, one, "--out", pictures), "--overwrite"),
+        (("colorize", gray, one, "--out", out, "--precision", "int8"), "use float32 or bf16"),
         (("upscale", pyramid, one, "--out", out, "--factor", 8), "factor=8: use one of 2, 4"),
         (("upscale", pyramid, one, "--out", out, "--factor", 3), "factor=3"),
-        (("upscale", grey, one, "--out", out), "no smaller view"),
+        (("upscale", gray, one, "--out", out), "no smaller view"),
         (("complete", plain, one, "--out", out), "--mask FILE or with --box"),
         (("complete", plain, one, "--out", out, "--mask", tmp_path / "mask.png"), "is 4x4, and the picture 10x7"),
         (("complete", plain, one, "--out", out, "--mask", tmp_path / "black.png"), "has no white"),

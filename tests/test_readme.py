@@ -1,4 +1,4 @@
-"""What the README shows works as it stands there."""
+"""Test that the README's examples work as printed."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Recipes: each builds; the published ones have the paper's numbers; the command line lists them and keeps to them."""
+"""Recipes: building them, the numbers of the published ones, and their use by the command line."""
 
 import json
 import math
@@ -43,7 +43,7 @@ def build_tiny() -> ImageModel:
 
 
 def build(name: str) -> tuple[Recipe, ImageModel]:
-    """A recipe, and its model without memory for the weights."""
+    """Find a recipe and build its model on the meta device."""
     recipe = find_recipe(name)
     with torch.device("meta"):
         return recipe, recipe.model()
@@ -56,7 +56,7 @@ def embedding_blocks(embedding: EmbeddingNetwork | None) -> int:
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipes_build(name: str) -> None:
-    """A model of colour images of the size, a budget for each factor, and a line that says what it is."""
+    """Each recipe has a model of color images, a budget for each factor and a one-line description."""
     recipe, model = build(name)
     assert model.formats[0] == (3, 256)
     assert recipe.steps == () or len(recipe.steps) == len(model.factors)
@@ -69,7 +69,7 @@ def test_recipes_build(name: str) -> None:
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_recipes_have_a_small_twin(name: str) -> None:
-    """A small recipe of the same chain, images and size; a PixelCNN++ as large as what it is to be compared with."""
+    """The small recipe has the same chain, images and size; PixelCNN++ is as large as the model it is compared with."""
     (large, paper), (small, twin) = build(name), build(f"{name}-small")
     assert (large.source, large.size, paper.auxiliaries) == (small.source, small.size, twin.auxiliaries)
     assert describe(f"{name}-small")["parameters"] < 7.5e6
@@ -79,7 +79,7 @@ def test_published_recipes_have_a_small_twin(name: str) -> None:
     assert sizes[0] == pytest.approx(sizes[1], rel=0.05)
 
 
-def test_every_recipe_is_its_own() -> None:
+def test_recipes_are_distinct() -> None:
     assert len(set(RECIPES.values())) == len(RECIPES)
     lines = [describe(name)["what"] for name in RECIPES]
     assert len(set(lines)) == len(lines)
@@ -99,13 +99,13 @@ def test_pixelcnn_plus_plus_is_the_published_one() -> None:
 
 
 def test_grayscale_is_the_published_one() -> None:
-    """A 4-bit grey view with a softmax, PixelCNN++ for it; 24 blocks for the embedding; 200 and 30 epochs."""
+    """A PixelCNN++ with a softmax for the 4-bit gray view; 24 blocks for the embedding; 200 and 30 epochs."""
     recipe, model = build("cifar10-grayscale")
-    colours, grey = model.factors
+    colors, gray = model.factors
     assert model.auxiliaries == (QuantizedGrayscale(4),)
-    assert (colours.likelihood, grey.likelihood) == (LogisticMixture(3, 256, 10), Categorical(16))
+    assert (colors.likelihood, gray.likelihood) == (LogisticMixture(3, 256, 10), Categorical(16))
     assert (model.config.filters, model.config.scales) == ([160, 160], [3, 3])
-    assert (model.config.blocks, embedding_blocks(colours.embedding)) == ([4, 5], 24)
+    assert (model.config.blocks, embedding_blocks(colors.embedding)) == ([4, 5], 24)
     assert (model.config.dropout, model.consistent, recipe.training.flip) == (0.5, False, True)
     assert (recipe.training.batch_size, recipe.training.decay, recipe.training.learning_rate) == (64, 0.99999, 1e-3)
     assert recipe.steps == (math.ceil(200 * 50_000 / 64), math.ceil(30 * 50_000 / 64))
@@ -129,8 +129,8 @@ def test_pyramids_are_the_published_one(name: str, depth: int, images: int) -> N
     assert recipe.steps == (math.ceil(60 * images / 16),) * (depth + 1)
 
 
-def test_the_combination_is_grey_below_8x8() -> None:
-    """Down, down, down, grey: what the paper leaves to future work scores images like any other chain."""
+def test_the_combination_is_gray_below_8x8() -> None:
+    """Three downsamplings and then gray, which the paper leaves to future work, score images like any other chain."""
     _, model = build("faces64-pyramid-grayscale")
     assert model.auxiliaries == (*[Downsample(2)] * 3, QuantizedGrayscale(4))
     assert model.sizes((64, 64)) == [(64, 64), (32, 32), (16, 16), (8, 8), (8, 8)]
@@ -155,8 +155,8 @@ def test_the_nearest_recipe_is_suggested(name: str, said: str) -> None:
     assert said in str(error.value)
 
 
-def test_models_lists_what_to_choose_by(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Recipes and shipped models, each with size, parameters, data, their terms and bits per dimension."""
+def test_models_lists_recipes_and_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The listing has size, parameters, data, terms and bits per dimension of recipes and shipped models."""
     monkeypatch.setattr(shipped, "shipped_names", lambda: ["faces"])
     monkeypatch.setattr(shipped, "zoo_card", lambda name: CARD)
     listing = json.loads(inside("models", "--json").stdout)
@@ -171,7 +171,7 @@ def test_models_lists_what_to_choose_by(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_recipe_has_the_budget_of_its_paper(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Its steps or minutes, factor by factor, unless the command names others."""
+    """Each factor gets the steps or minutes of the recipe unless the command overrides them."""
     asked: list[dict[str, Any]] = []
     monkeypatch.setattr("pixelcnn.train", lambda *arguments, **options: asked.append(options))
     steps = (12, 34)
@@ -183,7 +183,7 @@ def test_a_recipe_has_the_budget_of_its_paper(monkeypatch: pytest.MonkeyPatch, t
 
 
 def test_without_its_data_a_recipe_says_how_to_get_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """One line, exit code 2: the command that fetches where there is a network, and the one to run then."""
+    """The error is one line with exit code 2 that gives the commands to fetch the data and to train on them."""
     import socket
 
     def unreachable(*_: object, **__: object) -> None:

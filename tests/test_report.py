@@ -1,4 +1,4 @@
-"""Reports: the figures that a chain has, from a real folder, through the command line."""
+"""Reports: their figures, scores and files, made through the command line from real folders."""
 
 import json
 import shutil
@@ -11,7 +11,7 @@ from conftest import inside, save_noise
 from test_figures import Page, assert_self_contained, decoded
 
 from pixelcnn.apps.report import report as module
-from pixelcnn.apps.report.figures import COLUMNS, GRID_COLUMNS, GRID_ROWS, NEIGHBOURS
+from pixelcnn.apps.report.figures import COLUMNS, GRID_COLUMNS, GRID_ROWS, NEIGHBORS
 from pixelcnn.apps.report.report import write_report as report
 from pixelcnn.apps.report.subjects import ReportOptions, Score, Subject, by_resolution, find_subject
 from pixelcnn.auxiliary.downsample import Downsample
@@ -27,12 +27,12 @@ from pixelcnn.training.runs import RUN
 
 SIZE = 8
 TINY = {"filters": 2, "blocks": 1, "scales": 1, "embedding_blocks": 1, "dropout": 0.0}
-CHAINS = {"pyramid": [Downsample(2)], "grey": [QuantizedGrayscale(4)], "plain": []}
+CHAINS = {"pyramid": [Downsample(2)], "gray": [QuantizedGrayscale(4)], "plain": []}
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory) -> dict[str, Path]:
-    """Models as runs leave them, with fresh weights, of a source that is always there."""
+    """Save models with fresh weights as runs do, with data that are always available."""
     folders = {}
     for name, chain in CHAINS.items():
         folders[name] = tmp_path_factory.mktemp("models") / name
@@ -58,10 +58,10 @@ def test_the_page_needs_nothing_else(made):
 
 def test_every_chain_has_its_figures(made, folders):
     titles = Page((made / "report.html").read_text()).text("h2")
-    expected = ["Beside lossless files", "Bits per dimension for each resolution", "Structure and colour"]
+    expected = ["Compared with lossless codecs", "Bits per dimension for each resolution", "Structure and color"]
     for name, folder in folders.items():
         parts = ["samples", "MAP samples", "less variance", "nearest training images", "sampling speed"]
-        parts += ["colourings of real images"] if name == "grey" else []
+        parts += ["colorings of real images"] if name == "gray" else []
         expected += [f"{folder.name}: {part}" for part in parts]
     assert sorted(titles) == sorted(expected)
 
@@ -72,25 +72,25 @@ def test_every_picture_is_a_file_too(made):
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in made.glob("*.png"))
 
 
-def test_the_pictures_are_all_there(made):
+def test_no_picture_is_missing(made):
     page = Page((made / "report.html").read_text())
     sides = [decoded(image).size[0] for image in page.attributes("img")]
-    views = {"pyramid": 2, "grey": 2, "plain": 1}
-    of_a_model = GRID_ROWS * GRID_COLUMNS + COLUMNS * (NEIGHBOURS + 1)
+    views = {"pyramid": 2, "gray": 2, "plain": 1}
+    of_a_model = GRID_ROWS * GRID_COLUMNS + COLUMNS * (NEIGHBORS + 1)
     assert len(sides) == sum(2 * COLUMNS * n + of_a_model for n in views.values()) + 5 * COLUMNS
     assert sides.count(SIZE // 2) == 2 * COLUMNS
 
 
 def test_the_figures_are_those_of_the_model(made, folders):
-    model = load(folders["grey"])
+    model = load(folders["gray"])
     score = evaluate(model, load_images("photos", "test", size=SIZE), limit=3)
     cells = Page((made / "report.html").read_text()).text("td")
     assert f"{score.factors[0]:.3f}" in cells
     assert f"{score.factors[1]:.3f}" in cells
 
 
-def test_other_images_are_scored_whole_and_too_few_hold_none_out(folders, tmp_path):
-    """As `evaluate` does; a run of few images has no figures of held-out ones."""
+def test_all_of_other_images_are_scored_and_small_sets_hold_none_out(folders, tmp_path):
+    """Other images are scored as `evaluate` does; a run on few images has no scores on held-out ones."""
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     save_noise(pictures, 5, (SIZE, SIZE))
@@ -102,7 +102,7 @@ def test_other_images_are_scored_whole_and_too_few_hold_none_out(folders, tmp_pa
 
 
 def test_bits_by_resolution_are_those_of_the_views_alone():
-    """Law: what a view costs in its own sub-pixels is what the model of that view says of it."""
+    """Law: the bits of a view per its own sub-pixel are those that a model of this view alone gives it."""
     torch.manual_seed(0)
     model = ImageModel(auxiliaries=[Downsample(2), Downsample(2), QuantizedGrayscale(2)], **TINY).eval()
     model.requires_grad_(False)
@@ -123,11 +123,11 @@ def test_bits_by_resolution_are_those_of_the_views_alone():
         (["nothing-of-that-name"], "no model 'nothing-of-that-name'"),
         (["{plain}", "--limit", "0"], "limit=0"),
         (["{plain}", "--data", "photoz"], "did you mean 'photos'"),
-        (["{plain}", "--out", "{plain}"], "is not empty, and holds no report: name another folder"),
-        (["{plain}", "--out", "{plain}", "--overwrite"], "is not empty, and holds no report: name another folder"),
+        (["{plain}", "--out", "{plain}"], "is not empty and not a report: name another folder"),
+        (["{plain}", "--out", "{plain}", "--overwrite"], "is not empty and not a report: name another folder"),
     ],
 )
-def test_what_cannot_be_reported_on_is_said_in_one_line(tmp_path, folders, arguments, message):
+def test_errors_of_reports_are_one_line(tmp_path, folders, arguments, message):
     names = {"empty": tmp_path, "plain": folders["plain"]}
     out = [] if "--out" in arguments else ["--out", tmp_path / "out"]
     result = inside("report", *(argument.format(**names) for argument in arguments), *out)
@@ -138,7 +138,7 @@ def test_what_cannot_be_reported_on_is_said_in_one_line(tmp_path, folders, argum
 
 
 def test_a_shipped_model_has_the_figures_of_its_card(tmp_path, folders, monkeypatch):
-    """Its images are elsewhere: nothing is scored, and no neighbours are shown."""
+    """The images of a shipped model are not available, so none are scored and no neighbors are shown."""
     zoo = tmp_path / "zoo"
     folder = zoo / "tiny"
     save(load(folders["pyramid"]), folder, torch.bfloat16)
@@ -155,16 +155,18 @@ def test_a_shipped_model_has_the_figures_of_its_card(tmp_path, folders, monkeypa
     assert "tiny: nearest training images" not in page.text("h2")
     assert "1.25" in page.text("td")
     assert "2.500" in page.text("td")
-    assert "1.00" in page.text("td")  # 0.25 bits of the larger view, of which it has a quarter
+    assert "1.00" in page.text("td")  # 0.25 bits per sub-pixel of the larger view, which has four times as many
 
 
 def test_other_images_are_scored_but_not_called_training_images(tmp_path, folders):
-    result = inside("report", folders["grey"], "--data", "photos", "--out", tmp_path / "out", "--limit", 2)
+    result = inside("report", folders["gray"], "--data", "photos", "--out", tmp_path / "out", "--limit", 2)
     assert result.returncode == 0, result.stderr
     page = Page((tmp_path / "out" / "report.html").read_text())
-    assert "grey: nearest training images" not in page.text("h2")
-    files = 2 + len(CODECS)  # the model, the codecs, and what images they are
-    assert len(page.text("td")) == files + 3 + 2  # the paper's, and ours of test: nothing is said of training images
+    assert "gray: nearest training images" not in page.text("h2")
+    files = 2 + len(CODECS)  # the model, the codecs and the source of the images
+    assert (
+        len(page.text("td")) == files + 3 + 2
+    )  # the paper's figures and ours for test images, but none for training images
 
 
 def test_models_of_one_name_keep_their_pictures_apart(tmp_path, folders):
@@ -174,7 +176,7 @@ def test_models_of_one_name_keep_their_pictures_apart(tmp_path, folders):
 
 
 def test_only_a_report_is_overwritten(tmp_path, folders, made, monkeypatch):
-    """What else lies in its folder stays, as do pictures of models that the new one is not of."""
+    """Other files in the folder stay, as do pictures of models that are not in the new report."""
     sections = partial(module.subject_sections, figures=["samples"])
     monkeypatch.setattr(module, "subject_sections", sections)
     out = shutil.copytree(made, tmp_path / "out")
@@ -186,9 +188,9 @@ def test_only_a_report_is_overwritten(tmp_path, folders, made, monkeypatch):
     report([str(folders["plain"])], out, ReportOptions(limit=1), overwrite=True)
     assert page.read_text() != earlier
     assert (out / "mine.png").read_text() == "mine"
-    assert (out / "grey-samples.png").read_bytes() == (made / "grey-samples.png").read_bytes()
+    assert (out / "gray-samples.png").read_bytes() == (made / "gray-samples.png").read_bytes()
     page.write_text(earlier.replace("a report</title>", "a report of mine</title>"))
-    with pytest.raises(ValueError, match="holds no report: name another folder"):
+    with pytest.raises(ValueError, match="not a report: name another folder"):
         report([str(folders["plain"])], out, ReportOptions(limit=1), overwrite=True)
 
 
@@ -201,8 +203,8 @@ def test_only_a_report_is_overwritten(tmp_path, folders, made, monkeypatch):
         {"fingerprint": {"images": 3, "blake2b": ""}},
     ],
 )
-def test_what_a_run_says_of_its_data_may_be_anything(tmp_path, folders, data):
-    """A run.json of another's hand ends in one line, or says nothing."""
+def test_any_data_entry_of_a_run_is_handled(tmp_path, folders, data):
+    """A run.json written by someone else gives a one-line error, or is taken as empty."""
     folder = shutil.copytree(folders["plain"], tmp_path / "model")
     write_json(folder / RUN, {"data": data})
     (tmp_path / "others").mkdir()
@@ -220,5 +222,5 @@ def test_what_a_run_says_of_its_data_may_be_anything(tmp_path, folders, data):
 @pytest.mark.parametrize("options", [{"classes": 2}, {"levels": 4}])
 def test_models_of_other_images_are_refused_before_anything_is_drawn(tmp_path, options):
     save(ImageModel(**(TINY | options)), tmp_path / "model")
-    with pytest.raises(ValueError, match="reports are of models of 8-bit images"):
+    with pytest.raises(ValueError, match="reports need models of 8-bit images"):
         report([str(tmp_path / "model")], tmp_path / "out")

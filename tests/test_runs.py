@@ -1,4 +1,4 @@
-"""Folders of runs: what is removed from them, who may write into them, and that they are runs at every moment."""
+"""Run folders: overwriting, locking, and staying recognizable as a run at every moment."""
 
 import os
 import subprocess
@@ -48,7 +48,7 @@ def write(folder: Path, *names: str) -> None:
 
 
 def test_overwriting_removes_what_a_run_makes_and_nothing_else(tmp_path: Path) -> None:
-    """Whatever has a name that a run does not give stays; a stale state does not."""
+    """Files with names that a run does not use stay; a stale state is removed."""
     claim(tmp_path)
     mine = [
         "factor-analysis/data.csv", "factor-0/mine.txt", "factor-0/sheet-best.png", "factor-0/a/state.safetensors",
@@ -70,36 +70,34 @@ def test_overwriting_removes_what_a_run_makes_and_nothing_else(tmp_path: Path) -
 
 @pytest.mark.parametrize("content", [None, "{}", "[", '{"training": 3}', '{"mine": {}}'])
 def test_a_folder_without_a_run_is_not_overwritten(tmp_path: Path, content: str | None) -> None:
-    """Not even a model that was saved there, nor where another program has a run.json of its own."""
+    """This protects even a saved model, and a folder where another program keeps its own run.json."""
     save(tiny_model(), tmp_path)
     if content is not None:
         (tmp_path / "run.json").write_text(content)
     before = tree(tmp_path)
     for overwrite in (True, False):
-        with pytest.raises(
-            ValueError, match=r"is not empty, and holds no run but 'config.json'.*: name another folder"
-        ):
+        with pytest.raises(ValueError, match=r"is not a run, but contains 'config.json'.*: name another folder"):
             claim(tmp_path, overwrite=overwrite)
     assert tree(tmp_path) == before
 
 
-def test_what_a_link_leads_to_is_not_overwritten(tmp_path: Path) -> None:
+def test_the_target_of_a_link_is_not_overwritten(tmp_path: Path) -> None:
     claim(tmp_path / "run")
     write(tmp_path / "run", "factor-0/state.safetensors")
     (tmp_path / "run" / "factor-0").rename(tmp_path / "elsewhere")
     (tmp_path / "run" / "factor-0").symlink_to(tmp_path / "elsewhere")
     before = tree(tmp_path)
-    with pytest.raises(ValueError, match=r"has a link 'factor-0'.*: remove the link"):
+    with pytest.raises(ValueError, match=r"contains a link 'factor-0'.*: remove the link"):
         claim(tmp_path / "run", overwrite=True)
     assert tree(tmp_path) == before
 
 
 @pytest.mark.parametrize("writes", range(4))
 @pytest.mark.parametrize("over", [False, True])
-def test_a_run_that_is_killed_as_it_begins_is_a_run(
+def test_a_run_killed_at_its_start_is_a_run(
     tmp_path: Path, writes: int, over: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed before or after any of its first files, it can be overwritten; and resumed, once it is there."""
+    """Killed before or after any of its first files, a run can be overwritten, and resumed once it exists."""
     if over:
         with claim_folder(tmp_path, tiny_model(1), {"training": {}}, [0, 1], resume=False, overwrite=False):
             write(tmp_path, "factor-0/state.safetensors")
@@ -117,8 +115,8 @@ def test_a_run_that_is_killed_as_it_begins_is_a_run(
     claim(tmp_path, overwrite=True)
 
 
-def test_a_model_that_went_missing_is_not_begun_anew(tmp_path: Path) -> None:
-    """Where a factor has a state, the others would come back with fresh weights."""
+def test_a_missing_model_is_not_replaced_by_a_fresh_one(tmp_path: Path) -> None:
+    """If one factor has a state, recreating the model would give the others fresh weights."""
     claim(tmp_path)
     write(tmp_path, "factor-0/state.safetensors")
     (tmp_path / "config.json").unlink()
@@ -126,7 +124,7 @@ def test_a_model_that_went_missing_is_not_begun_anew(tmp_path: Path) -> None:
         claim(tmp_path, resume=True)
 
 
-def test_notes_that_could_not_be_read_again_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+def test_unreadable_notes_are_refused_before_anything_is_written(tmp_path: Path) -> None:
     for notes in ({"x": float("nan")}, {"x": "y" * 2**21}):
         with pytest.raises(ValueError, match=r"not a finite number|bytes, more than"):
             claim(tmp_path / "run", RUN | notes)
@@ -144,7 +142,7 @@ with claim_folder(Path(sys.argv[1]), tiny_model(), RUN, [0], resume=True, overwr
 
 
 def test_a_factor_has_one_writer(tmp_path: Path) -> None:
-    """While a real process trains it, others are refused at once; other factors are free; killed, it is free again."""
+    """Only the factor that a real process is training is locked, and it is free again once that process is killed."""
     claim(tmp_path)
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLDER, tmp_path],

@@ -1,4 +1,4 @@
-"""Laws of sampling: draws follow the model, belong to their seed and position, and agree with what they are given."""
+"""Laws of sampling: draws follow the model, belong to their seed and position, and have their given views."""
 
 import math
 from collections.abc import Callable
@@ -52,7 +52,7 @@ def test_an_image_belongs_to_its_seed(scramble: Scramble, chain: list[Auxiliary]
     assert all(torch.equal(a, t) for a, t in zip(sample(model, 3, (4, 7), seed=5), together, strict=True))
 
 
-def test_images_of_a_batch_have_seeds_of_their_own(scramble: Scramble) -> None:
+def test_each_image_of_a_batch_has_its_own_seed(scramble: Scramble) -> None:
     """Law: image i is that of the i-th seed, in any order and more than once; there is one for each image."""
     model = tiny(scramble, 3, 16, [Downsample(2)])
     together = sample(model, 3, 5, seed=[9, 4, 9])
@@ -65,8 +65,8 @@ def test_images_of_a_batch_have_seeds_of_their_own(scramble: Scramble) -> None:
         sample(model, 2, 5, seed=[1, -1])
 
 
-def test_another_seed_is_another_image(scramble: Scramble) -> None:
-    """Law: no two seeds give the same image or the same view, small and large ones alike."""
+def test_different_seeds_give_different_images(scramble: Scramble) -> None:
+    """Law: no two seeds, small or large, give the same image or the same view."""
     model = tiny(scramble, 1, 256, [Downsample(2)])
     seeds = [*range(20), 1000, 2**16, 2**20, 2**30, 2**31 - 1]
     for k in range(2):
@@ -74,7 +74,7 @@ def test_another_seed_is_another_image(scramble: Scramble) -> None:
         assert len(images) == len(seeds)
 
 
-def test_every_image_and_factor_has_noise_of_its_own(scramble: Scramble) -> None:
+def test_every_image_and_factor_has_its_own_noise(scramble: Scramble) -> None:
     """Law: no number of the noise is shared by two images, factors, channels or positions."""
     factor = tiny(scramble, 3, 256).factors[0]
     noise = torch.stack([position_noise(factor, (3, 4), range(10, 15), index) for index in range(5)])
@@ -123,7 +123,7 @@ def test_every_schedule_draws_the_same_image(
     st.sampled_from([torch.float32, torch.float64]),
     st.booleans(),
 )
-def test_consistent_images_have_the_views_they_are_drawn_given(
+def test_consistent_images_have_their_given_views(
     scramble: Scramble,
     chain: list[Auxiliary],
     size: tuple[int, int],
@@ -133,9 +133,9 @@ def test_consistent_images_have_the_views_they_are_drawn_given(
     dtype: torch.dtype,
     map: bool,
 ) -> None:
-    """Law: the views of a drawn image are those drawn before it, whatever the chain, the size and the precision.
+    """Law: the views of a drawn image are those drawn before it, for any chain, size and precision.
 
-    By every schedule, and in a batch as alone.
+    With every schedule, both in a batch and alone.
     """
     model = tiny(scramble, channels, levels, chain, scales=scales).to(dtype)
     views = sample(model, 2, size, seed=3, options=DrawOptions(map=map))
@@ -150,14 +150,14 @@ def test_consistent_images_have_the_views_they_are_drawn_given(
 
 
 def test_free_images_have_other_views(scramble: Scramble) -> None:
-    """Law: without consistency a view is a hint: the law above can fail."""
+    """Law: without consistency a view is only a hint, so the law above can fail."""
     model = tiny(scramble, 3, 256, [Downsample(2)], consistent=False)
     views = sample(model, 2, (4, 6))
     assert not torch.equal(model.views(views[0])[1], views[1])
 
 
 def test_bfloat16_keeps_the_views(scramble: Scramble) -> None:
-    """Law: half precision changes the draws, not that they agree."""
+    """Law: half precision changes the draws, but they still have their views."""
     model = tiny(scramble, 3, 256, [Downsample(2), QuantizedGrayscale(2)]).float()
     views = sample(model, 2, (5, 12), options=DrawOptions(dtype=torch.bfloat16))
     assert all(torch.equal(a, b) for a, b in zip(model.views(views[0]), views, strict=True))
@@ -176,7 +176,7 @@ def test_views_come_as_they_are_finished(scramble: Scramble) -> None:
 
 
 def test_bfloat16_draws_images(scramble: Scramble) -> None:
-    """Law: images can be drawn in bfloat16; they are near the others but not the same."""
+    """Law: images can be drawn in bfloat16; they are close to the others but not the same."""
     model = tiny(scramble, 3, 256, [Downsample(2)], filters=6).float()
     full, half = (
         sample(model, 2, (8, 12), options=DrawOptions(dtype=dtype))[1].float() for dtype in (None, torch.bfloat16)
@@ -222,7 +222,7 @@ def test_one_number_is_a_square(scramble: Scramble) -> None:
 
 
 def test_a_view_is_drawn_given_the_view_that_was_drawn(scramble: Scramble) -> None:
-    """Law: factor k draws x_k given the drawn x_{k+1}, which is returned, and not given some other view."""
+    """Law: factor k draws x_k given the x_{k+1} that is returned, and not given some other view."""
     model = tiny(scramble, 3, 16, [Downsample(2), QuantizedGrayscale(2)])
     views = sample(model, 3, (5, 6), seed=2)
     for k, factor in enumerate(model.factors):
@@ -269,7 +269,7 @@ def code(x: Tensor, levels: int) -> Tensor:
 def test_consistent_draws_follow_log_prob(
     scramble: Scramble, chain: list[Auxiliary], channels: int, size: tuple[int, int], scales: int
 ) -> None:
-    """Law: each image is drawn as often as its log-probability says, and so it is where all of it is unknown."""
+    """Law: each image is drawn with its probability, also by `complete` if all of it is unknown."""
     levels = 4
     model = tiny(scramble, channels, levels, chain, scales=scales)
     x = torch.cartesian_prod(*[torch.arange(levels)] * (channels * math.prod(size))).view(-1, channels, *size)
@@ -286,7 +286,7 @@ def test_consistent_draws_follow_log_prob(
 def test_the_draws_are_typical(scramble: Scramble, channels: int, scales: int) -> None:
     """Law: the mean log-probability of draws is minus the mean entropy of their pixels, to four standard errors.
 
-    The entropy is collected on the way, from the distributions that the pixels are drawn from.
+    The entropy is added up while drawing, from the distributions that the pixels are drawn from.
     """
     model = tiny(scramble, channels, 64, scales=scales)
     factor, n, size = model.factors[0], 3000, (3, 6)
@@ -323,8 +323,8 @@ def test_a_single_pixel_is_drawn_from_its_distribution(scramble: Scramble, chann
         assert_follows(counts, expected)
 
 
-def test_map_of_one_component_is_certain(scramble: Scramble) -> None:
-    """Law: with one component the mode is the same for every seed, and no scale at all draws it too."""
+def test_map_of_one_component_is_deterministic(scramble: Scramble) -> None:
+    """Law: with one component the mode is the same for every seed, and a tiny scale draws it too."""
     model = tiny(scramble, 3, 256, components=1)
     modes = sample(model, 4, (3, 5), options=DrawOptions(map=True))[0]
     assert torch.equal(modes, modes[:1].expand(4, -1, -1, -1))
@@ -364,7 +364,7 @@ def test_an_image_is_drawn_given_its_label(scramble: Scramble) -> None:
 
 
 def test_a_model_in_training_samples_without_dropout(scramble: Scramble) -> None:
-    """Law: the mode of a model does not matter and does not change; torch's own random state neither."""
+    """Law: the mode of the model does not matter and does not change, and neither does the random state of torch."""
     model = tiny(scramble, 3, 256)
     drawn = sample(model, 2, 4)[0]
     model.train()
@@ -376,7 +376,7 @@ def test_a_model_in_training_samples_without_dropout(scramble: Scramble) -> None
     assert torch.equal(sample(model, 2, 4)[0], drawn)
 
 
-def test_the_progress_bar_keeps_out_of_the_results(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_progress_bar_goes_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
     """Law: progress goes to standard error, and only when it is asked for."""
     model = ImageModel(1, 4, **TINY)
     sample(model, 1, 2)
@@ -401,7 +401,7 @@ def test_the_progress_bar_keeps_out_of_the_results(capsys: pytest.CaptureFixture
         ({"labels": torch.tensor([0])}, "labels="),
     ],
 )
-def test_what_cannot_be_drawn_is_refused(arguments: dict[str, Any], message: str) -> None:
+def test_bad_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:
     """Law: an error quotes the argument and its value."""
     defaults: dict[str, Any] = {"size": 2}
     with pytest.raises(ValueError, match=message):
@@ -410,7 +410,7 @@ def test_what_cannot_be_drawn_is_refused(arguments: dict[str, Any], message: str
 
 @pytest.mark.parametrize("labels", [None, torch.tensor([0]), torch.tensor([0, 3]), torch.tensor([[0], [1]])])
 def test_labels_must_fit_the_model_and_the_number(labels: Tensor | None) -> None:
-    """Law: a model with classes wants one label in range for each image that it draws."""
+    """Law: a model with classes needs one label in range for each image that it draws."""
     with pytest.raises(ValueError, match="labels="):
         sample(ImageModel(1, 4, **TINY, classes=3), 2, 2, labels=labels)
 
@@ -421,7 +421,7 @@ def images(channels: int, size: tuple[int, int], levels: int = 256, batch: int =
 
 
 def test_a_given_view_is_not_drawn(scramble: Scramble) -> None:
-    """Law: given x_k only the views before it are drawn, as they are when x_k is drawn itself."""
+    """Law: given x_k, only the views before it are drawn, just as they are when x_k itself is drawn."""
     model = tiny(scramble, 3, 256, [Downsample(2), QuantizedGrayscale(2)])
     views = sample(model, 2, (5, 7), seed=1)
     for k in (1, 2):
@@ -456,7 +456,7 @@ choices = st.fixed_dictionaries(
     st.booleans(),
     choices,
 )
-def test_colours_keep_the_grey_view(
+def test_colors_keep_the_gray_view(
     scramble: Scramble,
     chain: list[Auxiliary],
     size: tuple[int, int],
@@ -465,7 +465,7 @@ def test_colours_keep_the_grey_view(
     consistent: bool,
     options: dict[str, Any],
 ) -> None:
-    """Law: the grey view of what was coloured is that of the input, grey or colour, by a free model too."""
+    """Law: the gray view of a colorized image is that of the input, gray or color, even with a free model."""
     model = tiny(scramble, 3, levels, chain, consistent=consistent).float()
     x = images(channels, size, levels)
     drawn = colorize(model, x, seed=3, options=DrawOptions(**options))
@@ -476,7 +476,7 @@ def test_colours_keep_the_grey_view(
     assert torch.equal(colorize(model, x[1:], seed=4, options=DrawOptions(**options))[0], drawn[1])
     assert torch.equal(
         colorize(model, drawn, seed=3, options=DrawOptions(**options)), drawn
-    )  # the grey view is all that is looked at
+    )  # only the gray view of the input matters
 
 
 @given(
@@ -494,7 +494,7 @@ def test_larger_images_keep_the_smaller_view(
     consistent: bool,
     options: dict[str, Any],
 ) -> None:
-    """Law: the views of what was made larger are the input and the views between, by a free model too."""
+    """Law: the views of an enlarged image are the input and the views between, even with a free model."""
     model = tiny(scramble, channels, 256, chain, consistent=consistent).float()
     x, factor = images(channels, size), 1
     for k, auxiliary in enumerate(chain, 1):
@@ -507,16 +507,16 @@ def test_larger_images_keep_the_smaller_view(
     assert model.consistent == consistent
 
 
-def test_larger_than_any_wave(scramble: Scramble) -> None:
-    """Law: images far larger than the receptive field, of odd sizes, are made larger, coloured and completed."""
+def test_images_larger_than_the_receptive_field(scramble: Scramble) -> None:
+    """Law: images far larger than the receptive field, of odd sizes, can be enlarged, colorized and completed."""
     pyramid = tiny(scramble, 3, 256, [Downsample(2)]).float()
     x = images(3, (17, 29), batch=1)
     assert torch.equal(pyramid.views(upscale(pyramid, x))[1], x)
     unknown = torch.zeros(17, 29, dtype=torch.bool)
     unknown[3:16, 5:28] = True
     assert torch.equal(complete(pyramid, x, unknown)[..., ~unknown], x[..., ~unknown])
-    grey = tiny(scramble, 3, 256, [QuantizedGrayscale(4)]).float()
-    assert torch.equal(grey.views(colorize(grey, x))[1], grey.views(x)[1])
+    gray = tiny(scramble, 3, 256, [QuantizedGrayscale(4)]).float()
+    assert torch.equal(gray.views(colorize(gray, x))[1], gray.views(x)[1])
 
 
 @given(
@@ -540,9 +540,9 @@ def test_known_pixels_stay(
     consistent: bool,
     options: dict[str, Any],
 ) -> None:
-    """Law: where a pixel is known it stays; what unknown ones hold is not looked at; the views drawn are the result's.
+    """Law: known pixels stay, the values of unknown ones do not matter, and the views drawn are those of the result.
 
-    So they are where a pixel of a view is made of known and unknown ones.
+    Even if a pixel of a view is made from both known and unknown ones.
     """
     model = tiny(scramble, channels, levels, chain, consistent=consistent).float()
     x = images(channels, size, levels)
@@ -613,7 +613,7 @@ def test_the_last_pixel_is_completed_view_by_view(
 
 
 def test_a_failure_leaves_the_model_as_it_was(scramble: Scramble) -> None:
-    """Law: a free model is free again when what it was asked for fails."""
+    """Law: a free model is still free after a failure."""
     model = tiny(scramble, 3, 256, [Downsample(2)], consistent=False)
     with torch.no_grad():
         model.factors[0].network.last.bias[0] = math.inf
@@ -645,8 +645,8 @@ def full_box(shape: tuple[int, ...], lowest: int = 0, highest: int = 255) -> Bou
         (lambda model: sample(model, 2, 4, given=(0, images(3, (4, 4)))), "given=0"),
     ],
 )  # fmt: skip
-def test_what_a_grey_model_cannot_do_is_refused(task: Callable[[ImageModel], Any], message: str) -> None:
-    """Law: images, masks and views of another shape, and a smaller view that is not there, are quoted."""
+def test_what_a_gray_model_cannot_do_is_refused(task: Callable[[ImageModel], Any], message: str) -> None:
+    """Law: images, masks and views of the wrong shape, and a smaller view that does not exist, are quoted."""
     with pytest.raises(ValueError, match=message):
         task(ImageModel(3, 256, [QuantizedGrayscale(4)], **TINY))
 
@@ -661,7 +661,10 @@ def test_what_a_grey_model_cannot_do_is_refused(task: Callable[[ImageModel], Any
         (lambda model: upscale(model, images(3, (2, 2))[0]), r"x of shape \(3, 2, 2\)"),
         (lambda model: upscale(model, images(3, (2, 2)).float()), r"x of type torch\.float32"),
         (lambda model: upscale(model, images(3, (2, 2)).int() + 256), "x with values from"),
-        (lambda model: draw(model, Request(2, 4, box=full_box((2, 3, 4, 5)))), r"box: use bounds of shape \(2, 3, 4, 4\)"),
+        (
+            lambda model: draw(model, Request(2, 4, box=full_box((2, 3, 4, 5)))),
+            r"box: use bounds of shape \(2, 3, 4, 4\)",
+        ),
         (lambda model: draw(model, Request(2, 4, box=full_box((2, 3, 4, 4), 9, 1))), "0 <= lowest <= highest < 256"),
         (lambda model: draw(model, Request(2, 4, box=full_box((2, 3, 4, 4), 0, 256))), "0 <= lowest <= highest < 256"),
         (
@@ -673,12 +676,12 @@ def test_what_a_grey_model_cannot_do_is_refused(task: Callable[[ImageModel], Any
     ],
 )  # fmt: skip
 def test_what_a_pyramid_cannot_do_is_refused(task: Callable[[ImageModel], Any], message: str) -> None:
-    """Law: colours without a grey view, a factor beyond the model and images of other channels are quoted."""
+    """Law: colors without a gray view, a factor beyond the model and images of the wrong channels are quoted."""
     with pytest.raises(ValueError, match=message):
         task(ImageModel(3, 256, [Downsample(2), Downsample(2), QuantizedGrayscale(4)], **TINY))
 
 
-def test_grey_images_of_a_grey_model_have_no_colours() -> None:
-    """Law: a model of one channel with a grey view is not asked for colours."""
+def test_a_gray_model_of_one_channel_has_no_colors() -> None:
+    """Law: a model of one channel with a gray view cannot colorize."""
     with pytest.raises(ValueError, match="use a Grayscale model"):
         colorize(ImageModel(1, 256, [QuantizedGrayscale(4)], **TINY), images(1, (4, 4)))

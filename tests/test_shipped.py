@@ -1,4 +1,4 @@
-"""The zoo: every model is what its card says, and without `pixelcnn-zoo`, or with another one, all else works."""
+"""The zoo: every model matches its card, and if `pixelcnn-zoo` is missing or has another version, all else works."""
 
 import hashlib
 import json
@@ -52,7 +52,7 @@ def tiny(model: ImageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.fixture(params=["missing", "0.0.1"])
 def reason(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Without `pixelcnn-zoo`, or with one of another version: what is said then."""
+    """The message if `pixelcnn-zoo` is missing or has another version."""
     if request.param == "missing":
         monkeypatch.setitem(sys.modules, "pixelcnn_zoo", None)
         return "comes with pixelcnn-zoo, which is not installed: pip install pixelcnn-zoo"
@@ -61,7 +61,7 @@ def reason(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
 
 
 def test_a_shipped_model_is_its_weights_in_bf16(model: ImageModel, tiny: Path) -> None:
-    """Law: every weight is that of the model, rounded, and is computed with in float32."""
+    """Law: every weight is that of the model, rounded to bfloat16, and loaded as float32."""
     loaded = load("tiny")
     assert loaded.card == zoo_card("tiny")
     for name, weight in loaded.state_dict().items():
@@ -90,7 +90,7 @@ def test_a_damaged_card_is_refused(tiny: Path) -> None:
 
 
 @pytest.mark.parametrize("name", shipped_names())
-def test_every_model_of_the_zoo_is_what_its_card_says(name: str) -> None:
+def test_every_model_of_the_zoo_matches_its_card(name: str) -> None:
     """The files have the card's hashes, and the card the model's size; all models together are at most 40 MB."""
     card, model = zoo_card(name), load(name)
     assert card["parameters"] == sum(parameter.numel() for parameter in model.parameters())
@@ -103,8 +103,8 @@ def test_every_model_of_the_zoo_is_what_its_card_says(name: str) -> None:
     assert sum(path.stat().st_size for folder in folders for path in folder.iterdir()) <= 40e6
 
 
-def test_what_is_for_research_only_is_in_the_other_distribution() -> None:
-    """Law: the two folders hold the models that the code says, and the package has no license for research alone."""
+def test_research_models_are_in_the_other_distribution() -> None:
+    """Law: the two folders hold the models that the code lists, and the package has no license for research alone."""
     assert sorted(path.parent.name for path in (ROOT / "zoo").glob(f"src/*/*/{CONFIG}")) == sorted(RESEARCH_ONLY)
     assert sorted(path.parent.name for path in shipped.ZOO.glob(f"*/{CONFIG}")) == ["photos-pyramid"]
     assert zoo_names() == shipped_names() == sorted([*RESEARCH_ONLY, "photos-pyramid"])
@@ -112,7 +112,7 @@ def test_what_is_for_research_only_is_in_the_other_distribution() -> None:
 
 
 def test_without_the_zoo_the_rest_works_and_says_how_to_get_it(reason: str) -> None:
-    """One line and exit code 2 for its models; `pixelcnn models` lists the others, and says what is missing."""
+    """Its models give one line and exit code 2; `pixelcnn models` lists the others, and says which are missing."""
     assert zoo_names() == ["photos-pyramid"]
     assert load("photos-pyramid").size == (128, 128)
     for name in RESEARCH_ONLY:
@@ -145,7 +145,7 @@ def test_without_the_zoo_the_demonstration_leaves_its_sections_out(
     page = demo.run_demo(tmp_path / "run", minutes=0.002, size=4, progress=False).read_text()
     assert "<h2>Faces</h2>" not in page
     assert "colourings" not in page
-    assert "Photographs enlarged" in page
+    assert "Enlarged photographs" in page
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 2
     assert all(reason in line for line in said)
@@ -159,7 +159,7 @@ def test_a_name_that_is_not_in_the_zoo_is_refused() -> None:
 def test_a_folder_hides_a_shipped_model_only_if_it_holds_one(
     model: ImageModel, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A folder of results that is named after a model is not taken for it."""
+    """A folder of results with the name of a model is not mistaken for it."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tiny").mkdir()
     assert load("tiny").config == model.config

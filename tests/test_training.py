@@ -1,4 +1,4 @@
-"""Resuming is the same as not having stopped; two processes are the same as one; what is saved survives."""
+"""Training: exact resume, equality of one and several processes, and saved states that survive failures."""
 
 import json
 import os
@@ -37,7 +37,7 @@ ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
 
 @pytest.fixture(scope="module")
 def folder_of_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Forty 8x8 pictures with something to learn: smooth gradients and a little noise."""
+    """Write forty 8x8 pictures with something to learn: smooth gradients and a little noise."""
     folder = tmp_path_factory.mktemp("images")
     random = np.random.default_rng(0)
     for i in range(40):
@@ -68,7 +68,7 @@ def command(*arguments: object) -> list[str]:
 
 @pytest.mark.parametrize("optimizer", ["adam", "muon"])
 def test_resumed_is_uninterrupted(images: Images, optimizer: str, tmp_path: Path) -> None:
-    """Weights, averages, moments, dropout, order and learning rate all go on where they stopped."""
+    """Weights, averages, moments, dropout, order and learning rate all continue where they stopped."""
     how = Training(batch_size=4, optimizer=optimizer, warmup=3)
     whole = train(tiny_model(), images, tmp_path / "a", how, steps=9, run=Run(sheet_minutes=0))
     for steps in (1, 4, 9):
@@ -84,7 +84,7 @@ def test_resumed_is_uninterrupted(images: Images, optimizer: str, tmp_path: Path
 
 
 def test_the_rate_rises_stays_and_falls() -> None:
-    """It is at its highest after the warm-up, falls from where the cooldown begins, and ends at 3 %."""
+    """The rate peaks after the warmup, falls once the cooldown begins, and ends at 3%."""
     how = Training(learning_rate=1.0, warmup=4, decay=1.0, cooldown=0.5)
     assert [how.rate(step, 0.0) for step in range(5)] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
     assert [how.rate(9, used) for used in (0.1, 0.5, 0.75, 1.0, 1.5)] == pytest.approx([1, 1, 0.515, 0.03, 0.03])
@@ -92,7 +92,7 @@ def test_the_rate_rises_stays_and_falls() -> None:
 
 
 def test_a_larger_budget_moves_the_cooldown(images: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A finished run that is resumed with more steps follows the schedule of all of them from where it is."""
+    """A finished run resumed with more steps continues on the schedule of the larger budget."""
     rates: list[float] = []
     set_rate = pixelcnn.training.loop.set_rate
     monkeypatch.setattr(pixelcnn.training.loop, "set_rate", lambda o, rate: (rates.append(rate), set_rate(o, rate)))
@@ -118,10 +118,10 @@ def test_the_average_keeps_up_in_a_short_run(images: Images, tmp_path: Path) -> 
     assert bits < bits_trained + 0.02
 
 
-def test_going_on_from_a_model_does_not_make_it_worse(tmp_path: Path) -> None:
+def test_continuing_from_a_model_does_not_make_it_worse(tmp_path: Path) -> None:
     """Ten seconds of `--from` leave the finest factor of a shipped model as good as it was."""
     model, folder = load("photos-pyramid"), tmp_path / "run"
-    model.consistent = False  # as it is trained, so that both are scored alike
+    model.consistent = False  # as in training, so that both are scored the same way
     options = ("--from", "photos-pyramid", "--free", "--factor", 0, "--minutes", 10 / 60, "--sheet-minutes", 0)
     done = inside("train", "photos128-pyramid-small", *options, "--out", folder)
     assert done.returncode == 0, done.stderr
@@ -132,14 +132,14 @@ def test_going_on_from_a_model_does_not_make_it_worse(tmp_path: Path) -> None:
 
 
 def test_saving_changes_nothing(images: Images, tmp_path: Path) -> None:
-    """A run that saves after every step, and draws sheets, ends at the bits of one that saves at the end."""
+    """A run that saves and draws sheets all the time ends with the same bits as one that saves once."""
     often = train(tiny_model(), images, tmp_path / "a", Training(batch_size=4), steps=4, run=Run(save_minutes=0))
     once = train(tiny_model(), images, tmp_path / "b", Training(batch_size=4), steps=4, run=Run(sheet_minutes=0))
     assert_same(often, once)
 
 
 def test_a_model_lost_between_two_writes_is_written_again(images: Images, tmp_path: Path) -> None:
-    """Killed after the state of the last step and before the model: resuming finds nothing to do but that."""
+    """After a kill between the last state and the model, resuming only writes the model."""
     done = train(tiny_model(), images, tmp_path / "run", Training(batch_size=4), steps=3, run=Run(sheet_minutes=0))
     save(tiny_model(seed=1), tmp_path / "run")
     train(
@@ -148,8 +148,8 @@ def test_a_model_lost_between_two_writes_is_written_again(images: Images, tmp_pa
     assert_same(done, load(tmp_path / "run"))
 
 
-def test_training_goes_on_from_trained_weights(images: Images, tmp_path: Path) -> None:
-    """Without initialisation a run with a rate of next to nothing ends where it began; with it, it does not."""
+def test_training_continues_from_trained_weights(images: Images, tmp_path: Path) -> None:
+    """At a rate of almost zero, a run without initialization ends where it began; one with it does not."""
     begun = train(tiny_model(), images, tmp_path / "run", Training(batch_size=4), steps=3, run=Run(sheet_minutes=0))
     still = Training(batch_size=4, learning_rate=1e-30)
     for initialize in (False, True):
@@ -162,7 +162,7 @@ def test_training_goes_on_from_trained_weights(images: Images, tmp_path: Path) -
 
 
 def test_dropout_and_order_matter(images: Images, tmp_path: Path) -> None:
-    """What exact resume restores does something: another seed gives other weights."""
+    """Another seed gives other weights, so the state that an exact resume restores matters."""
     a, b = (
         train(
             tiny_model(),
@@ -178,7 +178,7 @@ def test_dropout_and_order_matter(images: Images, tmp_path: Path) -> None:
 
 
 def test_training_learns(images: Images, tmp_path: Path) -> None:
-    """The averaged model that is left behind scores its data better than a fresh one."""
+    """The averaged model scores its data better than a fresh one."""
     x = images.batch(range(16))
     model = tiny_model(dropout=0.0)
     before = model.bits_per_dim(x).total.mean()
@@ -190,7 +190,7 @@ def test_training_learns(images: Images, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("optimizer", ["adam", "muon"])
 def test_accumulation_is_one_batch(images: Images, optimizer: str, tmp_path: Path) -> None:
-    """Four parts of a batch give the gradient of the batch."""
+    """A batch in four parts gives the same gradient as the whole batch."""
     a, b = (
         train(
             tiny_model(dropout=0.0).double(),
@@ -207,7 +207,7 @@ def test_accumulation_is_one_batch(images: Images, optimizer: str, tmp_path: Pat
 
 
 def test_factors_train_alone(images: Images, tmp_path: Path) -> None:
-    """One factor after the other, by separate commands, is the same as all at once."""
+    """Training the factors one by one with separate calls is the same as training all in one call."""
     together = train(tiny_model(), images, tmp_path / "a", Training(batch_size=4), steps=3, run=Run(sheet_minutes=0))
     for factor, resume in ((0, False), (1, True)):
         train(
@@ -222,7 +222,7 @@ def test_factors_train_alone(images: Images, tmp_path: Path) -> None:
 
 
 def test_bf16_stays_close_and_leaves_float32(images: Images, tmp_path: Path) -> None:
-    """Half precision changes the networks' rounding, not the weights' type nor the scale of the result."""
+    """Half precision changes the rounding in the networks, but not the type of the weights or the scale of results."""
     a, b = (
         train(
             tiny_model(dropout=0.0),
@@ -241,7 +241,7 @@ def test_bf16_stays_close_and_leaves_float32(images: Images, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("classes", [0, 3])
 def test_a_run_leaves_pictures_and_figures(images: Images, classes: int, tmp_path: Path) -> None:
-    """A sheet of samples, a history that grows, TensorBoard events; labels are used where there are classes."""
+    """A run writes sheets of samples, a growing history and TensorBoard events, with and without classes."""
     torch.manual_seed(0)
     model = ImageModel(filters=4, blocks=1, scales=1, classes=classes)
     if classes:
@@ -258,7 +258,7 @@ def test_a_run_leaves_pictures_and_figures(images: Images, classes: int, tmp_pat
 
 
 def test_nothing_is_saved_after_a_nan(images: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A loss that is not finite stops the run; the last good state and model stay, and load."""
+    """A loss that is not finite stops the run; the last good state and model stay and load."""
     train(
         tiny_model(),
         images,
@@ -292,7 +292,7 @@ def test_nothing_is_saved_after_a_nan(images: Images, tmp_path: Path, monkeypatc
     ],
 )
 def test_bad_arguments_leave_no_trace(images: Images, change: dict[str, Any], message: str, tmp_path: Path) -> None:
-    """An error quotes the argument, and comes before anything is written."""
+    """The error quotes the argument and comes before anything is written."""
     budget: dict[str, Any] = {"steps": 1, **change}
     run = budget.pop("run", {})
     with pytest.raises(ValueError, match=message):
@@ -301,11 +301,11 @@ def test_bad_arguments_leave_no_trace(images: Images, change: dict[str, Any], me
 
 
 def test_labels_must_fit(images: Images, tmp_path: Path) -> None:
-    labelled = copy(images)
-    labelled.labels = [i % 5 for i in range(len(images))]
+    labeled = copy(images)
+    labeled.labels = [i % 5 for i in range(len(images))]
     model = PixelCNN(classes=4, filters=4, blocks=1)
     with pytest.raises(ValueError, match="has labels from 0 to 4; use a model with more classes"):
-        train(model, labelled, tmp_path / "run", Training(batch_size=4), steps=1)
+        train(model, labeled, tmp_path / "run", Training(batch_size=4), steps=1)
     assert not (tmp_path / "run").exists()
 
 
@@ -337,7 +337,7 @@ def test_a_run_is_not_overwritten_by_accident(images: Images, tmp_path: Path) ->
     run = tmp_path / "run"
     train(tiny_model(), images, run, Training(batch_size=4), steps=1, run=Run(sheet_minutes=0))
     (run / "mine.txt").write_text("keep")
-    with pytest.raises(ValueError, match="not empty: use --resume to go on"):
+    with pytest.raises(ValueError, match="not empty: use --resume to continue"):
         train(tiny_model(), images, run, Training(batch_size=4), steps=1)
     with pytest.raises(ValueError, match="is a file: name a folder"):
         train(tiny_model(), images, run / "mine.txt", Training(batch_size=4), steps=1, run=Run(overwrite=True))
@@ -352,7 +352,7 @@ def test_a_run_is_not_overwritten_by_accident(images: Images, tmp_path: Path) ->
 
 
 def test_a_run_is_held_while_it_is_trained(images: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From the first factor to the last nobody else can train one of them, or overwrite it; afterwards anybody can."""
+    """While a run is training, no other process can train or overwrite any of its factors; afterwards it can."""
     quiet = Run(sheet_minutes=0)
     choices = [replace(quiet, resume=True, factor=0), replace(quiet, overwrite=True)]
 
@@ -369,17 +369,17 @@ def test_a_run_is_held_while_it_is_trained(images: Images, tmp_path: Path, monke
     train(tiny_model(), images, tmp_path, Training(batch_size=4), steps=1, run=again)
 
 
-def test_a_factor_alone_comes_back_in_the_folders_model(images: Images, tmp_path: Path) -> None:
-    """Resumed with a model of other weights, train gives back what the folder holds, of every factor."""
+def test_training_one_factor_returns_the_others_from_the_folder(images: Images, tmp_path: Path) -> None:
+    """Resumed with a model of other weights, train returns every factor as the folder has it."""
     train(tiny_model(), images, tmp_path, Training(batch_size=4), steps=2, run=Run(sheet_minutes=0))
     run = Run(sheet_minutes=0, factor=0, resume=True)
     assert_same(train(tiny_model(seed=1), images, tmp_path, Training(batch_size=4), steps=3, run=run), load(tmp_path))
 
 
-def test_no_sheet_ends_a_training(
+def test_a_failing_sheet_does_not_stop_training(
     images: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    """Drawing fails in any way: there is one line for each sheet, and the weights are those of a run without."""
+    """When drawing fails, each sheet gives one line, and the weights are those of a run without sheets."""
     errors = [FloatingPointError("x"), OSError(28, "No space\nleft"), MemoryError(), RuntimeError("o")]
     plain = train(tiny_model(), images, tmp_path / "a", Training(batch_size=4), steps=2, run=Run(sheet_minutes=0))
 
@@ -390,12 +390,12 @@ def test_no_sheet_ends_a_training(
     often = Run(sheet_minutes=1e-9)
     assert_same(plain, train(tiny_model(), images, tmp_path / "b", Training(batch_size=4), steps=2, run=often))
     lines = capsys.readouterr().err.splitlines()
-    assert len([line for line in lines if line.startswith("pixelcnn: no sheet-00000")]) == 4
+    assert len([line for line in lines if line.startswith("pixelcnn: could not write sheet-00000")]) == 4
     assert not errors
 
 
 def test_a_factor_that_is_done_is_freed(images: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the next one begins, neither its network nor its optimizer is there any more."""
+    """When the next factor begins, the network and the optimizer of the last one are gone."""
     seen: list[Any] = []
 
     class Noted(TrainingState):
@@ -411,7 +411,7 @@ def test_a_factor_that_is_done_is_freed(images: Images, tmp_path: Path, monkeypa
 
 
 def test_a_damaged_line_of_the_history_is_forgotten(images: Images, tmp_path: Path) -> None:
-    """One that was cut when the disk was full, or written by anybody else, does not keep a run from going on."""
+    """A line cut short by a full disk, or written by someone else, does not keep a run from resuming."""
     run = Run(factor=0, sheet_minutes=0)
     train(tiny_model(), images, tmp_path, Training(batch_size=4), steps=1, run=run)
     path = tmp_path / "factor-0" / "history.jsonl"
@@ -427,7 +427,7 @@ def test_budget() -> None:
 
 
 def test_killed_and_resumed_is_uninterrupted(folder_of_images: Path, tmp_path: Path) -> None:
-    """A real process, killed by SIGKILL again and again in the middle of steps and saves, ends at the same bits."""
+    """A real process, killed again and again in the middle of steps and saves, ends with the same bits."""
     options = (
         "photos32-pyramid-small",
         "--data",
@@ -454,7 +454,7 @@ def test_killed_and_resumed_is_uninterrupted(folder_of_images: Path, tmp_path: P
             stderr=subprocess.PIPE,
         )
         states = [path.stat().st_mtime_ns for path in (tmp_path / "b").glob("factor-*/state.safetensors")]
-        # Let it get a little further than the last one did, then pull the plug at an odd moment.
+        # Let it get a little further than last time, then kill it at an odd moment.
         while process.poll() is None and killed < 3:
             now = [path.stat().st_mtime_ns for path in (tmp_path / "b").glob("factor-*/state.safetensors")]
             if now != states:
@@ -475,7 +475,7 @@ def test_killed_and_resumed_is_uninterrupted(folder_of_images: Path, tmp_path: P
 
 
 def test_a_full_disk_leaves_the_last_checkpoint(folder_of_images: Path, tmp_path: Path) -> None:
-    """When a file cannot be written to its end, the run stops in one line and what was saved before still loads."""
+    """When a file cannot be written completely, the run stops with one line, and the last save still loads."""
     options = (
         "photos32-pyramid-small",
         "--data",
@@ -494,7 +494,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(folder_of_images: Path, tmp_path
     assert inside("train", *options, "--steps", 1).returncode == 0
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*.safetensors")}
 
-    def limit() -> None:  # no file may grow beyond this: the same failure half way through a write
+    def limit() -> None:  # no file may grow beyond this, so a write fails halfway as on a full disk
         resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
 
     failed = subprocess.run(
@@ -513,7 +513,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(folder_of_images: Path, tmp_path
 
 
 def test_two_processes_are_one(folder_of_images: Path, tmp_path: Path) -> None:
-    """`accelerate launch` with two processes ends at the weights of one process with the same global batch."""
+    """`accelerate launch` with two processes ends with the weights of one process with the same global batch."""
     options = (
         "train",
         "cifar10-pyramid-small",
@@ -531,7 +531,7 @@ def test_two_processes_are_one(folder_of_images: Path, tmp_path: Path) -> None:
         0,
     )
     assert inside(*options, "--out", tmp_path / "one").returncode == 0
-    # Without a GPU this flag means several processes all the same; with --cpu, accelerate starts a single one.
+    # This flag starts several processes even without a GPU; with --cpu, accelerate would start only one.
     launch = [
         sys.executable,
         "-m",

@@ -1,4 +1,4 @@
-"""Laws of the traversal: every pixel once, nothing before its time, and the parameters of a full forward pass."""
+"""Laws of the traversal: each pixel is visited once and in time, with the parameters of a full forward pass."""
 
 import math
 from typing import Any
@@ -61,19 +61,19 @@ def tiny(scramble: Scramble, chain: list[Auxiliary], scales: int, classes: int =
 def forced(
     factor: Factor, x: Tensor, given: Tensor | None = None, labels: Tensor | None = None, **options: Any
 ) -> tuple[Tensor, Tensor, list[int]]:
-    """A traversal that is told the true pixels: the parameters that it showed, its canvas, and the group sizes."""
+    """Fill in the true pixels: return the parameters that were shown, the canvas, and the sizes of the groups."""
     garbage = torch.randint(LEVELS, x.shape, generator=torch.Generator().manual_seed(9)).to(x.dtype)
     shown = torch.full((len(x), factor.likelihood.num_params, *x.shape[2:]), math.nan, dtype=torch.float64)
     numbers: list[int] = []
 
-    def source(params: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
+    def fill(params: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
         assert params.shape == (len(x), factor.likelihood.num_params, len(rows))
         assert shown[:, :, rows, cols].isnan().all()
         shown[:, :, rows, cols] = params
         numbers.append(len(rows))
         return x[:, :, rows, cols]
 
-    canvas = factor.traverse(garbage, source, given, labels, Visit(**options))
+    canvas = factor.traverse(garbage, fill, given, labels, Visit(**options))
     assert canvas is garbage
     return shown, canvas, numbers
 
@@ -83,10 +83,10 @@ def forced(
 @pytest.mark.parametrize("chain", [[], [Downsample(2)], [QuantizedGrayscale(2)]], ids=str)
 @pytest.mark.parametrize("classes", [0, 3])
 @pytest.mark.parametrize("size", [(3, 7), (4, 3), (1, 1)])
-def test_told_the_truth_it_sees_the_forward_pass(
+def test_a_fill_of_true_pixels_sees_the_forward_pass(
     scramble: Scramble, schedule: Schedule, scales: int, chain: list[Auxiliary], classes: int, size: tuple[int, int]
 ) -> None:
-    """Law: a source of true pixels is shown the parameters of one forward pass over them, whatever the canvas held."""
+    """Law: a fill of true pixels is shown the parameters of one forward pass over them, whatever the canvas held."""
     model = tiny(scramble, chain, scales, classes)
     x = torch.randint(LEVELS, (2, 3, *size), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
     labels = torch.tensor([2, 0]) if classes else None
@@ -124,8 +124,8 @@ def test_a_smaller_lag_would_look_too_early(scramble: Scramble, monkeypatch: pyt
     assert not torch.allclose(forced(model.factors[0], x, schedule="naive")[0], expected)
 
 
-def test_a_source_is_shown_what_it_gave(scramble: Scramble) -> None:
-    """Law: what a source gives for a pixel changes what it is shown later, and never what it was shown before."""
+def test_a_fill_sees_the_effect_of_what_it_gave(scramble: Scramble) -> None:
+    """Law: the value that a fill gives for a pixel affects later parameters only, not earlier ones."""
     model = tiny(scramble, [], 1)
     x = torch.randint(LEVELS - 1, (1, 3, 3, 7), generator=torch.Generator().manual_seed(3))
     changed = x.clone()
@@ -141,13 +141,13 @@ def test_progress_is_shown_the_canvas_after_every_group(scramble: Scramble) -> N
     """Law: progress is called once for each group with the canvas so far, and no gradient is kept."""
     model, filled = tiny(scramble, [], 1), []
 
-    def source(params: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
+    def fill(params: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
         assert not params.requires_grad
         return torch.ones(1, 3, len(rows), dtype=torch.int64)
 
     canvas = torch.zeros(1, 3, 3, 7, dtype=torch.int64)
     progress = Visit(progress=lambda x: filled.append(int(x[:, 0].sum())))
-    model.factors[0].traverse(canvas, source, options=progress)
+    model.factors[0].traverse(canvas, fill, options=progress)
     assert len(filled) == 7 + 4 * 2
     assert filled == sorted(filled)
     assert filled[0] == 1
@@ -155,7 +155,7 @@ def test_progress_is_shown_the_canvas_after_every_group(scramble: Scramble) -> N
 
 
 def test_known_pixels_can_be_kept(scramble: Scramble) -> None:
-    """Law: a source that keeps what is known sees the parameters given those pixels, by every schedule."""
+    """Law: a fill that keeps what is known sees the parameters given those pixels, by every schedule."""
     model = tiny(scramble, [], 1)
     factor = model.factors[0]
     x = torch.randint(LEVELS, (1, 3, 5, 9), generator=torch.Generator().manual_seed(3))
@@ -163,47 +163,47 @@ def test_known_pixels_can_be_kept(scramble: Scramble) -> None:
     results = []
     for schedule in ("naive", "raster", "wavefront"):
 
-        def source(params: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
+        def fill(params: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
             drawn = factor.likelihood.sample(params, torch.full((1, factor.likelihood.num_noise, len(rows)), 0.3))
             return torch.where(known[rows, cols], x[:, :, rows, cols], drawn)
 
-        results.append(factor.traverse(torch.zeros_like(x), source, options=Visit(schedule=schedule)))
+        results.append(factor.traverse(torch.zeros_like(x), fill, options=Visit(schedule=schedule)))
         assert torch.equal(results[-1][:, :, known], x[:, :, known])
     assert all(torch.equal(result, results[0]) for result in results)
     assert not torch.equal(results[0], x)
 
 
 def test_parameters_that_are_not_finite_are_named(scramble: Scramble) -> None:
-    """Law: the error names the first pixel and the image; a sum that overflows is no such parameter."""
+    """Law: the error names the first pixel and the image; a sum that overflows is not an error."""
     model = tiny(scramble, [], 1)
     x = torch.zeros(2, 3, 3, 7, dtype=torch.int64)
 
-    def source(params: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
+    def fill(params: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
         if (1, 2) in zip(rows.tolist(), cols.tolist(), strict=True):
             with torch.no_grad():
                 model.factors[0].network.last.bias.fill_(math.nan)
         return x[:, :, rows, cols]
 
     with pytest.raises(FloatingPointError, match="at row 1, column 3 of image 0"):
-        model.factors[0].traverse(x.clone(), source, options=Visit(schedule="naive"))
+        model.factors[0].traverse(x.clone(), fill, options=Visit(schedule="naive"))
     params = torch.full((1, 4, 1), torch.finfo(torch.float64).max, dtype=torch.float64)
     _check_finite(params, torch.tensor([0]), torch.tensor([0]))
 
 
-def test_what_does_not_fit_is_refused(scramble: Scramble) -> None:
-    """Law: an auxiliary image that is missing, needless or of another size or batch, and an unknown schedule."""
+def test_arguments_that_do_not_fit_are_refused(scramble: Scramble) -> None:
+    """Law: a given view that is missing, unneeded or of the wrong size or batch, and an unknown schedule."""
     model = tiny(scramble, [Downsample(2)], 2)
     view, auxiliary = model.links(torch.zeros(2, 3, 4, 6, dtype=torch.int64))[0]
     assert auxiliary is not None
     bad: list[tuple[str, Tensor | None, dict[str, Any]]] = [
         (r"given of shape None.*\(B, \*\(3, 2, 3\)\)", None, {}),
         (r"given of shape \(2, 3, 4, 6\)", view, {}),
-        ("given are views of 1 images", auxiliary[:1], {}),
+        ("given holds views of 1 images", auxiliary[:1], {}),
         ("schedule='fast'", auxiliary, {"schedule": "fast"}),
         ("schedule='wavefront'.*several scales", auxiliary, {"schedule": "wavefront"}),
     ]
     for message, view_given, options in bad:
         with pytest.raises(ValueError, match=message):
             forced(model.factors[0], view, view_given, **options)
-    with pytest.raises(ValueError, match="given no view"):
+    with pytest.raises(ValueError, match="takes no view"):
         forced(model.factors[1], auxiliary, auxiliary)

@@ -1,13 +1,13 @@
 """Make the models that come with the package: train each factor on the images that it needs, and pack the results.
 
-    python tools/make_zoo.py train faces128-pyramid --data DATA --runs RUNS     # and --factor 4 for one alone
+    python tools/make_zoo.py train faces128-pyramid --data DATA --runs RUNS     # with --factor 4, only that one
     python tools/make_zoo.py pack faces128-pyramid --data DATA --runs RUNS
-    python tools/make_zoo.py card faces128-pyramid                              # its README.md anew, from its card.json
+    python tools/make_zoo.py card faces128-pyramid                              # README.md again, from card.json
 
-`DATA` is the folder with the sets of images that are named below. Training goes on where it was interrupted. Factors
-share no parameters, so each has a run of its own, on images of its view's size; several can run at once. The weights in
-the package are those that training begins with: each version of the zoo goes on from the one before it, whose own plans
-are in the history of this file.
+`DATA` is the folder with the sets of images that are named below. Interrupted training is resumed. Factors share no
+parameters, so each one has a run of its own on images of the size of its view, and several can run at once. Training
+begins with the weights in the package: each version of the zoo continues from the one before, whose plans are in the
+history of this file.
 """
 
 import argparse
@@ -44,7 +44,7 @@ from pixelcnn.zoo.recipes import find_recipe
 
 
 class Tiles(Images):
-    """The squares of a side that larger images consist of, so that images of several sizes can be joined."""
+    """Larger images cut into squares of one size, so that images of several sizes can be joined."""
 
     def __init__(self, images: Images, side: int) -> None:
         self.name, self.size, self.channels, self.labels = images.name, (side, side), images.channels, None
@@ -56,7 +56,7 @@ class Tiles(Images):
         return len(self.images) * self.rows * self.columns
 
     def batch(self, indices: Iterable[int]) -> Tensor:
-        """The squares at these indices: uint8 (B, C, side, side)."""
+        """Load the squares at these indices: uint8 (B, C, side, side)."""
         side, found = self.size[0], []
         for index in indices:
             image, place = divmod(int(index), self.rows * self.columns)
@@ -67,13 +67,13 @@ class Tiles(Images):
 
 @dataclass(frozen=True)
 class Source:
-    """A set of images in the folder of data, prepared as `load_images` does; "photos" are the package's own.
+    """A set of images in the data folder.
 
     Args:
-        name: of the folder.
+        name: of its folder, or "photos" for the photographs that come with the package.
         size, crop: see `load_images`.
-        tiles: side of the squares that each image is cut into; None for whole images.
-        times: how often each image counts.
+        tiles: side of the squares into which each image is cut; None for whole images.
+        times: how many times each image is in the set.
     """
 
     name: str
@@ -94,17 +94,31 @@ def load_all(sources: Sequence[Source], data: Path, split: str) -> Images:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How the factor of one view is trained: from the weights in the package, or fresh ones if there are none."""
+class Stage:
+    """A part of the training of a factor, with a rate that falls to its end.
 
-    sources: Sequence[Source]
+    Args:
+        steps: of the optimizer.
+        training: how.
+        consistent: whether it is trained consistently; free steps are faster, and consistent draws need some of these.
+    """
+
     steps: int
     training: Training
+    consistent: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Plan for training the factor of one view, from the weights in the package if it has any, else from fresh ones."""
+
+    sources: Sequence[Source]
+    stages: Sequence[Stage]
 
 
 @dataclass(frozen=True)
 class Test:
-    """Held-out images that a view is scored on."""
+    """Held-out images on which the model of a view is scored."""
 
     source: Source
     view: int = 0
@@ -113,7 +127,7 @@ class Test:
 
 @dataclass(frozen=True)
 class Shipped:
-    """A model of the zoo: a recipe, a plan for each of its factors, the finest first, and what it is measured on."""
+    """A model of the zoo: a recipe, a plan for each factor, the finest first, and the images to score it on."""
 
     title: str
     recipe: str
@@ -129,24 +143,31 @@ CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog
 FRAME = (12, 13, 25, 20)  # the paper's crop of CelebA, at half size
 CELEBA = Source("celeba-89x109", 64, FRAME)
 LFW = Source("lfw-128", 128)
-# From trained weights: the rate is not that of fresh ones, and most of the budget it falls.
+# For weights that are trained already: a lower rate than for fresh ones, which falls during most of the steps.
 MUON = Training(4, "muon", 0.012, warmup=100, decay=1.0, cooldown=0.7, average=0.999, bf16=True)
-# Factors that have had hours already want a lower rate, and larger batches.
+# For factors with hours of training behind them: an even lower rate, and larger batches.
 LONG = replace(MUON, batch_size=16, learning_rate=0.004, cooldown=0.9)
 CROPS = replace(MUON, batch_size=8, random_crop=32)
 FRESH = replace(MUON, learning_rate=0.02)
+# Colors of a factor that was trained freely go astray where they are drawn between bounds.
+COLORS = Stage(6_000, replace(MUON, batch_size=8, learning_rate=0.006, cooldown=0.9), consistent=True)
 
 
 def faces(size: int) -> list[Source]:
-    """All faces that are at least this large."""
+    """Choose all sets with faces of at least this size."""
     sources = [replace(LFW, size=size), replace(CELEBA, size=size), Source("celeba-32x32", size)]
     return sources[: 1 if size > 64 else 2 if size > 32 else 3]
 
 
 def photos(side: int, largest: int) -> list[Source]:
-    """Photographs at native pixels and reduced, as squares of a side; views of them, if the largest have fewer pixels.
+    """Choose photographs at their native resolution, at a half and at a quarter of it, cut into squares.
 
-    About as many squares of each: photographs are used as they come from a camera, and made smaller.
+    People use photographs as they come from a camera as well as reduced ones, so there are about as many squares of
+    each kind.
+
+    Args:
+        side: of the squares.
+        largest: side of whole photographs at the native resolution in this view: 512 for the image itself.
     """
     native = Source("cid22-512" if largest == 512 else "cid22-256", largest, tiles=side)
     half = Source("cid22-256", largest // 2, tiles=side)
@@ -159,11 +180,11 @@ PLANS = {
         "celeba128-pyramid-small",
         FACES_TERMS,
         (
-            Plan(faces(128), 12_000, replace(MUON, random_crop=64)),
-            Plan(faces(64), 6_000, CROPS),
-            Plan(faces(32), 3_000, replace(LONG, batch_size=8)),
-            Plan(faces(16), 3_000, LONG),
-            Plan(faces(8), 3_000, replace(LONG, batch_size=32)),
+            Plan(faces(128), [Stage(12_000, replace(MUON, random_crop=64))]),
+            Plan(faces(64), [Stage(6_000, CROPS)]),
+            Plan(faces(32), [Stage(3_000, replace(LONG, batch_size=8))]),
+            Plan(faces(16), [Stage(3_000, LONG)]),
+            Plan(faces(8), [Stage(3_000, replace(LONG, batch_size=32))]),
         ),
         [Test(LFW), Test(CELEBA, 1, 100)],
         size=128,
@@ -172,7 +193,7 @@ PLANS = {
         "Faces at 32x32, gray first",
         "faces32-grayscale-small",
         FACES_TERMS,
-        tuple(Plan(faces(32)[1:], 9_000, MUON) for _ in range(2)),
+        (Plan(faces(32)[1:], [Stage(9_000, MUON), COLORS]), Plan(faces(32)[1:], [Stage(9_000, MUON)])),
         [Test(Source("celeba-32x32", 32)), Test(replace(CELEBA, size=32))],
         size=32,
     ),
@@ -180,7 +201,10 @@ PLANS = {
         "Objects and animals at 32x32, gray first",
         "cifar10-grayscale-small",
         "CIFAR-10: none stated. For research",
-        tuple(Plan([Source("cifar10-jpeg", 32)], 9_000, MUON) for _ in range(2)),
+        (
+            Plan([Source("cifar10-jpeg", 32)], [Stage(9_000, MUON), COLORS]),
+            Plan([Source("cifar10-jpeg", 32)], [Stage(9_000, MUON)]),
+        ),
         [Test(Source("cifar10-jpeg", 32))],
         size=32,
     ),
@@ -189,9 +213,9 @@ PLANS = {
         "cifar10-classes-small",
         "CIFAR-10: none stated. For research",
         (
-            Plan([Source("cifar10-jpeg", 32)], 8_000, FRESH),
-            Plan([Source("cifar10-jpeg", 16)], 8_000, replace(FRESH, batch_size=8)),
-            Plan([Source("cifar10-jpeg", 8)], 15_000, replace(FRESH, batch_size=16)),
+            Plan([Source("cifar10-jpeg", 32)], [Stage(8_000, FRESH)]),
+            Plan([Source("cifar10-jpeg", 16)], [Stage(8_000, replace(FRESH, batch_size=8))]),
+            Plan([Source("cifar10-jpeg", 8)], [Stage(15_000, replace(FRESH, batch_size=16))]),
         ),
         [Test(Source("cifar10-jpeg", 32))],
         size=32,
@@ -201,9 +225,15 @@ PLANS = {
         "photos128-pyramid-small",
         "CID22 by Cloudinary: CC BY-SA 4.0",
         (
-            Plan(photos(128, 512), 12_000, replace(MUON, random_crop=64)),
-            Plan(photos(64, 256), 6_000, CROPS),
-            Plan(photos(32, 128), 6_000, replace(MUON, batch_size=8)),
+            Plan(
+                photos(128, 512),
+                [
+                    Stage(12_000, replace(MUON, random_crop=64)),
+                    Stage(9_000, replace(MUON, random_crop=64, learning_rate=0.006, cooldown=0.9)),
+                ],
+            ),
+            Plan(photos(64, 256), [Stage(6_000, CROPS)]),
+            Plan(photos(32, 128), [Stage(6_000, replace(MUON, batch_size=8))]),
         ),
         [Test(Source("photos", 128)), Test(Source("cid22-512", 512))],
         size=128,
@@ -211,54 +241,59 @@ PLANS = {
 }
 
 
-def colour_view(model: ImageModel, k: int) -> int:
-    """The view whose images train factor k: that view, or the one before a grey one, since images are in colour."""
+def color_view(model: ImageModel, k: int) -> int:
+    """Find the view whose images train factor k: k itself, or the one before a gray view, since images are in color."""
     return max(view for view in range(k + 1) if model.formats[view] == model.formats[0])
 
 
-def run_folder(runs: Path, name: str, k: int) -> Path:
-    return runs / name / f"view-{k}"
+def run_folder(runs: Path, name: str, k: int, stage: int = 0) -> Path:
+    """The run of a stage of a factor."""
+    return runs / name / (f"view-{k}" if stage == 0 else f"view-{k}-stage-{stage}")
 
 
 def train_factor(name: str, k: int, data: Path, runs: Path) -> None:
-    """Train the factor of view k as part of a model of that view, in a run of its own."""
+    """Train the factor of view k as part of a model of that view, each stage in a run of its own."""
     shipped = PLANS[name]
     plan = shipped.plans[k]
-    fresh = name not in zoo_names()
-    torch.manual_seed(k)
-    model = find_recipe(shipped.recipe).model() if fresh else load(name)
-    model.consistent = False  # faster to train, and scored consistently as good in the same time
-    view = colour_view(model, k)
-    folder = run_folder(runs, name, k)
-    train(
-        model.of_view(view),
-        load_all(plan.sources, data, "train"),
-        folder,
-        plan.training,
-        steps=plan.steps,
-        run=Run(
-            factor=k - view,
-            initialize=fresh,
-            resume=(folder / f"factor-{k - view}" / STATE).exists(),
-            overwrite=True,
-            held_out=load_all(plan.sources, data, "test"),
-            sheet_minutes=0,
-            notes={"recipe": shipped.recipe, "view": view, "sources": [s.name for s in plan.sources]},
-            progress=True,
-        ),
-    )
+    for i, stage in enumerate(plan.stages):
+        fresh = i == 0 and name not in zoo_names()
+        torch.manual_seed(k)
+        model = find_recipe(shipped.recipe).model() if fresh else load(name)
+        view = color_view(model, k)
+        # A later stage goes on from the run of the one before.
+        model = model.of_view(view) if i == 0 else load(run_folder(runs, name, k, i - 1))
+        model.consistent = stage.consistent
+        folder = run_folder(runs, name, k, i)
+        train(
+            model,
+            load_all(plan.sources, data, "train"),
+            folder,
+            stage.training,
+            steps=stage.steps,
+            run=Run(
+                factor=k - view,
+                initialize=fresh,
+                resume=(folder / f"factor-{k - view}" / STATE).exists(),
+                overwrite=True,
+                held_out=load_all(plan.sources, data, "test"),
+                sheet_minutes=0,
+                notes={"recipe": shipped.recipe, "view": view, "sources": [s.name for s in plan.sources]},
+                progress=True,
+            ),
+        )
 
 
 def pack(name: str, data: Path, runs: Path) -> None:
-    """Put the factors together, score what is shipped, bf16 weights and all, and write its card and pictures."""
+    """Put the factors together, round the weights to bf16, score that model, and write its card and pictures."""
     shipped, folder = PLANS[name], runs / name / "packed"
     model = find_recipe(shipped.recipe).model()
     for k, factor in enumerate(model.factors):
-        trained = load(run_folder(runs, name, k)).factors[k - colour_view(model, k)]
+        last = run_folder(runs, name, k, len(shipped.plans[k].stages) - 1)
+        trained = load(last).factors[k - color_view(model, k)]
         factor.load_state_dict(trained.state_dict())
-    model.consistent = True  # exact, though trained freely, which is faster
+    model.consistent = True  # likelihoods are exact, although training was free
     model.size = shipped.size
-    shutil.rmtree(folder, ignore_errors=True)  # or pictures of earlier weights would stay
+    shutil.rmtree(folder, ignore_errors=True)  # otherwise pictures of earlier weights would stay
     save(model, folder, torch.bfloat16)
     model = load(folder)
     card: dict[str, Any] = {
@@ -293,7 +328,7 @@ def pack(name: str, data: Path, runs: Path) -> None:
     model.consistent = True
     write_json(folder / CARD, card)
     for picture, strips in pictures(name, model, shipped).items():
-        # As JPEG, since those of draws are noisy, and all models together may have 25 MB.
+        # JPEG, since pictures of draws are noisy, and the zoo is to stay below 25 MB.
         sheet(strips, height=max(96, shipped.size)).save(folder / f"{picture}.jpg", quality=80)
     write_readme(name, folder)
     place = zoo_folder(name)  # before it is gone, or there would be no model of that name
@@ -302,7 +337,7 @@ def pack(name: str, data: Path, runs: Path) -> None:
 
 
 def terms(name: str, shipped: Shipped) -> dict[str, Any]:
-    """License and data sets, as the front matter of a card has them."""
+    """Look up the license and the data sets for the front matter of a card."""
     names = {"celeba": "celeba", "lfw": "lfw", "cifar10": "cifar10", "cid22": "cid22", "photos": "cid22"}
     sources = [source.name for plan in shipped.plans for source in plan.sources]
     research = {"license": "other", "license_name": "research-only"}
@@ -316,9 +351,9 @@ def write_readme(name: str, folder: Path) -> None:
 
 
 def score(model: ImageModel, test: Test, data: Path, split: str) -> dict[str, Any]:
-    """Bits per dimension, as a report takes them."""
+    """Measure bits per dimension, in total and by factor."""
     images = test.source.load(data, split)
-    # Large images are scored one by one.
+    # Large images are scored one at a time.
     batch_size = max(1, 8 * 128**2 // math.prod(images.size))
     result = evaluate(model.of_view(test.view), images, batch_size=batch_size, limit=test.limit, progress=True)
     return {
@@ -330,22 +365,25 @@ def score(model: ImageModel, test: Test, data: Path, split: str) -> dict[str, An
 
 
 def budget(name: str, model: ImageModel, runs: Path) -> dict[str, list[float]]:
-    """Steps and minutes of the factors, the finest first, with those of the version before."""
+    """Add up the steps and minutes of each factor, the finest first, including those of the version before."""
     none = [0] * len(PLANS[name].plans)
     before = zoo_card(name) if name in zoo_names() else {"steps": none, "minutes": none}
     steps, minutes = [], []
     for k, plan in enumerate(PLANS[name].plans):
-        history = run_folder(runs, name, k) / f"factor-{k - colour_view(model, k)}" / HISTORY
-        end = json.loads(history.read_text().splitlines()[-1])
-        if end["step"] < plan.steps:
-            raise ValueError(f"{history}: step {end['step']} of {plan.steps}; train it to its end first")
-        steps.append(before["steps"][k] + end["step"])
-        minutes.append(round(before["minutes"][k] + end["seconds"] / 60, 1))
+        steps.append(before["steps"][k])
+        minutes.append(before["minutes"][k])
+        for i, stage in enumerate(plan.stages):
+            history = run_folder(runs, name, k, i) / f"factor-{k - color_view(model, k)}" / HISTORY
+            end = json.loads(history.read_text().splitlines()[-1])
+            if end["step"] < stage.steps:
+                raise ValueError(f"{history} ends at step {end['step']} of {stage.steps}: finish the training first")
+            steps[k] += end["step"]
+            minutes[k] = round(minutes[k] + end["seconds"] / 60, 1)
     return {"steps": steps, "minutes": minutes}
 
 
 def pictures(name: str, model: ImageModel, shipped: Shipped) -> dict[str, list[Strip]]:
-    """Sheets for the card: draws, and nothing of any training image but photographs that may be shown."""
+    """Draw the sheets for the card; of real images they only show photographs that may be passed on."""
     found: dict[str, list[Strip]] = {}
     sizes = [f"{W}x{H}" for H, W in model.sizes((shipped.size, shipped.size))]
     levels = [levels for _, levels in model.formats]
@@ -362,20 +400,20 @@ def pictures(name: str, model: ImageModel, shipped: Shipped) -> dict[str, list[S
             strips: list[Strip] = [(size, x, n) for size, x, n in zip(sizes, views, levels, strict=True)]
             found[title] = strips[::-1]
     if "grayscale" in name:
-        grey = model.views(photos)[1]
-        drawn = [(f"colouring {i + 1}", colorize(model, photos, seed=8 * i), 256) for i in range(2)]
-        found["colourings"] = [("photographs", photos, 256), ("their grey view", grey, levels[1]), *drawn]
+        gray = model.views(photos)[1]
+        drawn = [(f"colorization {i + 1}", colorize(model, photos, seed=8 * i), 256) for i in range(2)]
+        found["colourings"] = [("photographs", photos, 256), ("their gray view", gray, levels[1]), *drawn]
     if name == "photos-pyramid":
         small = model.views(photos)[2]
         drawn = [
-            (f"drawn as {title}", upscale(model, small, 4, options=options), 256) for title, options in WAYS.items()
+            (f"upscaled: {title}", upscale(model, small, 4, options=options), 256) for title, options in WAYS.items()
         ]
         found["upscaled"] = [("given", small, 256), *drawn, ("the photographs", photos, 256)]
     return found
 
 
 def readme(name: str, card: dict[str, Any], images: list[str]) -> str:
-    """The card for people."""
+    """Write the text of the card for people."""
     data = "\n".join(f"| {part['view']} | {part['source']} | {part['images']:,} |" for part in card["data"])
     factors = " + ".join(f"{bits:.3f}" for bits in card["bits_per_dim"]["factors"])
     budgets = zip(card["minutes"], card["steps"], strict=True)

@@ -1,4 +1,4 @@
-"""Programs: the command line, the demonstration, reports."""
+"""Applications: the command line, the demonstration and reports."""
 
 __all__ = [
     "ReportOptions",

@@ -1,6 +1,6 @@
-"""What `pixelcnn demo` runs: faces from the zoo, then a small pyramid trained on the shipped photographs, and a report.
+"""The demonstration: faces from the zoo, a small pyramid trained on the shipped photographs, and a page about both.
 
-The run is that of the recipe `photos32-pyramid-small`, so `pixelcnn train` can go on where the demonstration ends.
+It trains the recipe `photos32-pyramid-small`, so `pixelcnn train` can continue where the demonstration ends.
 """
 
 __all__ = ["run_demo"]
@@ -38,64 +38,65 @@ from pixelcnn.training.options import Run
 from pixelcnn.training.runs import begin_run, check_run_folder
 from pixelcnn.zoo.recipes import Recipe, find_recipe
 
-FACES, COLOURS, ENLARGER = "faces128-pyramid", "faces32-grayscale", "photos-pyramid"  # of the zoo
+FACES, COLORS, ENLARGER = "faces128-pyramid", "faces32-grayscale", "photos-pyramid"  # of the zoo
 RECIPE = "photos32-pyramid-small"
 TITLE, FACES_PICTURE = "PixelCNN with auxiliary variables: a demonstration", "faces.png"
 REMEDIES = "--overwrite to replace the run in it, or another folder"
-UNDER_WAY = "The model is being trained; this page will be replaced when it is done."
-SHARES = (0.7, 0.2, 0.1)  # of the training time: a step on a finer view takes longer, and there is more to learn
+UNDER_WAY = "The model is still training. This page will be replaced when it is done."
+SHARES = (0.7, 0.2, 0.1)  # of the training time: finer views have slower steps and more to learn
 PICTURES = 6
 VARIANTS = {
     "as trained": DrawOptions(),
     "with log-scales reduced by 0.5": DrawOptions(scale_shift=-0.5),
-    "as MAP, the mode of a component": DrawOptions(map=True),
+    "by MAP sampling": DrawOptions(map=True),
 }
-IDEA = """A photograph x₀ is made simpler step by step: x₁ is x₀ at half the size, x₂ is x₁ at half the size. A
-network for each view gives the probability of every pixel, given all of the next simpler view, and the pixels above
-and to the left, among the values that still allow this view. The simplest view is given nothing. Together they give
-the probability of the photograph, exactly:"""
+IDEA = """We simplify a photograph x₀ step by step: x₁ is x₀ at half the size, and x₂ is x₁ at half the size. Each of
+these views has a network that predicts its pixels one by one, given the next simpler view and the pixels above and to
+the left. Values that would contradict the simpler view get no probability. The simplest view is predicted on its own.
+Together, the three networks give the exact probability of the photograph:"""
 FORMULA = "log p(x₀) = log p(x₂) + log p(x₁ | x₂) + log p(x₀ | x₁)"
-PAPER = "The Pyramid PixelCNN of Kolesnikov and Lampert, PixelCNN models with auxiliary variables (ICML 2017)."
-BITS = """Bits per dimension: the negative base-2 logarithm of that, over the number of sub-pixels of x₀, width x
-height x 3. So many bits a lossless codec made from the model would need; less is better, and a uniform guess needs 8.
-The three factors add up to the total. Before training the weights are random, scaled so that every layer has unit
-variance on photographs. The files of the lossless codecs hold headers too, which matters at this size."""
-HONEST = """Expect blobs with texture: {minutes:g} min of training on {photos} photographs teach a small network
-colours, smooth areas and edges, but not what things look like. Each picture is an exact draw from the model, the
-coarsest view first, then the finer ones given it."""
-GIVEN = """Here the finest factor alone draws, given the coarse view of photographs that it was not trained on, with the
-same random numbers each time: first as trained, then with less variance."""
+PAPER = "This is the Pyramid PixelCNN of Kolesnikov and Lampert, PixelCNN models with auxiliary variables (ICML 2017)."
+BITS = """Bits per dimension are the negative base-2 logarithm of this probability, divided by the number of sub-pixels
+of x₀ (width x height x 3). A lossless codec built from the model would need this many bits per sub-pixel: lower is
+better, and a uniform guess needs 8. The three factors add up to the total. Before training, the weights are random and
+scaled so that every layer has unit variance on photographs. The files of the lossless codecs include headers, which
+matter at this size."""
+HONEST = """Expect textured blobs: in {minutes:g} min of training on {photos} photographs, a small network learns about
+colors, smooth areas and edges, but not what things look like. Each picture is an exact sample from the model, which
+draws the coarsest view first and then each finer view given the last one."""
+GIVEN = """Here only the finest factor draws, given the coarse view of photographs that it was not trained on. The
+random numbers are the same in every row: first as trained, then with less variance."""
 NOTICE = """Photographs from the Cloudinary Image Dataset '22 (CID22), https://cloudinary.com/labs/cid22, by
 Cloudinary, CC BY-SA 4.0 (https://creativecommons.org/licenses/by-sa/4.0/), reduced to {size}x{size}."""
-ZOO = """These come from a model of `pixelcnn-zoo`, trained for six hours on a processor core;
-`pixelcnn models` lists it and others with their data and terms. Each column is a face, drawn from 8x8 pixels on by MAP
-sampling, the mode of a component for each pixel, as the paper shows its faces. Plain draws are more varied, and
-many are smudged: `pixelcnn sample faces128-pyramid`."""
-ENLARGED = """A model of photographs draws what a reduced one may have been; made small again, each is the picture that
-was given, to the last bit."""
-GOING_ON = "Train the model further, score it, sample it, and see what else there is:"
+ZOO = """These faces come from a model in `pixelcnn-zoo` that was trained for six hours on one processor core. Each
+column is one face, drawn from 8x8 pixels up by MAP sampling, which takes the mode of a mixture component for each
+pixel, as the paper does for its faces. Plain samples are more varied, but many are smudged: try
+`pixelcnn sample faces128-pyramid`. `pixelcnn models` lists all models with their data and terms."""
+ENLARGED = """A model of photographs enlarges small pictures by drawing plausible details. Reduced again, each result is
+identical to the picture it was given, to the last bit."""
+NEXT_STEPS = "Train the model further, score it, sample from it, and see the other models:"
 
 
 def run_demo(
     folder: Path, *, minutes: float = 1.0, size: int = 32, seed: int = 0, overwrite: bool = False, progress: bool = True
 ) -> Path:
-    """Train for so many minutes in all, and leave the model and a report in a folder.
+    """Train a small model for a few minutes, and save it to a folder with a page about it.
 
-    Without `pixelcnn-zoo` the sections that show its models are left out, and a line on standard error says so.
+    Without `pixelcnn-zoo`, the sections that show its models are left out, and a line on standard error says so.
 
     Args:
-        folder: of the run and its `report.html`.
-        minutes: of training, all factors together. Scoring and sampling come on top.
+        folder: the folder for the run and its `report.html`.
+        minutes: training time of all factors together. Scoring and sampling take additional time.
         size: side of the photographs, at most 128.
-        seed: of the weights, the training and the samples.
-        overwrite: replace the run in the folder: what training writes, `report.html` and `faces.png`.
+        seed: seed of the weights, the training and the samples.
+        overwrite: replace the run in the folder, with its `report.html` and `faces.png`.
         progress: show progress bars.
 
     Returns:
         The path of the report.
 
     Raises:
-        ValueError: for a folder that is not empty or holds something else, or an argument out of range.
+        ValueError: if the folder is not empty or holds something else, or an argument is out of range.
     """
     _check_folder(folder, overwrite)
     if not 0 < minutes < math.inf:
@@ -103,11 +104,11 @@ def run_demo(
     photos, held_out = (load_images("photos", split, size=size, progress=progress) for split in ("train", "test"))
     recipe = find_recipe(RECIPE)
     recipe = replace(recipe, size=size, minutes=minutes, training=replace(recipe.training, seed=seed))
-    missing = {name: reason for name in (FACES, COLOURS) if (reason := why_missing(name))}
+    missing = {name: reason for name in (FACES, COLORS) if (reason := why_missing(name))}
     for reason in missing.values():
         print(f"pixelcnn: left out: {reason}", file=sys.stderr)
     begin_run(folder, _notes(recipe, photos), overwrite=overwrite, remedies=REMEDIES)
-    write_atomically(folder / PAGE, page(TITLE, [Section("Under way", [UNDER_WAY])]).encode())
+    write_atomically(folder / PAGE, page(TITLE, [Section("In progress", [UNDER_WAY])]).encode())
     faces = [] if FACES in missing else [_faces(folder, seed, progress)]
     torch.manual_seed(seed)
     model = recipe.model()
@@ -118,16 +119,16 @@ def run_demo(
     scores["after training"] = evaluate(model, held_out, progress=progress)
     codecs = codec_bits_per_dim(held_out, progress=progress)
     totals = {name: score.bits_per_dim for name, score in scores.items()} | codecs
-    if COLOURS in missing:
-        coloured = []
+    if COLORS in missing:
+        colored = []
     else:
-        figures = ["colourings of real images"]
-        coloured = subject_sections(find_subject(COLOURS), figures=figures, seed=seed, progress=progress)
+        figures = ["colorings of real images"]
+        colored = subject_sections(find_subject(COLORS), figures=figures, seed=seed, progress=progress)
     sections = [
         *faces,
         Section("The idea", [IDEA, Code(FORMULA), PAPER]),
         Section("Bits per dimension", [BITS, _table(model, scores, codecs, size), Chart(bars(totals), "The totals")]),
-        Section("Training", [Chart(_curves(model, folder, size), "What each factor adds on training photographs")]),
+        Section("Training", [Chart(_curves(model, folder, size), "Each factor on training photographs")]),
         Section("Samples", [
             HONEST.format(minutes=minutes, photos=len(photos)),
             Gallery(_samples(model, size, seed, progress), "Each column is one sample"),
@@ -137,8 +138,8 @@ def run_demo(
             Gallery(_samples_given_view(model, held_out, seed, progress), NOTICE.format(size=size)),
         ]),
         _enlarged(seed, progress),
-        *coloured,
-        Section("Going on", [GOING_ON, Code(_commands(folder, recipe))]),
+        *colored,
+        Section("Next steps", [NEXT_STEPS, Code(_commands(folder, recipe))]),
     ]  # fmt: skip
     path = folder / PAGE
     write_atomically(path, page(TITLE, sections).encode())
@@ -147,11 +148,11 @@ def run_demo(
 
 
 def _check_folder(folder: Path, overwrite: bool) -> None:
-    """A ValueError for a folder that is neither empty nor that of a run, or has files that no demonstration made."""
+    """Raise a ValueError if a folder is neither empty nor a run, or has a page that is not from a demonstration."""
     check_run_folder(folder, overwrite=overwrite, remedies=REMEDIES)
     others = [name for name in (PAGE, FACES_PICTURE) if (folder / name).exists()]
     if others and not has_title(folder / PAGE, TITLE):
-        raise ValueError(f"{str(folder / others[0])!r} is of no demonstration: name another folder")
+        raise ValueError(f"{str(folder / others[0])!r} was not made by a demonstration: name another folder")
 
 
 def _notes(recipe: Recipe, photos: Images) -> dict[str, Any]:
@@ -160,7 +161,7 @@ def _notes(recipe: Recipe, photos: Images) -> dict[str, Any]:
 
 
 def _faces(folder: Path, seed: int, progress: bool) -> Section:
-    """Draw faces; `faces.png` shows every view as soon as it is there."""
+    """Draw faces, and update `faces.png` after every view."""
     subject, path = find_subject(FACES), folder / FACES_PICTURE
     strips: list[Strip] = []
     options = DrawOptions(map=True, progress=progress)
@@ -172,7 +173,7 @@ def _faces(folder: Path, seed: int, progress: bool) -> Section:
 
 
 def _enlarged(seed: int, progress: bool) -> Section:
-    """Photographs, reduced, and enlarged again."""
+    """Enlarge reduced photographs."""
     subject = find_subject(ENLARGER)
     x = load_images("photos", "test", size=subject.size).batch(range(PICTURES))
     given = subject.model.views(x)[-1]
@@ -182,11 +183,11 @@ def _enlarged(seed: int, progress: bool) -> Section:
         drawn = upscale(subject.model, given, factor, seed=seed, options=replace(options, progress=progress))
         strips.append((f"drawn {variant}", drawn, 256))
     strips.append(("the photographs", x, 256))
-    return Section("Photographs enlarged", [ENLARGED, Gallery(strips, NOTICE.format(size=subject.size))])
+    return Section("Enlarged photographs", [ENLARGED, Gallery(strips, NOTICE.format(size=subject.size))])
 
 
 def _train(model: ImageModel, photos: Images, folder: Path, recipe: Recipe, progress: bool) -> None:
-    """As `pixelcnn train` would, the coarsest factor first, but not each for the same time."""
+    """Train as `pixelcnn train` does, the coarsest factor first, but give each factor its own share of the time."""
     run = Run(sheet_minutes=0, notes=_notes(recipe, photos), overwrite=True, progress=progress)
     for k in reversed(range(len(SHARES))):
         minutes, run = recipe.minutes * SHARES[k], replace(run, factor=k, resume=k + 1 < len(SHARES))
@@ -215,14 +216,14 @@ def _curves(model: ImageModel, folder: Path, size: int) -> Drawing:
 
 
 def _samples(model: ImageModel, size: int, seed: int, progress: bool) -> list[Strip]:
-    """Views of samples, the coarsest first."""
+    """Draw samples, and show their views from the coarsest to the finest."""
     drawn = sample(model, PICTURES, size, seed=seed, options=DrawOptions(progress=progress))
     strips: list[Strip] = [(name, x, model.levels) for name, x in zip(_views(model, size), drawn, strict=True)]
     return strips[::-1]
 
 
 def _samples_given_view(model: ImageModel, held_out: Images, seed: int, progress: bool) -> list[Strip]:
-    """A real view, what the finest factor draws given it, in all variants, and the photograph."""
+    """Show a real view, the samples of the finest factor given it in all variants, and the photograph."""
     x, given, *_ = model.views(held_out.batch(range(PICTURES)).to(next(model.parameters()).device))
     fine, coarse, *_ = _views(model, held_out.size[0])
     drawn = []

@@ -1,4 +1,4 @@
-"""Auxiliary variables: views of an image, and what a view says of the image."""
+"""Auxiliary variables: simpler views of an image, and the bounds that a view sets on the pixels of the image."""
 
 __all__ = [
     "Auxiliary",

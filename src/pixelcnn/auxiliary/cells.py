@@ -1,14 +1,14 @@
-"""Views whose pixels each bound a weighted sum of some sub-pixels of the image, its *cell*.
+"""Views in which each pixel bounds a weighted sum over its *cell*, a few sub-pixels of the image.
 
-A cell is a square of `shrinkage` x `shrinkage` pixels, of one channel or of all channels together: a square of one
-channel for `Downsample`, the channels of one pixel for `QuantizedGrayscale`. So each sub-pixel, given those of its cell
-before it, lies in an interval:
+A *sub-pixel* is one channel of one pixel. A cell is a square of `shrinkage` x `shrinkage` pixels, either of one channel
+or of all channels together. For `Downsample` it is a square of one channel; for `QuantizedGrayscale` it is the channels
+of one pixel. So each sub-pixel, given those before it in its cell, lies in an interval:
 
     lowest  = ceil((least sum - sum before - most that can follow) / weight)
     highest = floor((greatest sum - sum before - least that can follow) / weight)
 
-Wherever a value within its interval always leaves an interval for the next one, a factor that draws between these
-bounds draws all images that have the view, and no others.
+If every value in its interval leaves a non-empty interval for the next sub-pixel, then a factor that draws within these
+bounds can draw every image that has the view, and no other image.
 """
 
 __all__ = ["CellAuxiliary", "Filling", "whole_box"]
@@ -25,25 +25,44 @@ from pixelcnn.likelihoods.base import Bounds
 
 
 class CellAuxiliary(Auxiliary):
-    """A view that bounds sums over cells, and that is monotone in every sub-pixel: what consistent models need.
+    """A view that bounds sums over cells, as consistent models need.
 
-    Every view must be that of some image, and a weight must not be so large that it skips a possible sum:
-    `check_auxiliary` tries both on tiny images.
+    The view must not decrease when a sub-pixel increases. Every view within its format must belong to some image, and
+    no weight may be so large that it skips a possible sum. `check_auxiliary` checks the last two on tiny images.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> from pixelcnn import CellAuxiliary, check_auxiliary
+        >>> from pixelcnn.likelihoods import Bounds
+        >>> @dataclass(frozen=True)
+        ... class HalfTheLevels(CellAuxiliary):
+        ...     def view_format(self, channels, levels):
+        ...         return channels, levels // 2
+        ...
+        ...     def __call__(self, x, levels):
+        ...         return x // 2
+        ...
+        ...     def weights(self, channels):
+        ...         return [1] * channels
+        ...
+        ...     def sums(self, view, size, levels):
+        ...         return Bounds(2 * view, 2 * view + 1)
+        >>> check_auxiliary(HalfTheLevels(), levels=4)
     """
 
     joint_channels = False
-    """Whether the channels of a pixel lie in one cell, instead of one each."""
+    """Whether a cell holds all channels of its pixels, instead of one channel."""
 
     @abstractmethod
     def weights(self, channels: int) -> list[int]:
-        """List the weight of each channel in the sum of its cell: positive integers."""
+        """Return the weight of each channel in the sum of its cell: positive integers."""
 
     @abstractmethod
     def sums(self, view: Tensor, size: tuple[int, int], levels: int) -> Bounds:
-        """Bound the sums of the cells that have this view, both ends inclusive.
+        """Return the bounds that a view sets on the sum of each cell, both ends included.
 
         Args:
-            view: (B, C', H', W').
+            view: int64 (B, C', H', W').
             size, levels: of the image.
 
         Returns:
@@ -51,14 +70,14 @@ class CellAuxiliary(Auxiliary):
         """
 
     def expectation(self, view: Tensor, channels: int, size: tuple[int, int], levels: int) -> Tensor:
-        """Estimate each sub-pixel by the mean of its cell: midway between what its view allows."""
+        """Estimate each sub-pixel by the mean of its cell, from the middle of the sums that the view allows."""
         ones = per_channel(self.weights(channels), view.device).expand(1, channels, *size)
         before, after = self.partial_sums(ones)
         sums = self._sums_of_pixels(view, size, levels)
         return (sums.lowest + sums.highest) / (2 * (before + ones + after))
 
     def bounds(self, x: Tensor, view: Tensor, levels: int) -> Bounds:
-        """Bound each sub-pixel of an image by what its view leaves possible, given the sub-pixels before it.
+        """Return the bounds that a view sets on each sub-pixel of an image, given the sub-pixels before it.
 
         Args:
             x: integers (B, C, H, W) in [0, levels). The bounds of a sub-pixel depend on those before it in raster
@@ -67,7 +86,8 @@ class CellAuxiliary(Auxiliary):
             levels: of `x`.
 
         Returns:
-            Bounds (B, C, H, W), both ends inclusive; not empty where the sub-pixels before are within theirs.
+            Bounds (B, C, H, W), both ends included. If the sub-pixels before are within their bounds, there is at least
+            one value within these.
         """
         weights = per_channel(self.weights(x.shape[1]), x.device)
         before, _ = self.partial_sums(weights * x.to(torch.int64))
@@ -75,7 +95,7 @@ class CellAuxiliary(Auxiliary):
         return interval(self.limits(box, view, levels), before, weights, box)
 
     def limits(self, box: Bounds, view: Tensor, levels: int) -> Bounds:
-        """Bound the sum of each cell up to each sub-pixel, when all sub-pixels lie in a box: (B, C, H, W) each."""
+        """Bound the sum of each cell up to each sub-pixel, (B, C, H, W), if all sub-pixels lie in a box."""
         _, C, H, W = box.lowest.shape
         weights = per_channel(self.weights(C), box.lowest.device)
         sums = self._sums_of_pixels(view, (H, W), levels)
@@ -83,12 +103,12 @@ class CellAuxiliary(Auxiliary):
         return Bounds(sums.lowest - most, sums.highest - least)
 
     def partial_sums(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Sum, for each sub-pixel, those of its cell before it, and those after it: (B, C, H, W) each."""
+        """For each sub-pixel, sum those before it in its cell, and those after it: (B, C, H, W) each."""
         _, C, H, W = x.shape
         f = self.shrinkage
         h, w = self.view_size((H, W))
         squares = F.pad(x, (0, w * f - W, 0, h * f - H)).view(-1, C, h, f, w, f).permute(0, 2, 4, 3, 5, 1)
-        cells = squares.flatten(3) if self.joint_channels else squares.flatten(3, 4)  # each in the order of visiting
+        cells = squares.flatten(3) if self.joint_channels else squares.flatten(3, 4)  # each in the order of visits
         up_to = cells.cumsum(3)
         before, after = (
             sums.view(-1, h, w, f, f, C).permute(0, 5, 1, 3, 2, 4).reshape(-1, C, h * f, w * f)[:, :, :H, :W]
@@ -97,8 +117,8 @@ class CellAuxiliary(Auxiliary):
         return before, after
 
     def _sums_of_pixels(self, view: Tensor, size: tuple[int, int], levels: int) -> Bounds:
-        """The bounds of the cell that each pixel lies in: (B, C or 1, H, W)."""
-        sums, f = self.sums(view, size, levels), self.shrinkage
+        """Return the bounds of the cell that each pixel lies in: (B, C or 1, H, W)."""
+        sums, f = self.sums(view.to(torch.int64), size, levels), self.shrinkage
         if f == 1:
             return sums
         H, W = size
@@ -106,29 +126,29 @@ class CellAuxiliary(Auxiliary):
 
 
 def whole_box(shape: torch.Size | tuple[int, ...], levels: int, device: torch.device) -> Bounds:
-    """Bounds that allow every level."""
+    """Make bounds that allow every level."""
     lowest = torch.zeros(shape, dtype=torch.int64, device=device)
     return Bounds(lowest, lowest + levels - 1)
 
 
 def per_channel(weights: list[int], device: torch.device) -> Tensor:
-    """Weights as a tensor (C, 1, 1)."""
+    """Make a tensor (C, 1, 1) of the weights of channels."""
     return torch.tensor(weights, device=device).view(-1, 1, 1)
 
 
 def interval(limits: Bounds, before: Tensor, weight: Tensor | int, box: Bounds) -> Bounds:
-    """Bounds of sub-pixels with this sum before them in their cell."""
+    """Return the bounds of sub-pixels with the sum `before` them in their cell."""
     lowest = -((before - limits.lowest) // weight)
     highest = (limits.highest - before) // weight
     return Bounds(torch.maximum(lowest, box.lowest), torch.minimum(highest, box.highest))
 
 
 class CellBounds(NamedTuple):
-    """The bounds of some pixels (B, C, N), channel by channel, as `Likelihood.sample` asks for them."""
+    """The bounds of a group of pixels (B, C, N), channel by channel, in the form that `Likelihood.sample` takes."""
 
     limits: Tensor  # (2, B, C, N)
     box: Tensor  # (2, B, C, N)
-    spent: Tensor  # (B, C, N): the sum in their cells before the pixel
+    spent: Tensor  # (B, C, N): the sum of the pixels before in their cells
     weights: tuple[int, ...]
     joint_channels: bool
 
@@ -143,15 +163,15 @@ class CellBounds(NamedTuple):
 
 
 class Filling:
-    """The bounds of an image that is filled in a causal order, group by group.
+    """The bounds of the next pixels of an image while it is filled in a causal order, group by group.
 
-    The pixels of a group must be in different cells, and the cell of a pixel filled up to it: with a lag of at least
-    the `shrinkage` of the auxiliary variable they are.
+    The pixels of a group must lie in different cells, and all pixels before them in their cells must be filled. A lag
+    (the number of columns that a row runs ahead of the next) of at least `shrinkage` makes sure of that.
 
     Args:
-        box: bounds of the sub-pixels in any case, (B, C, H, W) each.
-        auxiliary: whose view is given; None if none is.
-        view: that view, (B, C', H', W').
+        box: bounds of the sub-pixels apart from the view, (B, C, H, W) each.
+        auxiliary: the auxiliary variable that made the given view; None if no view is given.
+        view: the given view, (B, C', H', W').
         levels: of the image.
     """
 
@@ -167,15 +187,15 @@ class Filling:
         self.spent = torch.zeros(B, C, *cells, dtype=torch.int64, device=box.lowest.device)
 
     def next_bounds(self, rows: Tensor, cols: Tensor) -> CellBounds:
-        """The bounds of the pixels at rows (N,) and cols (N,)."""
+        """Return the bounds of the pixels at rows (N,) and cols (N,)."""
         limits, box = self.limits[..., rows, cols], self.box[..., rows, cols]
         spent = self.spent[:, :, rows // self.side, cols // self.side]
         return CellBounds(limits, box, spent, self.weights, self.joint_channels)
 
     def fill(self, rows: Tensor, cols: Tensor, values: Tensor) -> None:
-        """Take note of what the pixels at rows (N,) and cols (N,) were filled with: (B, C, N)."""
+        """Record the values (B, C, N) that the pixels at rows (N,) and cols (N,) were filled with."""
         if self.side == 1:
-            return  # no cell has another pixel
+            return  # each cell lies within one pixel
         if any(weight != 1 for weight in self.weights):
             values = values * per_channel(list(self.weights), values.device)[:, :, 0]
         if self.joint_channels:

@@ -12,28 +12,28 @@ from pixelcnn.auxiliary.base import Auxiliary
 from pixelcnn.auxiliary.cells import CellAuxiliary
 from pixelcnn.likelihoods.base import Bounds, check_format
 
-BAND = 2**20  # pixels whose view is made at once: the sums are integers of eight bytes
+BAND = 2**20  # pixels whose view is made at once, to save memory: sums take eight bytes each
 
 
 class Link(NamedTuple):
-    """A view, and the next one, which its factor is given; None for the last view of a chain."""
+    """A view, and the next view of the chain, which its factor is given; None for the last view."""
 
     view: Tensor
     given: Tensor | None
 
 
 class Chain:
-    """Auxiliary variables one after another, from images of a format on.
+    """Auxiliary variables applied one after another to images of a given format.
 
     Args:
         channels, levels: of the images.
-        auxiliaries: a_1, ..., a_K; none for the image alone.
+        auxiliaries: a_1, ..., a_K; an empty list for the image alone.
 
     Attributes:
         formats: channels and levels of each view, the image first.
 
     Raises:
-        ValueError: where an auxiliary variable has no view of what comes before it.
+        ValueError: if an auxiliary variable cannot be applied to the view before it.
 
     Example:
         >>> from pixelcnn import Downsample, QuantizedGrayscale
@@ -53,7 +53,7 @@ class Chain:
             self.formats.append(auxiliary.view_format(*self.formats[-1]))
 
     def sizes(self, size: tuple[int, int]) -> list[tuple[int, int]]:
-        """(H, W) of every view of an image of that (H, W), the image first."""
+        """Return (H, W) of every view of an image of size (H, W), the image first."""
         sizes = [size]
         for auxiliary in self.auxiliaries:
             sizes.append(auxiliary.view_size(sizes[-1]))
@@ -63,7 +63,7 @@ class Chain:
         """Make the views x_0 = x, ..., x_K of integers (B, C, H, W), each from the one before.
 
         Raises:
-            ValueError: where `x` is not (B, C, H, W), not of an integer type, or has values out of range.
+            ValueError: if `x` is not (B, C, H, W), not of an integer type, or has values out of range.
         """
         check_images(x, *self.formats[0])
         views = [x]
@@ -77,11 +77,14 @@ class Chain:
         return [Link(view, given) for view, given in zip(views, [*views[1:], None], strict=True)]
 
     def boxes(self, box: Bounds | None, shape: tuple[int, ...]) -> list[Bounds | None]:
-        """Bound the sub-pixels of each view, if those of images of a shape (B, C, H, W) lie in a box.
+        """Return the bounds of the sub-pixels of each view, if those of the images lie in a box.
+
+        Args:
+            box: bounds of each sub-pixel of the images; None if every level is possible.
+            shape: (B, C, H, W) of the images.
 
         Raises:
-            ValueError: for a box of another shape or beyond the levels, or a view that does not say what it is of a
-                box (`CellAuxiliary`).
+            ValueError: if the box has another shape or exceeds the levels, or if a view is not a `CellAuxiliary`.
         """
         if box is None:
             return [None] * len(self.formats)
@@ -93,23 +96,24 @@ class Chain:
             raise ValueError(f"box: use bounds of shape {shape} with 0 <= lowest <= highest < {levels}")
         boxes = [box]
         for auxiliary, (_, levels) in zip(self.auxiliaries, self.formats, strict=False):
-            require_cells(auxiliary, "known pixels")
+            require_cells(auxiliary, "known pixels", "derive it")
             boxes.append(Bounds(*(auxiliary(end, levels) for end in boxes[-1])))
         return list(boxes)
 
 
-def require_cells(auxiliary: Auxiliary, what: str) -> CellAuxiliary:
-    """The auxiliary variable; a ValueError where it does not bound the pixels of the image."""
+def require_cells(
+    auxiliary: Auxiliary, what: str = "consistent models", remedy: str = "use consistent=False, or derive it"
+) -> CellAuxiliary:
+    """Return the auxiliary variable if it bounds the pixels of the image; otherwise raise a ValueError."""
     if not isinstance(auxiliary, CellAuxiliary):
         raise ValueError(
-            f"{auxiliary!r} does not say which images have a given view, which {what} need: use consistent=False, or "
-            "derive it from CellAuxiliary"
+            f"{auxiliary!r} does not say which images have a given view, which {what} need: {remedy} from CellAuxiliary"
         )
     return auxiliary
 
 
 def check_images(x: object, channels: int, levels: int, name: str = "x") -> None:
-    """Raise a ValueError for anything but integers (B, channels, H, W) in [0, levels)."""
+    """Raise a ValueError unless `x` holds integers (B, channels, H, W) in [0, levels)."""
     if not isinstance(x, Tensor):
         raise ValueError(f"{name} of type {type(x).__name__}: use a tensor of images (B, {channels}, H, W)")
     if x.dim() != 4 or x.shape[1] != channels or 0 in x.shape[2:]:
@@ -121,7 +125,7 @@ def check_images(x: object, channels: int, levels: int, name: str = "x") -> None
 
 
 def _view_in_bands(auxiliary: Auxiliary, x: Tensor, levels: int) -> Tensor:
-    """The view of an image, band by band where it is large and its cells allow that."""
+    """Make the view of images, in bands of rows if they are large and the view of a band depends on nothing else."""
     B, _, H, W = x.shape
     f = auxiliary.shrinkage
     rows = max(1, BAND // max(1, B * W * f)) * f

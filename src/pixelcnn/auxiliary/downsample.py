@@ -1,4 +1,4 @@
-"""The smaller view, averaged."""
+"""A smaller view of an image: the averages of its squares."""
 
 __all__ = ["Downsample"]
 
@@ -17,10 +17,10 @@ from pixelcnn.likelihoods.base import Bounds
 @register_auxiliary
 @dataclass(frozen=True)
 class Downsample(CellAuxiliary):
-    """Every channel averaged over squares of `factor` x `factor` pixels, rounded half up.
+    """The average of each channel over squares of `factor` x `factor` pixels, with halves rounded up.
 
-    At the right and the lower border only the pixels that exist are averaged, so that any size has a view. The paper's
-    Pyramid PixelCNN chains `Downsample(2)`.
+    At the right and the bottom border, only the pixels that exist are averaged, so that images of any size have a view.
+    The Pyramid PixelCNN of the paper is a chain of `Downsample(2)`.
 
     Args:
         factor: how many times smaller the view is, at least 2.
@@ -55,11 +55,11 @@ class Downsample(CellAuxiliary):
         return [1] * channels
 
     def sums(self, view: Tensor, size: tuple[int, int], levels: int) -> Bounds:
-        count, value = self._counts(size, view.device), view.to(torch.int64)
-        return Bounds(-(-(2 * value - 1) * count // 2), ((2 * value + 1) * count - 1) // 2)
+        count = self._counts(size, view.device)
+        return Bounds(-(-(2 * view - 1) * count // 2), ((2 * view + 1) * count - 1) // 2)
 
     def _counts(self, size: tuple[int, int], device: torch.device) -> Tensor:
-        """The pixels that exist in each square, (h, w)."""
+        """Count the pixels that exist in each square, (h, w)."""
         f = self.factor
         rows, cols = ((side - torch.arange(0, side, f, device=device)).clamp(max=f) for side in size)
         return rows[:, None] * cols

@@ -1,4 +1,4 @@
-"""The gray view of a few bits, where the objects of an image are."""
+"""A gray view of an image with a few bits, enough to show its shapes."""
 
 __all__ = ["QuantizedGrayscale"]
 
@@ -21,11 +21,12 @@ MOST_BITS = 16
 class QuantizedGrayscale(CellAuxiliary):
     """The top bits of the luma, as one channel: `floor(y * 2^bits / levels)`.
 
-    The luma, the brightness of a color, is that of ITU-R BT.601, `y = 0.299 r + 0.587 g + 0.114 b`, rounded half up; an
-    image of one channel is its own luma. The paper's Grayscale PixelCNN has `bits=4`.
+    The *luma* is the brightness of a color as ITU-R BT.601 defines it, `y = 0.299 r + 0.587 g + 0.114 b`, with halves
+    rounded up. The luma of an image of one channel is the image itself. The Grayscale PixelCNN of the paper has
+    `bits=4`.
 
     Args:
-        bits: of the view, from 1 to 16, and at most those of the image.
+        bits: of the view, from 1 to 16, and no more than the image has.
 
     Example:
         >>> import torch
@@ -45,7 +46,7 @@ class QuantizedGrayscale(CellAuxiliary):
 
     def view_format(self, channels: int, levels: int) -> tuple[int, int]:
         if 2**self.bits > levels:
-            raise ValueError(f"bits={self.bits!r}: {2**self.bits} gray levels of an image of {levels}; use fewer bits")
+            raise ValueError(f"bits={self.bits!r}: the image has only {levels} levels; use fewer bits")
         return 1, 2**self.bits
 
     def __call__(self, x: Tensor, levels: int) -> Tensor:
@@ -59,7 +60,7 @@ class QuantizedGrayscale(CellAuxiliary):
         return LUMA if channels == 3 else [sum(LUMA)]
 
     def sums(self, view: Tensor, size: tuple[int, int], levels: int) -> Bounds:
-        # The luma is in a bucket of at least one level, and 1000 sums round to a level: more than any weight, so that
-        # the sums that can be reached leave no bucket out.
-        lowest, beyond = (-(-(view.to(torch.int64) + side) * levels // 2**self.bits) for side in (0, 1))
+        # A view covers at least one level of luma, and 1000 sums round to each level. That is more than any weight, so
+        # no view is skipped: each has a sum that some color reaches.
+        lowest, beyond = (-(-(view + side) * levels // 2**self.bits) for side in (0, 1))
         return Bounds(1000 * lowest - 500, 1000 * beyond - 501)

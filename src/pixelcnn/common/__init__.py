@@ -1,1 +1,1 @@
-"""What every other package may use: checks, files, text, progress. It knows nothing of models."""
+"""Tools that every other package may use: checks, files, text, progress bars. Nothing here knows about models."""

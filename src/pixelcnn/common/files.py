@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and JSON objects in them."""
+"""Atomic writes, which leave a whole file or none, and files that hold a JSON object."""
 
 __all__ = ["AGAIN", "ANEW", "read_json", "to_json", "write_atomically", "write_json", "write_together"]
 
@@ -13,18 +13,19 @@ from typing import Any
 from pixelcnn.common.strict_json import MOST_JSON, parse_json
 from pixelcnn.common.text import shorten
 
-AGAIN, ANEW = "get the file again", "remove it to train this factor anew"
+AGAIN, ANEW = "get the file again", "remove it to train this factor from scratch"
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file as one step; on failure (a full disk, say) the old one stays and nothing else is left."""
+    """Replace a file in one step. If that fails (the disk is full, say), the old file stays, and nothing else."""
     write_together({path: content})
 
 
 def write_together(contents: Mapping[Path, bytes]) -> None:
-    """Replace files, the first first, once all of them are on the disk under temporary names.
+    """Replace several files, in the given order, once all of them are on the disk under temporary names.
 
-    On failure the old ones stay and nothing else is left; a process that is killed leaves the first ones new.
+    If writing fails, the old files stay and nothing else is left over. If the process is killed between two renames,
+    the first files are the new ones and the rest are still the old ones.
     """
     temporaries = {path: path.with_name(f".{path.name}.tmp") for path in contents}
     path = next(iter(contents))
@@ -38,25 +39,31 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
         for path, temporary in temporaries.items():
             temporary.replace(path)
     except OSError as error:
-        remedy = ": make room, then go on" if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else ""
-        reason = f"{error.strerror or error}; what was there before is still there{remedy}"
+        remedy = ": free some space, then try again" if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else ""
+        reason = f"{error.strerror or error}; nothing was changed{remedy}"
         raise OSError(error.errno, reason, str(path)) from None
     finally:
         for temporary in temporaries.values():
-            with suppress(OSError):  # a folder that is none has no temporary file either
+            with suppress(OSError):  # if the folder is not a folder, there is no temporary file in it either
                 temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Replace a file by a JSON object in one step."""
     write_atomically(path, to_json(value))
 
 
 def to_json(value: Mapping[str, Any]) -> bytes:
+    """Format a JSON object as the content of a file that people can read."""
     return (json.dumps(value, indent=2) + "\n").encode()
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file; a ValueError that names the file where it is missing or holds anything else."""
+    """Read a JSON object from a file.
+
+    Raises:
+        ValueError: if the file is missing or holds anything else; the message names the file.
+    """
     if not path.is_file():
         raise ValueError(f"{path} is missing: {AGAIN}")
     with path.open("rb") as file:
@@ -64,4 +71,4 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         return parse_json(content)
     except ValueError as error:
-        raise ValueError(f"{path} is no JSON object that can be read ({shorten(str(error))}): {AGAIN}") from None
+        raise ValueError(f"{path} does not hold a readable JSON object ({shorten(str(error))}): {AGAIN}") from None

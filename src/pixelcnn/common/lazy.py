@@ -1,4 +1,4 @@
-"""Packages whose names are imported on first use, so that `--help` answers before torch is loaded."""
+"""Packages whose names are imported on first use, so that `--help` answers without waiting for torch."""
 
 __all__ = ["lazy_names"]
 
@@ -12,9 +12,11 @@ def lazy_names(
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Make the `__getattr__` and `__dir__` of a package (PEP 562).
 
+    Nothing is kept: a name is always what its module says, whoever asked for it before.
+
     Args:
         package: its `__name__`.
-        homes: the module below the package that each name is imported from.
+        homes: for each module, relative to the package, the names that are imported from it.
     """
     places = {name: f"{package}.{module}" for module, names in homes.items() for name in names}
 

@@ -1,4 +1,7 @@
-"""Memory: how much is free, and how much a rehearsal takes that computes nothing."""
+"""Memory: how much is free, and how much a computation would take.
+
+To find out how much a computation would take, we *rehearse* it: we run it on tensors that have shapes but no values.
+"""
 
 __all__ = ["check_sampling_memory", "free_memory", "peak_memory"]
 
@@ -15,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 
 
 def check_sampling_memory(needed: int, device: torch.device) -> None:
-    """Raise a MemoryError, before anything is allocated, where sampling needs more bytes than are free."""
+    """Raise a MemoryError, before anything is allocated, if sampling needs more bytes than are free."""
     free = free_memory(device)
     if needed > free:
         raise MemoryError(
@@ -25,14 +28,14 @@ def check_sampling_memory(needed: int, device: torch.device) -> None:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that a process can still use, where those of one machine share its memory evenly."""
+    """Return the bytes that this process can still use. Processes on one machine share its memory evenly."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     return psutil.virtual_memory().available // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def peak_memory(function: Callable[[], object]) -> int:
-    """The most bytes that the tensors that a function makes take at once."""
+    """Run a function and return the peak number of bytes held by the tensors that it makes."""
     with _Meter() as meter:
         kept = function()
     del kept
@@ -40,7 +43,7 @@ def peak_memory(function: Callable[[], object]) -> int:
 
 
 class _Meter(TorchDispatchMode):
-    """The bytes of the tensors that were made under it and are still there, and the most that there ever were."""
+    """A meter of the tensors made while it is active: the bytes alive now, and their peak."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,7 +58,7 @@ class _Meter(TorchDispatchMode):
         return result
 
     def _notice(self, storage: torch.UntypedStorage) -> None:
-        """Count a storage once, however many views it has, and as long as one of them is there."""
+        """Count a storage once, however many views it has, for as long as one of them is alive."""
         if id(storage) not in self.alive:
             self.alive[id(storage)] = storage.nbytes()
             self.bytes += storage.nbytes()

@@ -1,4 +1,4 @@
-"""The progress bar of everything that may take longer than two seconds, and what can be printed in it."""
+"""Progress bars for everything that may take longer than two seconds."""
 
 __all__ = ["late_bar", "progress_bar"]
 
@@ -13,11 +13,11 @@ PATIENCE = 2.0  # seconds
 
 
 def progress_bar(*, visible: bool, fields: str = "") -> Progress:
-    """A rich progress bar on standard error, so that standard output holds results alone.
+    """Make a progress bar on standard error, so that standard output holds nothing but results.
 
     Args:
-        visible: whether to show it at all; a pipe or a file shows nothing until the end either way.
-        fields: a format for further figures, such as "{task.fields[loss]}".
+        visible: whether to show it at all. In a pipe or a file, nothing appears until the end either way.
+        fields: a format for extra numbers, such as "{task.fields[loss]}".
     """
     text = [TextColumn(fields)] if fields else []
     return Progress(
@@ -35,14 +35,14 @@ def progress_bar(*, visible: bool, fields: str = "") -> Progress:
 
 @contextmanager
 def late_bar(description: str, *, visible: bool) -> Iterator[Callable[[float], None]]:
-    """A progress bar for a task that may be over at once: it appears after two seconds.
+    """Show a progress bar for a task that may finish quickly: the bar appears after two seconds.
 
     Args:
-        description: of the task; printed as it is.
+        description: of the task; printed as is.
         visible: as for `progress_bar`.
 
     Returns:
-        A function to call with the share of the task that is done, now and then.
+        A function to call now and then with the fraction of the task that is done.
     """
     start, bar = time.monotonic(), progress_bar(visible=visible)
     task = bar.add_task(description, total=100)

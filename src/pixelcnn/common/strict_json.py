@@ -1,4 +1,4 @@
-"""JSON that anybody may have written: an object, or one clear error."""
+"""JSON from untrusted files: an object, or one clear error."""
 
 __all__ = ["MOST_JSON", "parse_json"]
 
@@ -13,14 +13,14 @@ MOST_NESTED = 16  # objects and lists inside one another
 
 
 def parse_json(content: bytes | str) -> dict[str, Any]:
-    """The object that JSON describes.
+    """Parse a JSON object, more strictly than the standard library does.
 
     Raises:
-        ValueError: for anything else, and for what JSON leaves open or forbids and parsers let pass: names that come
-            twice, NaN and infinities, and more bytes or nested lists than we ever write.
+        ValueError: if the text is not a JSON object, repeats a name, contains NaN or infinity, or is longer or more
+            deeply nested than anything that this package writes.
     """
     if len(content) > MOST_JSON:
-        raise ValueError(f"{len(content)} bytes, more than the {MOST_JSON} that it may have")
+        raise ValueError(f"{len(content)} bytes, which is over the limit of {MOST_JSON}")
     try:
         value = json.loads(content, object_pairs_hook=_object, parse_float=_finite, parse_constant=_finite)
     except RecursionError:
@@ -36,7 +36,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found:
-            raise ValueError(f"the name {shorten(repr(name))} comes twice")
+            raise ValueError(f"the name {shorten(repr(name))} appears twice")
         found[name] = value
     return found
 
@@ -49,7 +49,7 @@ def _finite(text: str) -> float:
 
 
 def _is_nested(value: Any, levels: int) -> bool:
-    """Whether lists and objects are nested deeper than so many levels."""
+    """Return whether lists and objects are nested more than `levels` deep."""
     if not isinstance(value, dict | list):
         return False
     inside = value.values() if isinstance(value, dict) else value

@@ -1,4 +1,4 @@
-"""Images from anywhere, as integers of one size."""
+"""Images from anywhere, as integer tensors of one size."""
 
 __all__ = [
     "Images",

@@ -1,6 +1,7 @@
-"""One picture from the bytes of its file, whoever made these: named formats, a limit on pixels, never another file.
+"""Decode one picture from the bytes of an untrusted file.
 
-Opening a picture reads its header, and what that says is checked before any pixel is decoded.
+Only a fixed list of formats is read, no other file is ever opened, and the number of pixels is limited: opening a
+picture reads its header, and the header is checked before any pixel is decoded.
 """
 
 __all__ = ["FORMATS", "MAX_PIXELS", "BrokenImageError", "Crop", "Preparation", "is_deep", "open_picture", "read_file"]
@@ -22,35 +23,35 @@ from pixelcnn.common.text import first_line
 
 Crop = tuple[int, int, int, int]
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
-"""Formats that pictures are read from. Pillow knows more, and starts other programs for some, such as PostScript."""
+"""Image formats we read. Pillow knows more, but for some of them, such as PostScript, it starts another program."""
 MAX_PIXELS = 2**26
-"""The most pixels that a picture may have, those of 8192x8192, since a file of a few kilobytes can claim any number."""
-_MAX_BYTES = 2**30  # of a file: more than any picture of so many pixels needs
+"""Largest number of pixels in a picture, 8192x8192. A file of a few kilobytes can claim to have any number."""
+_MAX_BYTES = 2**30  # per file: more than any picture within MAX_PIXELS needs
 _OPENING = threading.Lock()
 _ADVICE = "remove it or use --skip-broken"
 
 
 class BrokenImageError(ValueError):
-    """A file that cannot be decoded: the only error that `skip_broken` forgives."""
+    """A file that cannot be decoded: the only error that `skip_broken` ignores."""
 
     def __init__(self, message: str) -> None:
-        # A loader's worker process hands it on with the traceback in front: the message proper is the last line.
+        # A data loader's worker process puts the traceback in front of the message: keep only the last line.
         super().__init__(message.strip().splitlines()[-1].removeprefix(f"{__name__}.{type(self).__name__}: "))
 
 
 def read_file(path: str | Path) -> bytes:
-    """The content of a regular file; a pipe or a device is never opened, since reading it may not end.
+    """Read a regular file. A pipe or a device is never opened, since reading it may never end.
 
     Raises:
-        BrokenImageError: where it is no regular file, cannot be read, or is larger than a picture can be.
+        BrokenImageError: if the path is not a regular file, cannot be read, or is too large to be a picture.
     """
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
-            raise BrokenImageError(f"{str(path)!r} is no regular file: {_ADVICE}")
+            raise BrokenImageError(f"{str(path)!r} is not a regular file: {_ADVICE}")
         if status.st_size > _MAX_BYTES:
             raise BrokenImageError(
-                f"{str(path)!r} has {status.st_size / 1e9:.1f} GB, too much for a picture: {_ADVICE}"
+                f"{str(path)!r} is {status.st_size / 1e9:.1f} GB, too large for a picture: {_ADVICE}"
             )
         return Path(path).read_bytes()
     except OSError as error:
@@ -62,22 +63,22 @@ def open_picture(content: bytes, name: str) -> Image.Image:
     """Read the header of a picture; its pixels are not decoded yet.
 
     Args:
-        content: of the file.
-        name: for the error, quoted if it needs to be.
+        content: bytes of the file.
+        name: how error messages call the picture, quotes included.
 
     Raises:
-        BrokenImageError: where it is no picture in one of `FORMATS`, or has more than `MAX_PIXELS`.
+        BrokenImageError: if this is not a picture in one of `FORMATS`, or if it has more than `MAX_PIXELS`.
     """
     most = f"more than {MAX_PIXELS / 1e6:.0f} million"
     try:
-        # A header is read quickly, and one thread at a time changes the filter, which is the whole process's.
+        # Warning filters belong to the whole process, so only one thread may change them at a time. Headers are quick.
         with _OPENING, warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             picture = Image.open(io.BytesIO(content), formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise BrokenImageError(f"{name} has {most} pixels: make it smaller, {_ADVICE}") from None
-    except Exception as error:  # Pillow's decoders raise a dozen kinds
-        reason = "no image" if isinstance(error, UnidentifiedImageError) else first_line(error)
+    except Exception as error:  # Pillow's decoders raise a dozen different exceptions
+        reason = "not an image" if isinstance(error, UnidentifiedImageError) else first_line(error)
         raise BrokenImageError(f"{name} cannot be read ({reason}): {_ADVICE}") from error
     if picture.width * picture.height > MAX_PIXELS:
         size = f"{picture.width}x{picture.height}"
@@ -86,9 +87,9 @@ def open_picture(content: bytes, name: str) -> Image.Image:
 
 
 def is_deep(picture: Image.Image, content: bytes) -> bool:
-    """Whether a channel has more than 8 bits: of colours Pillow cuts off the rest without a word."""
+    """Whether a channel has more than 8 bits. In color images, Pillow silently drops the extra bits."""
     if picture.format == "PNG":
-        return content[24] > 8  # of the header, which comes first
+        return content[24] > 8  # a fixed place in the header
     if picture.format == "TIFF":
         return max(picture.tag_v2.get(258, (1,))) > 8  # pyright: ignore[reportAttributeAccessIssue]  (a TIFF has it)
     if picture.format == "PPM":
@@ -105,12 +106,14 @@ def is_deep(picture: Image.Image, content: bytes) -> bool:
 
 @dataclass(frozen=True)
 class Preparation:
-    """The steps from a stored image, a record of `bytes` and `path`, to its pixels. The path is a name, and not opened.
+    """The steps from a stored image to its pixels.
+
+    A stored image is a record of `bytes` and `path`. The path serves only as a name; it is never opened.
 
     Args:
-        channels: 3 for colour, 1 for grey (ITU-R 601 luma); an alpha channel is dropped.
+        channels: 3 for color, 1 for gray (luma, the weighted brightness of ITU-R 601); an alpha channel is dropped.
         crop: pixels to cut off first: left, right, top, bottom.
-        size: side of the centre square that is cut out, its areas averaged; None for all that is left.
+        size: side to which the center square is reduced by averaging areas; None keeps everything after the crop.
     """
 
     channels: int
@@ -119,37 +122,37 @@ class Preparation:
 
     def __post_init__(self) -> None:
         if self.channels not in (1, 3):
-            raise ValueError(f"channels={self.channels!r}: use 1 (grey) or 3 (red, green, blue)")
+            raise ValueError(f"channels={self.channels!r}: use 1 (gray) or 3 (red, green, blue)")
         if self.crop is not None and (len(self.crop) != 4 or min(self.crop) < 0):
             raise ValueError(f"crop={self.crop!r}: --crop takes left right top bottom, each at least 0")
         if self.size is not None and self.size < 1:
             raise ValueError(f"size={self.size!r}: --size must be at least 1")
 
     def __call__(self, record: Mapping[str, Any], index: int) -> np.ndarray:
-        """Decode, convert, crop and resize: uint8 (H, W, C). The index names an image without a file name."""
+        """Decode, convert, crop and resize an image to uint8 (H, W, C); `index` names it if it has no path."""
         content, path = record["bytes"], record["path"]
         name = f"image {path!r}" if path else f"image number {index}"
         if not content:
-            raise BrokenImageError(f"{name} cannot be read (no content): {_ADVICE}")
+            raise BrokenImageError(f"{name} cannot be read (it is empty): {_ADVICE}")
         picture = open_picture(content, name)
         if picture.mode.startswith(("I", "F", "LAB")):
-            raise ValueError(f"{name} has pixels of mode {picture.mode}: convert it to 8-bit colour or grey")
+            raise ValueError(f"{name} has pixels of mode {picture.mode}: convert it to 8-bit color or gray")
         image = self._frame(self._decode(picture, content, name), name)
         return np.asarray(image).reshape(image.height, image.width, self.channels)
 
     def _decode(self, picture: Image.Image, content: bytes, name: str) -> Image.Image:
         try:
             image = None if is_deep(picture, content) else self._convert(picture)
-        except Exception as error:  # as many kinds
+        except Exception as error:  # again, a dozen kinds
             raise BrokenImageError(f"{name} cannot be read ({first_line(error)}): {_ADVICE}") from error
         if image is None:
-            raise ValueError(f"{name} has more than 8 bits a channel: convert it to 8-bit colour or grey")
+            raise ValueError(f"{name} has more than 8 bits a channel: convert it to 8-bit color or gray")
         return image
 
     def _convert(self, picture: Image.Image) -> Image.Image:
-        image = ImageOps.exif_transpose(picture)  # turns a camera's picture upright, as `datasets` does
+        image = ImageOps.exif_transpose(picture)  # turns photos upright, as `datasets` does
         if image.has_transparency_data:
-            image = image.convert("RGBA")  # straight to RGB, Pillow warns about transparent palettes
+            image = image.convert("RGBA")  # going straight to RGB, Pillow warns about transparent palettes
         return image.convert("L" if self.channels == 1 else "RGB")
 
     def _frame(self, image: Image.Image, name: str) -> Image.Image:
@@ -162,7 +165,7 @@ class Preparation:
             return image.crop((left, top, left + W, top + H))
         side = min(W, H)
         if side < self.size:
-            raise ValueError(f"{name} gives {W}x{H}, too small for --size {self.size}: use {side} or less")
+            raise ValueError(f"{name} has only {W}x{H} pixels, too small for --size {self.size}: use {side} or less")
         left, top = left + (W - side) // 2, top + (H - side) // 2
         square = (left, top, left + side, top + side)
         return image.resize((self.size, self.size), Image.Resampling.BOX, square)

@@ -1,4 +1,4 @@
-"""Hashes of images: which are held out, and whether they changed."""
+"""Hashes of images, which decide what is held out and show whether the data changed."""
 
 __all__ = ["changed_since", "fingerprint", "hash_row", "is_held_out", "joined_fingerprint"]
 
@@ -20,7 +20,7 @@ def hash_bytes(content: bytes) -> bytes:
 def hash_row(index: int, image: dict[str, Any] | None, file: bytes | None) -> bytes:
     try:
         return hash_bytes(to_record(image, file)["bytes"] or b"")
-    except BrokenImageError:  # named by the check, or left out there
+    except BrokenImageError:  # the check reports this file, or skips it
         return hash_bytes(b"")
 
 
@@ -29,21 +29,21 @@ def is_held_out(hash: bytes) -> bool:
 
 
 def fingerprint(hashes: Iterable[bytes], prepare: Preparation) -> dict[str, Any]:
-    """The number of images, and one hash of theirs and of their preparation, whatever their order."""
+    """Count images, and hash their contents and preparation together; their order does not matter."""
     hashes = sorted(hashes)
     steps = json.dumps([prepare.channels, list(prepare.crop or (0, 0, 0, 0)), prepare.size]).encode()
     return {"images": len(hashes), "blake2b": hash_bytes(b"".join([steps, *hashes])).hex()}
 
 
 def joined_fingerprint(fingerprints: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """That of several sets of images together, whatever their order."""
+    """Combine the fingerprints of several sets of images; their order does not matter."""
     fingerprints = [*fingerprints]
     hashes = "".join(sorted(each["blake2b"] for each in fingerprints))
     return {"images": sum(each["images"] for each in fingerprints), "blake2b": hash_bytes(hashes.encode()).hex()}
 
 
 def changed_since(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> str | None:
-    """A sentence where two fingerprints of what a model was trained on differ; None where one was not kept."""
+    """Describe a change of the training data in one sentence; None if there is none, or no earlier fingerprint."""
     if not before or before.get("blake2b") == now["blake2b"]:
         return None
-    return f"the data changed since the training began: {before.get('images')} images then, {now['images']} now"
+    return f"the data have changed since training began: {before.get('images')} images then, {now['images']} now"

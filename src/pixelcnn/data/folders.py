@@ -1,4 +1,4 @@
-"""The files of a folder, and the parts that their names put them into."""
+"""The files of a folder, and the parts (train, test, validation) that their names assign them to."""
 
 __all__ = [
     "OTHER",
@@ -20,16 +20,16 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-PARTS = {  # usual names of parts, whatever their case
+PARTS = {  # usual names of parts, in any case
     "train": "train|training|trainset",
     "test": "test|testing|testset",
     "validation": "val|valid|validation|dev|eval|evaluation",
 }
-OTHER = "other"  # what is outside the parts
+OTHER = "other"  # files that belong to no part
 PARQUET = ".parquet"
-RUN_FILE = "run.json"  # marks a folder of a training
-MADE_FILES, MADE_FOLDER = (RUN_FILE, "config.json", "model.safetensors"), r"factor-\d+"  # that a training makes there
-# Of files that a person would call pictures, whether they can be read or not.
+RUN_FILE = "run.json"  # marks a folder as a training run
+MADE_FILES, MADE_FOLDER = (RUN_FILE, "config.json", "model.safetensors"), r"factor-\d+"  # written by training
+# Suffixes of files that a person would call pictures, whether we can read them or not.
 PICTURES = (
     *(".apng", ".avif", ".bmp", ".dib", ".gif", ".heic", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".jpx"),
     *(".pbm", ".pgm", ".png", ".pnm", ".ppm", ".psd", ".svg", ".tif", ".tiff", ".webp"),
@@ -41,10 +41,10 @@ class FolderFiles:
     """The files of a folder at any depth, in an order that is the same on every machine.
 
     Attributes:
-        visible: all that are not hidden, also those that cannot be read, such as links to nowhere and pipes.
-        hidden: pictures and parquet files whose name, or that of a folder above them, begins with a dot.
-        repeated: links to folders that were read already.
-        made: by trainings, in folders that hold a `run.json`: a run's own sheets are no images to train on.
+        visible: every file that is not hidden, even if it cannot be read, such as a broken link or a pipe.
+        hidden: pictures and parquet files whose own name, or a parent folder's name, begins with a dot.
+        repeated: links to folders that were read before.
+        made: files that training runs wrote, in folders with a `run.json`. Sample sheets are not training images.
     """
 
     visible: list[Path] = field(default_factory=list)
@@ -56,9 +56,9 @@ class FolderFiles:
     def notes(self) -> list[str]:
         notes = [f"left out {len(self.hidden)} hidden files, such as {str(self.hidden[0])!r}"] if self.hidden else []
         if self.repeated:
-            notes.append(f"read folders once that are linked again, such as {str(self.repeated[0])!r}")
+            notes.append(f"skipped links to folders that were read before, such as {str(self.repeated[0])!r}")
         if self.made:
-            notes.append(f"left out what a training made, such as {str(self.made[0])!r}")
+            notes.append(f"left out files that training wrote, such as {str(self.made[0])!r}")
         return notes
 
 
@@ -67,7 +67,7 @@ def find_files(folder: Path) -> FolderFiles:
     found, seen, hidden_folders = FolderFiles(), set(), []
 
     def walk(top: Path) -> Iterator[Path]:
-        # A folder that cannot be listed is named later, like a file that cannot be read.
+        # A folder that cannot be listed is reported later, like a file that cannot be read.
         unlisted: list[Path] = []
         for root, folders, names in os.walk(top, onerror=lambda e: unlisted.append(Path(e.filename)), followlinks=True):
             status = os.stat(root)
@@ -76,7 +76,7 @@ def find_files(folder: Path) -> FolderFiles:
                 folders.clear()
                 continue
             seen.add((status.st_dev, status.st_ino))
-            # Later, since a visible link may lead into a hidden folder.
+            # Visited last, since a visible link may lead into a hidden folder.
             hidden_folders.extend(Path(root, name) for name in folders if name.startswith("."))
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             if RUN_FILE in names:
@@ -89,7 +89,7 @@ def find_files(folder: Path) -> FolderFiles:
 
     for path in walk(folder):
         (found.hidden if path.name.startswith(".") else found.visible).append(path)
-    for hidden in hidden_folders:  # which grows meanwhile
+    for hidden in hidden_folders:  # the list grows during this loop
         found.hidden += walk(hidden)
     found.hidden = [path for path in found.hidden if _is_meant(path)]
     for paths in (found.visible, found.hidden):
@@ -98,7 +98,7 @@ def find_files(folder: Path) -> FolderFiles:
 
 
 def visible_files(folder: Path, pattern: str = "**/*") -> list[Path]:
-    """Regular files at any depth whose name matches what follows `**/`, hidden ones aside, in the order of names."""
+    """List the regular, visible files at any depth whose name matches what follows `**/`, sorted by path."""
     name = pattern.removeprefix("**/")
     return [path for path in find_files(folder).visible if path.is_file() and fnmatchcase(path.name, name)]
 
@@ -108,18 +108,18 @@ def is_table(file: Path) -> bool:
 
 
 def _is_meant(file: Path) -> bool:
-    """Whether a person who asks for the images of a folder means this file, by its name."""
+    """Whether the name says that this is an image file, or a table of images."""
     return file.suffix.lower() in PICTURES or is_table(file)
 
 
 def part_of(name: str, *, whole: bool) -> str | None:
-    """The part that a name stands for: all of it, numbers aside (`val2017`), or its beginning (`train-00000-of-2`)."""
+    """Find the part a name stands for: its `whole`, up to digits (`val2017`), or its start (`train-0-of-2`)."""
     end = r"[-_ ]?\d*$" if whole else r"(?![a-z])"
     return next((part for part, names in PARTS.items() if re.match(f"({names}){end}", name.lower())), None)
 
 
 def _find_part(file: Path, folder: Path) -> str | None:
-    """Of a picture by its first folder; of a parquet file by any of its folders, or by the beginning of its name."""
+    """Find the part of a picture from its top folder, or of a parquet file from any folder or the start of its name."""
     parents = file.relative_to(folder).parts[:-1]
     if not is_table(file):
         return part_of(parents[0], whole=True) if parents else None
@@ -128,7 +128,7 @@ def _find_part(file: Path, folder: Path) -> str | None:
 
 
 def find_parts(folder: Path, files: list[Path]) -> tuple[dict[str, list[Path]], list[Path]]:
-    """The files of each part of a folder, all to train on where it has no parts; and files that only describe them."""
+    """Sort files into parts, all into `train` if there are none; also return files that only describe the images."""
     parts: dict[str, list[Path]] = {}
     for file in files:
         parts.setdefault(_find_part(file, folder) or OTHER, []).append(file)
@@ -143,12 +143,12 @@ def find_parts(folder: Path, files: list[Path]) -> tuple[dict[str, list[Path]], 
     parts = {part: [file for file in files if file not in left_out] for part, files in parts.items()}
     parts = {part: files for part, files in parts.items() if files}
     if parts.keys() == {"train", OTHER} and not any(is_table(file) for file in parts["train"]):
-        return {"train": files}, []  # pictures of trains, beside those of other things
+        return {"train": files}, []  # pictures of trains, next to folders of other things
     return settle(parts), described
 
 
 def settle(parts: dict[str, Any]) -> dict[str, Any]:
-    """What is in no part is to train on where no other is."""
+    """Use what belongs to no part as `train` if there is no `train`, and put the parts in their usual order."""
     if OTHER in parts and "train" not in parts:
         parts["train"] = parts.pop(OTHER)
     return {part: parts[part] for part in ("train", "test", "validation", OTHER) if part in parts}

@@ -1,15 +1,11 @@
-"""Images from anywhere as uint8 tensors of one size, and the endless order in which training reads them.
+"""Images from anywhere as uint8 tensors of one size.
 
-`load_images` opens a source and looks at every image once, so that a bad one is named before training and not
-in the middle of it. Every image goes through the same steps: to colour or grey (an alpha channel is dropped),
-cut off a fixed border, cut out the centre square, average its areas down to the size.
+`load_images` opens a source and looks at every image once, so that a bad image is reported before training, not in the
+middle of it. Every image goes through the same steps: convert to color or gray (dropping any alpha channel), cut off a
+fixed border, cut out the center square, and reduce it to the requested size by averaging areas.
 
-A source has parts: those to train on, to test with and to validate with, by the usual names. Of a source without a part
-to hold out, an image is held out by its own content: where the first 64 bits of the BLAKE2b hash of its encoded bytes,
-as a number below 1, are below 0.05. So images that are added or removed move no other, and copies stay together.
-
-`Shuffled` is the order of training: `shuffled[position]`, flip and crop included, depends on the seed and the
-position alone. So a run resumes exactly from its step, whatever the number of processes.
+A source can have the usual parts: train, test, validation. Without a test or validation part, 5 % of the images are
+held out, each by the hash of its own content (see `pixelcnn.data.sources`).
 """
 
 __all__ = ["SPLITS", "Images", "JoinedImages", "load_images", "load_unseen"]
@@ -32,21 +28,31 @@ if TYPE_CHECKING:
     from datasets import Dataset as Rows
 
 SPLITS = ("train", "test", "validation", "all")
-_KEPT_BYTES = 2**28  # of decoded images that are kept in memory: decoding them again takes a share of every step
+_KEPT_BYTES = 2**28  # decoded images up to this size stay in memory, since decoding them again slows every step
 
 
 class Images(Dataset[Tensor]):
-    """Images of one size: `images[i]` is uint8 (C, H, W). Made by `load_images`; if they are many, decoded each time.
+    """Images of one size, made by `load_images`: `images[i]` is uint8 (C, H, W).
+
+    Small sets stay decoded in memory; large ones are decoded each time.
 
     Attributes:
         name: the source.
         size: (H, W) of every image.
         channels: 1 or 3.
-        labels: the class of each image, or None where the source has none.
+        labels: the class of each image, or None if the source has no labels.
         skipped: number of files left out because they cannot be decoded.
         part: which images of the source these are, in words: "its part train".
-        notes: sentences on what was found in the source and is not among these images.
+        notes: sentences on what was found in the source but is not among these images.
         fingerprint: the number of `images`, and a `blake2b` hash of their contents and preparation.
+
+    Example:
+        >>> import pixelcnn
+        >>> photos = pixelcnn.load_images("photos", "test", size=8)
+        >>> len(photos), photos.size, photos[0].dtype
+        (41, (8, 8), torch.uint8)
+        >>> photos.batch([0, 5, 7]).shape
+        torch.Size([3, 3, 8, 8])
     """
 
     def __init__(
@@ -75,7 +81,7 @@ class Images(Dataset[Tensor]):
         return self.batch([index])[0]
 
     def batch(self, indices: Iterable[int]) -> Tensor:
-        """The images at these indices: uint8 (B, C, H, W)."""
+        """Stack the images at these indices: uint8 (B, C, H, W)."""
         indices = [int(index) for index in indices]
         if self._pixels is not None:
             pixels = self._pixels[indices]
@@ -86,10 +92,10 @@ class Images(Dataset[Tensor]):
 
 
 class JoinedImages(Images):
-    """Several sets of images of the same size and channels as one, in their order. It has no labels.
+    """Several sets of images, one after another, as a single set without labels.
 
     Raises:
-        ValueError: where they differ in size or channels.
+        ValueError: if they differ in size or channels.
     """
 
     def __init__(self, parts: Sequence[Images]) -> None:
@@ -111,7 +117,7 @@ class JoinedImages(Images):
         return int(self._starts[-1])
 
     def batch(self, indices: Iterable[int]) -> Tensor:
-        """The images at these indices: uint8 (B, C, H, W)."""
+        """Stack the images at these indices: uint8 (B, C, H, W)."""
         found = []
         for index in indices:
             if not 0 <= index < len(self):
@@ -130,7 +136,7 @@ def _preparation(source: str, size: int | None, crop: Crop | None, channels: int
 def _check(
     rows: "Rows", prepare: Preparation, skip_broken: bool, progress: bool
 ) -> tuple[list[int], tuple[int, int], np.ndarray | None]:
-    """Prepare every image once: the indices of those that can be decoded, their (H, W), and them if they are few."""
+    """Prepare every image once; return the indices of the good ones, their (H, W), and their pixels if few."""
 
     def check(index: int, image: Any, file: Any) -> tuple[int, tuple[int, int], np.ndarray | None] | None:
         try:
@@ -149,8 +155,8 @@ def _check(
     for index, (H, W), _ in found:
         if size != (H, W):
             name, other = (name_of(rows, i) for i in (first, index))
-            sizes = f"{name!r} gives {size[1]}x{size[0]}, {other!r} {W}x{H}"
-            raise ValueError(f"images of different sizes, {sizes}: make them alike with --size")
+            sizes = f"{name!r} is {size[1]}x{size[0]}, {other!r} is {W}x{H}"
+            raise ValueError(f"images of different sizes, {sizes}: make them the same with --size")
     kept = [pixels for _, _, pixels in found if pixels is not None]
     return [index for index, _, _ in found], size, np.stack(kept) if len(kept) == len(found) else None
 
@@ -168,26 +174,32 @@ def load_images(
     """Open a source and check every image of one split.
 
     Args:
-        source: `photos` (shipped), `cifar10` or `celeba` (fetched from the Hugging Face hub), a folder of
-            images and parquet files of any nesting, such a file, or a hub id `owner/name`. The three names win over
-            folders of that name: write `./photos` for the folder.
-        split: `train`, `test`, `validation` or `all`. Parts have the usual names, such as `train`, `Test` or `val`:
-            of the sub-folders of a folder, of parquet files, of a data set of the hub. To test is the part `test`,
-            or `validation` where that is missing. Without either, 5 % are held out, each image by its own content;
-            `all` is everything.
-        size: side in pixels: cut out the centre square and average its areas. Images are never enlarged.
-        crop: pixels to cut off first: left, right, top, bottom. `celeba` has the paper's unless one is given.
-        channels: 3 for colour, 1 for grey (ITU-R 601 luma).
-        skip_broken: leave out files that cannot be decoded, and count them, instead of stopping at the first.
-        progress: show a progress bar on stderr where the check takes longer than two seconds.
+        source: `photos` (shipped), `cifar10` or `celeba` (downloaded from the Hugging Face hub), a single image or
+            parquet file, a folder of these at any depth, or a hub id `owner/name`. The three names take precedence
+            over folders of the same name: write `./photos` for the folder.
+        split: `train`, `test`, `validation` or `all`. Parts are recognized by the usual names, such as `train`, `Test`
+            or `val`, among the subfolders of a folder, parquet files, and the splits of a hub data set. If there is no
+            `test` part, `validation` is used to test. Without either, 5 % of the images are held out, each by the hash
+            of its own content. `all` is everything.
+        size: side in pixels: cut out the center square and average its areas. Images are never enlarged.
+        crop: pixels to cut off first: left, right, top, bottom. The default for `celeba` is the crop of the paper.
+        channels: 3 for color, 1 for gray (luma, the weighted brightness of ITU-R 601).
+        skip_broken: leave out and count files that cannot be decoded, instead of stopping at the first.
+        progress: show a progress bar on stderr if the check takes longer than two seconds.
 
     Raises:
-        NothingHeldOutError: a ValueError, where there are so few images that the split has none.
-        ValueError: whatever is wrong with an argument, the source or an image, with the remedy.
+        NothingHeldOutError: a ValueError, if there are so few images that the split is empty.
+        ValueError: if anything is wrong with an argument, the source or an image; the message says what to do.
+
+    Example:
+        >>> import pixelcnn
+        >>> photos = pixelcnn.load_images("photos", "test", size=16, channels=1)
+        >>> len(photos), photos[0].shape
+        (41, torch.Size([1, 16, 16]))
     """
     if split not in SPLITS:
         raise ValueError(f"split={split!r}: use one of {', '.join(map(repr, SPLITS))}")
-    source = source if isinstance(source, str) else str(source.absolute())  # never one of the names
+    source = source if isinstance(source, str) else str(source.absolute())  # a Path is never one of the names
     prepare = _preparation(source, size, crop, channels)
     return _load(open_source(source), split, prepare, skip_broken, progress)
 
@@ -202,14 +214,14 @@ def load_unseen(
     skip_broken: bool = False,
     progress: bool = False,
 ) -> Images:
-    """Open a source and check those of its images that a model was not trained on.
+    """Open a source and check the images in it that a model was not trained on.
 
-    These are its part to test with; without one, the images that were held out if the model was trained on this source,
-    and else all of it. That the source is another now than it was in training is among the `notes` of the result.
+    These are its test part, if it has one. Otherwise they are the images that were held out if the model was trained
+    on this source, and all images if it was not. If the source has changed since training, the `notes` say so.
 
     Args:
         source, size, crop, channels, skip_broken, progress: as for `load_images`.
-        trained: `source`, `size`, `crop` and `fingerprint` of what the model was trained on, as far as known.
+        trained: `source`, `size`, `crop` and `fingerprint` of the training data, as far as known.
 
     Raises:
         NothingHeldOutError, ValueError: as `load_images` does.
@@ -226,7 +238,7 @@ def load_unseen(
             notes.append(changed)
         seen = seen or now["blake2b"] == known["blake2b"]
     elif seen and trained.get("source") and opened.held_out is None:
-        notes.append("nothing says which of these images the model was trained on, so it may have seen some")
+        notes.append("it is not recorded which of these images the model was trained on, so it may have seen some")
     images = _load(opened, "test" if opened.held_out or seen else "all", prepare, skip_broken, progress)
     images.notes += notes
     return images

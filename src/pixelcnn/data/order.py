@@ -1,4 +1,8 @@
-"""The order in which training sees images."""
+"""The order in which training sees images.
+
+`shuffled[position]`, flip and crop included, depends on the seed and the position alone. So a run resumes exactly from
+its step, whatever the number of processes.
+"""
 
 __all__ = ["Shuffled"]
 
@@ -10,23 +14,23 @@ from pixelcnn.data.images import Images
 
 
 class Shuffled(Dataset[tuple[Tensor, int]]):
-    """The order of training, without end: `shuffled[position]` is uint8 (C, H, W) and its label, -1 for none.
+    """An endless sequence of shuffled images: `shuffled[position]` is a uint8 image (C, H, W) and its label, or -1.
 
-    An epoch is N positions from a multiple of N on, and visits each of the N images once. For use with a
-    `DataLoader(batch_sampler=lists_of_positions)`.
+    With N images, positions 0 to N - 1 are the first epoch, the next N the second, and so on; each epoch visits every
+    image once. Use it with a `DataLoader(batch_sampler=lists_of_positions)`.
 
     Args:
-        images: what to visit.
-        seed: whole number of at least 0.
-        flip: mirror half of the images, at random.
+        images: the images to visit.
+        seed: whole number, at least 0.
+        flip: mirror a random half of the images.
         random_crop: side of a square to cut out at a random place, in pixels.
     """
 
     def __init__(self, images: Images, *, seed: int, flip: bool, random_crop: int | None) -> None:
         if seed < 0:
-            raise ValueError(f"seed={seed!r}: use a whole number of at least 0")
+            raise ValueError(f"seed={seed!r}: use a whole number, at least 0")
         if random_crop is not None and not 1 <= random_crop <= min(images.size):
-            raise ValueError(f"random_crop={random_crop!r}: use 1 to {min(images.size)}, the images' side")
+            raise ValueError(f"random_crop={random_crop!r}: use 1 to {min(images.size)}, the images' short side")
         self.images, self.seed, self.flip, self.random_crop = images, seed, flip, random_crop
         self._epoch, self._order = -1, np.empty(0, np.int64)
 

@@ -1,4 +1,4 @@
-"""Rows of images, from files, parquet tables and the hub."""
+"""Tables with one row per image, from files, parquet tables and the hub."""
 
 __all__ = ["for_each", "name_of", "pairs", "read_files", "select_columns", "to_record", "with_files", "without_labels"]
 
@@ -25,11 +25,11 @@ _IMAGE_COLUMNS = ("image", "img")
 
 
 def read_files(files: list[Path]) -> "Rows":
-    """The rows of pictures and parquet files."""
+    """Make one table from pictures and parquet files."""
     from datasets import Dataset, concatenate_datasets
 
     tables = [file for file in files if is_table(file)]
-    pictures = [os.fsencode(file) for file in files if not is_table(file)]  # a name may be no UTF-8
+    pictures = [os.fsencode(file) for file in files if not is_table(file)]  # bytes, since a name need not be UTF-8
     rows = [read_parquet(tables)] if tables else []
     if pictures:
         rows.append(Dataset.from_dict({"file": pictures}))
@@ -40,37 +40,37 @@ def read_parquet(files: list[Path]) -> "Rows":
     import pyarrow.parquet
     from datasets import concatenate_datasets, load_dataset
 
-    file, alike, rows = files[0], {}, []  # files with the same columns are read together
+    file, alike, rows = files[0], {}, []  # files with the same columns are loaded together
     try:
         for file in files:
             if not file.is_file():
-                raise ValueError("no regular file")
+                raise ValueError("not a regular file")
             alike.setdefault(str(pyarrow.parquet.read_schema(file)), []).append(file)
         for file, *others in alike.values():
             names = [glob.escape(str(each.absolute())) for each in (file, *others)]
             rows.append((file, load_dataset("parquet", data_files=names, split="train")))
-    except Exception as error:  # a bad file, an unreadable one, a full disk: no common base
+    except Exception as error:  # bad or unreadable files, a full disk: these share no base class
         reason = first_line(error.__cause__ or error)
         raise ValueError(f"{str(file)!r} cannot be read as parquet ({reason}): check the file") from error
     return concatenate_datasets([select_columns(each, str(file)) for file, each in rows])
 
 
 def select_columns(rows: "Rows", source: str) -> "Rows":
-    """The columns `image`, undecoded, and `label`, where it has whole numbers."""
+    """Keep the undecoded `image` column, and `label` if it holds whole numbers."""
     from datasets import Image as ImageColumn
     from datasets import Value
 
     column = next((name for name in _IMAGE_COLUMNS if name in rows.column_names), None)
     if column is None:
         raise ValueError(f"source={source!r} has columns {rows.column_names}: rename one of them to 'image'")
-    # Other kinds of labels stay unread: as an image, one could name any file.
+    # Labels of other types are not read: a label stored as an image could name any file.
     whole = column != "label" and re.match("u?int", str(getattr(rows.features.get("label"), "dtype", None)))
     try:
         rows = rows.select_columns([column, "label"] if whole else [column]).rename_columns({column: "image"})
         rows = rows.cast_column("image", ImageColumn(decode=False))
         return rows.cast_column("label", Value("int64")) if whole else rows
     except (RuntimeError, TypeError, ValueError) as error:
-        reason = f"column {column!r} holds no images ({first_line(error)})"
+        reason = f"column {column!r} does not hold images ({first_line(error)})"
         raise ValueError(f"source={source!r}: {reason}, use another file") from error
 
 
@@ -79,13 +79,13 @@ def without_labels(rows: "Rows") -> "Rows":
 
 
 def pairs(batch: Mapping[str, list[Any]]) -> Iterator[tuple[Any, Any]]:
-    """The columns `image` and `file` of some rows; a row has one of the two."""
+    """Pair the `image` and `file` columns of some rows; each row has one of the two."""
     count = len(next(iter(batch.values())))
     return zip(*(batch.get(name, [None] * count) for name in ("image", "file")), strict=True)
 
 
 def to_record(image: dict[str, Any] | None, file: bytes | None) -> dict[str, Any]:
-    """A record of `bytes` and `path`. The path that a table brings along is a name, and never opened."""
+    """Make a record of `bytes` and `path`. A path stored in a table is only a name and is never opened."""
     if file is None:
         return image or {"bytes": None, "path": None}
     path = os.fsdecode(file)
@@ -98,15 +98,15 @@ def name_of(rows: "Rows", index: int) -> str:
 
 
 def for_each(rows: "Rows", do: Callable[[int, Any, Any], Any], title: str, progress: bool) -> list[Any]:
-    """Call a function with the index and the columns `image` and `file` of every row; its results, in this order."""
+    """Call `do(index, image, file)` for every row in threads, and return the results in order."""
     rows = without_labels(rows)
 
     def work(start: int) -> list[Any]:
         try:
             batch = rows[start : start + 64]
-        except Exception as error:  # a damaged table: no common base
+        except Exception as error:  # damaged tables raise many kinds
             reason = f"images {start} to {start + 63} cannot be read ({first_line(error)})"
-            raise ValueError(f"{reason}: get the parquet file again") from error
+            raise ValueError(f"{reason}: download the parquet file again") from error
         return [do(index, *pair) for index, pair in enumerate(pairs(batch), start)]
 
     results = []
@@ -114,7 +114,7 @@ def for_each(rows: "Rows", do: Callable[[int, Any, Any], Any], title: str, progr
     bar = Progress(console=Console(stderr=True), transient=True)
     task = bar.add_task(title, total=len(rows))
     try:
-        # Threads are enough: Pillow decodes without holding the interpreter's lock.
+        # Threads are enough, since Pillow releases the interpreter lock while it decodes.
         with ThreadPoolExecutor() as pool:
             for chunk in pool.map(work, range(0, len(rows), 64)):
                 results += chunk
@@ -128,7 +128,7 @@ def for_each(rows: "Rows", do: Callable[[int, Any, Any], Any], title: str, progr
 
 
 def with_files(rows: "Rows", hub_id: str) -> "Rows":
-    """Of a data set of picture files the files, if they are where the hub's client has put them."""
+    """Add the paths of a data set of image files, if they lie inside the cache of the hub client."""
     from datasets import Value, config
     from huggingface_hub import constants
 

@@ -1,8 +1,8 @@
-"""Sources of images by their names, opened but not decoded: which parts they have, and which images are in a split.
+"""Open sources of images by name, without decoding: which parts a source has, and which images are in a split.
 
-An image is known by the BLAKE2b hash of its encoded bytes. Of a source without a part to hold out, an image is held out
-where the first 64 bits of its hash, as a number below 1, are below 0.05. So images that are added or removed move no
-other, and copies stay together.
+Images are identified by the BLAKE2b hash of their encoded bytes. If a source has no test or validation part, an image
+is held out when the first 64 bits of its hash, read as a fraction, are below 0.05. So adding or removing images never
+moves another image between splits, and copies stay together.
 """
 
 __all__ = [
@@ -32,13 +32,13 @@ from pixelcnn.data.rows import for_each, read_files, select_columns, with_files
 if TYPE_CHECKING:
     from datasets import Dataset as Rows
 
-# Data sets of the Hugging Face hub with a name of their own here: hub id, and the crop where none is given.
+# Data sets of the Hugging Face hub that have a short name here: hub id and default crop.
 HUB: dict[str, tuple[str, Crop | None]] = {
     "cifar10": ("uoft-cs/cifar10", None),
-    # The aligned faces, 178x218, all in one part. The crop is the paper's and leaves 128x128.
+    # The aligned faces, 178x218, all in one part. This crop is from the paper and leaves 128x128.
     "celeba": ("nielsr/CelebA-faces", (25, 25, 50, 40)),
 }
-# What one may do with the sources that have a name; models that are trained on them are for the same.
+# Terms of use of the named sources. They also apply to models trained on them.
 TERMS = {
     "photos": "CC BY-SA 4.0",
     "cifar10": "none stated: research",
@@ -48,7 +48,7 @@ _PHOTOS = Path(__file__).parent / "photos"
 
 
 class UnfetchedError(ValueError):
-    """A data set of the hub that is not to be had here; its `options` are those of the command line once it is."""
+    """A hub data set that is not available here; `options` are the command-line options to use once it is."""
 
     def __init__(self, message: str, options: str) -> None:
         super().__init__(message)
@@ -56,18 +56,18 @@ class UnfetchedError(ValueError):
 
 
 class NothingHeldOutError(ValueError):
-    """A source of so few images that none of them is held out."""
+    """A source with so few images that a split is empty."""
 
 
 @dataclass(frozen=True)
 class Selection:
-    """The images of a split, undecoded.
+    """The images of a split, not decoded.
 
     Args:
-        rows: of columns `image` (records of `bytes` and `path`), `file` (paths that we found ourselves), `label`.
-        hashes: of the content of each.
-        part: in words, which images of the source these are.
-        notes: whatever of the source is not in any split, or not in the usual ones.
+        rows: table with the columns `image` (records of `bytes` and `path`), `file` (paths we found) and `label`.
+        hashes: hash of the content of each image.
+        part: which images of the source these are, in words.
+        notes: sentences on what was found but is not in this split.
     """
 
     rows: "Rows"
@@ -78,13 +78,13 @@ class Selection:
 
 @dataclass(frozen=True)
 class Source:
-    """A source with all its parts, undecoded.
+    """A source with all its parts, not decoded.
 
     Args:
-        name: as it was asked for.
-        parts: rows of `train`, `test`, `validation` and `other`, as far as there are such.
-        notes: on what was not read.
-        hashes: those of the contents of parts, once they were asked for.
+        name: the name that was asked for.
+        parts: tables of `train`, `test`, `validation` and `other`, as far as they exist.
+        notes: sentences on files that were not read.
+        hashes: hashes of the images of each part, filled in on first use.
     """
 
     name: str
@@ -94,24 +94,24 @@ class Source:
 
     @property
     def held_out(self) -> str | None:
-        """The part that is to test with."""
+        """The part to test on, if there is one."""
         return next((part for part in ("test", "validation") if part in self.parts), None)
 
     def hash(self, part: str, progress: bool) -> list[bytes]:
         if part not in self.hashes:
-            self.hashes[part] = for_each(self.parts[part], hash_row, "looking which images these are", progress)
+            self.hashes[part] = for_each(self.parts[part], hash_row, "identifying images", progress)
         return self.hashes[part]
 
     def training_hashes(self, progress: bool) -> list[bytes]:
-        """Of the images to train on."""
+        """Hash the images to train on."""
         hashes = self.hash("train", progress) if "train" in self.parts else []
         return hashes if self.held_out else [hash for hash in hashes if not is_held_out(hash)]
 
     def select(self, split: str, progress: bool) -> Selection:
-        """The images of a split.
+        """Select the images of a split.
 
         Raises:
-            ValueError: where there are none.
+            ValueError: if there are none.
         """
         from datasets import concatenate_datasets
 
@@ -120,54 +120,54 @@ class Source:
             hashes = chain.from_iterable(self.hash(part, progress) for part in self.parts)
             return Selection(concatenate_datasets([*self.parts.values()]), [*hashes], "all of it", notes)
         if OTHER in self.parts:
-            notes.append(f"{len(self.parts[OTHER])} images are in no part, and only split 'all' has them")
+            notes.append(f"{len(self.parts[OTHER])} images belong to no part; only split 'all' includes them")
         if self.held_out is None and split != "validation":
             return self._select_by_content(split, progress, notes)
         part = (self.held_out or split) if split == "test" else split
         if part not in self.parts:
             raise ValueError(self._describe_missing(split))
         if {"test", "validation"} <= self.parts.keys() and part != "validation":
-            notes.append(f"{len(self.parts['validation'])} images are in the part validation, which is left alone")
+            notes.append(f"{len(self.parts['validation'])} images are in the part validation, which is not used")
         return Selection(self.parts[part], self.hash(part, progress), f"its part {part}", notes)
 
     def _select_by_content(self, split: str, progress: bool, notes: list[str]) -> Selection:
         hashes, test = self.hash("train", progress), split == "test"
         chosen = [index for index, hash in enumerate(hashes) if is_held_out(hash) == test]
         if not chosen:
-            which = "none is" if test else "all are"
+            which = "none" if test else "all"
             raise NothingHeldOutError(
-                f"split={split!r}: of {len(hashes)} images of {self.name!r} {which} among the 5 % that are held out: "
-                "add images, sort them into folders train and test, or use split 'all'"
+                f"split={split!r}: {which} of the {len(hashes)} images of {self.name!r} are among the 5 % held "
+                "out: add images, sort them into folders train and test, or use split 'all'"
             )
-        part = "the 5 % that their content holds out" if test else "all but 5 % that their content holds out"
+        part = "the 5 % held out by content hash" if test else "all but the 5 % held out by content hash"
         return Selection(self.parts["train"].select(chosen), [hashes[index] for index in chosen], part, notes)
 
     def _describe_missing(self, split: str) -> str:
         there = [part for part in self.parts if part != OTHER]
         if split == "train":
             return (
-                f"split='train': source={self.name!r} has only a {there[0]} part, use 'test' or 'all', or add a part "
-                "train"
+                f"split='train': source={self.name!r} has only a {there[0]} part, use 'test' or 'all', or add a train "
+                "part"
             )
         others = [*dict.fromkeys([*there, "test", "all"])]
         return f"split={split!r}: source={self.name!r} has no such part, use one of {others}"
 
 
 def _fetch(hub_id: str, crop: Crop | None = None) -> dict[str, "Rows"]:
-    """Every part of a data set of the Hugging Face hub."""
+    """Download every part of a data set of the Hugging Face hub."""
     from datasets import load_dataset
     from huggingface_hub import HfApi, constants
 
     try:
         if not constants.HF_HUB_OFFLINE:
-            # Fails at once where there is no network: `load_dataset` would retry for half a minute.
+            # Fails at once if there is no network; `load_dataset` would retry for half a minute.
             HfApi().dataset_info(hub_id, timeout=5)
         return {str(part): rows for part, rows in load_dataset(hub_id).items()}
-    except Exception as error:  # no network, no such data set, a full disk: no common base either
-        reason = f"{hub_id!r}: no folder here, and not given by the Hugging Face hub ({first_line(error)})"
+    except Exception as error:  # no network, no such data set, a full disk: no common base class
+        reason = f"{hub_id!r} was not found locally or on the Hugging Face hub ({first_line(error)})"
         options = "--data FOLDER" + (f" --crop {' '.join(map(str, crop))}" if crop else "")
-        remedy = f"run 'hf download {hub_id} --repo-type dataset --local-dir FOLDER' where there is a network"
-        raise UnfetchedError(f"{reason}: {remedy}, and use {options}", options) from error
+        remedy = f"run 'hf download {hub_id} --repo-type dataset --local-dir FOLDER' on a machine with a network"
+        raise UnfetchedError(f"{reason}: {remedy}, then use {options}", options) from error
 
 
 def _open_hub(name: str, hub_id: str, crop: Crop | None = None) -> Source:
@@ -181,20 +181,20 @@ def _open_hub(name: str, hub_id: str, crop: Crop | None = None) -> Source:
 
 
 def open_source(source: str) -> Source:
-    """Every part of a source, undecoded."""
+    """Open every part of a source without decoding it."""
     if source in HUB:
         return _open_hub(source, *HUB[source])
     path = _PHOTOS if source == "photos" else Path(source).expanduser()
     if path.is_dir():
         found = find_files(path)
         if not found.visible:
-            hidden = ", hidden ones aside" if found.hidden else ""
-            raise ValueError(f"source={source!r} is an empty folder{hidden}: put images into it or use another one")
+            besides = ", apart from hidden files" if found.hidden else ""
+            raise ValueError(f"source={source!r} is an empty folder{besides}: put images into it or use another one")
         parts, described = find_parts(path, found.visible)
         notes = [*found.notes]
-        if described and path != _PHOTOS:  # ours are the licence and its terms
+        if described and path != _PHOTOS:  # in ours they are the license and its terms
             notes.append(
-                f"left out {len(described)} files that are no pictures by their names, such as {str(described[0])!r}"
+                f"left out {len(described)} files that do not look like pictures, such as {str(described[0])!r}"
             )
         return Source(source, {part: read_files(files) for part, files in parts.items()}, notes)
     if path.is_file():

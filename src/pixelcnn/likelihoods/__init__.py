@@ -1,4 +1,4 @@
-"""Distributions of one pixel, on integers."""
+"""Likelihoods: probability distributions of one pixel, over integers."""
 
 __all__ = [
     "Bounds",

@@ -1,4 +1,4 @@
-"""Likelihoods that list the probability of every level of a channel."""
+"""Likelihoods that list the probability of every level of a channel in a table."""
 
 __all__ = ["Categorical", "TabularLikelihood"]
 
@@ -15,19 +15,36 @@ from pixelcnn.likelihoods.base import Bounds, Likelihood, NextBounds, inverse_cd
 
 
 class TabularLikelihood(Likelihood):
-    """A likelihood from a table of all levels: a subclass gives `num_params` and `logits`, and the rest follows.
+    """A likelihood that lists every level: a subclass defines `num_params` and `logits`, and the rest follows.
 
-    Each draw inverts the distribution function, so `scale_shift` has no effect; and each level is a single point, so
-    the mode of what is drawn (`map=True`) is the draw itself.
+    There is no scale, so `scale_shift` has no effect. Each level counts as a component whose mode is itself, so
+    `map=True` gives an ordinary draw.
+
+    Example:
+        >>> import torch
+        >>> from dataclasses import dataclass
+        >>> from pixelcnn import TabularLikelihood, check_likelihood
+        >>> @dataclass(frozen=True)
+        ... class Geometric(TabularLikelihood):
+        ...     levels: int
+        ...     channels: int = 1
+        ...
+        ...     @property
+        ...     def num_params(self):
+        ...         return 1
+        ...
+        ...     def logits(self, params, x, channel):
+        ...         return params * torch.arange(self.levels).view(-1, *[1] * (params.dim() - 2))
+        >>> check_likelihood(Geometric(levels=5))
     """
 
     @abstractmethod
     def logits(self, params: Tensor, x: Tensor, channel: int) -> Tensor:
-        """Log-probability of every level of a channel, up to a constant.
+        """Compute the log-probability of every level of a channel, up to a constant.
 
         Args:
             params: float (B, P, ...).
-            x: integers (B, C, ...), of which only the channels before this one may be read.
+            x: integers (B, C, ...). Only the channels before this one may be read.
             channel: from 0 to C - 1.
 
         Returns:
@@ -35,7 +52,7 @@ class TabularLikelihood(Likelihood):
         """
 
     def _bounded_logits(self, params: Tensor, x: Tensor, channel: int, bounds: Bounds | None) -> Tensor:
-        """The logits (B, levels, ...), minus infinity for the levels outside of the bounds (B, ...) of this channel."""
+        """Compute the logits (B, levels, ...), with minus infinity outside the bounds (B, ...) of this channel."""
         logits = self.logits(self._at_least_float32(params), x, channel)
         if bounds is None:
             return logits
@@ -71,7 +88,7 @@ class TabularLikelihood(Likelihood):
             between = None if bounds is None else bounds(list(x[:, :channel].unbind(1)))
             logits = self._bounded_logits(params, x, channel, between)
             value = inverse_cdf(logits, noise[:, 2 * channel])[:, 0]
-            # Rounding may leave some noise above the mass of all possible levels.
+            # Rounding can put the noise above the sum of all possible levels.
             x[:, channel] = value if between is None else value.minimum(between.highest)
         return x
 
@@ -79,7 +96,18 @@ class TabularLikelihood(Likelihood):
 @register_likelihood
 @dataclass(frozen=True)
 class Categorical(TabularLikelihood):
-    """One channel, a free probability for every level: a softmax over `levels` values."""
+    """A free probability for every level of one channel: a softmax over `levels` values.
+
+    Args:
+        levels: the number of levels, at least 2.
+
+    Example:
+        >>> import torch
+        >>> from pixelcnn import Categorical
+        >>> params = torch.log(torch.tensor([0.5, 0.25, 0.25])).view(1, 3, 1)
+        >>> Categorical(levels=3).log_prob(params, x=torch.tensor([[[1]]])).exp()
+        tensor([[0.2500]])
+    """
 
     levels: int
     channels: int = field(default=1, init=False)

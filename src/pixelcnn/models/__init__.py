@@ -1,4 +1,4 @@
-"""Image models: factors, the chain of them, and their files."""
+"""Image models: factors, chains of factors, and the files that hold them."""
 
 __all__ = [
     "CONFIG",
@@ -10,9 +10,7 @@ __all__ = [
     "PyramidPixelCNN",
     "distribution",
     "is_shipped",
-    "load",
     "read_config",
-    "save",
     "shipped_names",
     "why_missing",
     "zoo_card",
@@ -26,7 +24,6 @@ if TYPE_CHECKING:
     from pixelcnn.models.draw import DrawOptions
     from pixelcnn.models.files import WEIGHTS, read_config
     from pixelcnn.models.image_model import ImageModel
-    from pixelcnn.models.load import load, save
     from pixelcnn.models.presets import GrayscalePixelCNN, PixelCNN, PyramidPixelCNN
     from pixelcnn.models.shipped import CONFIG, distribution, is_shipped, shipped_names, why_missing, zoo_card
 
@@ -36,7 +33,6 @@ __getattr__, __dir__ = lazy_names(
         "draw": ["DrawOptions"],
         "files": ["WEIGHTS", "read_config"],
         "image_model": ["ImageModel"],
-        "load": ["load", "save"],
         "presets": ["GrayscalePixelCNN", "PixelCNN", "PyramidPixelCNN"],
         "shipped": ["CONFIG", "distribution", "is_shipped", "shipped_names", "why_missing", "zoo_card"],
     },

@@ -1,7 +1,7 @@
-"""Cards in the convention of the Hugging Face hub: front matter in YAML for machines, and a page for people.
+"""Model cards, as on the Hugging Face hub: front matter in YAML for machines, then a page for people.
 
-Only what is known is written. A model that was loaded from a folder with a `card.json`, as the shipped ones have,
-brings its figures and its terms along; of any other, its configuration speaks.
+A card says only what is known. For a model from a folder with a `card.json`, such as a shipped one, that includes its
+scores and the terms of its data. For any other model, it is the configuration.
 
 Reference: https://huggingface.co/docs/hub/model-cards.
 """
@@ -21,15 +21,15 @@ TAGS = ("exact-likelihood", "image-generation", "pixelcnn")
 
 
 def card_data(name: str, card: Mapping[str, Any], **fields: Any) -> ModelCardData:
-    """The front matter: license, data sets, and bits per dimension of held-out images.
+    """Make the front matter: license, data sets, and bits per dimension on held-out images.
 
     Args:
         name: of the model.
         card: content of a `card.json`; fields that it lacks are left out.
-        fields: further ones, or others in their place.
+        fields: more fields, or replacements.
 
     Raises:
-        ValueError: where a field of the card is not as the shipped models have it.
+        ValueError: if a field of the card does not have the form that it has in shipped models.
     """
     known: dict[str, Any] = {
         "library_name": "pixelcnn",
@@ -51,12 +51,12 @@ def card_data(name: str, card: Mapping[str, Any], **fields: Any) -> ModelCardDat
 
 
 def _result(score: Mapping[str, Any], where: str) -> EvalResult:
-    source, _, split = score["source"].rpartition(" (")
+    source, _, rest = score["source"].rpartition(" (")  # such as "photos (test) at 128x128"
     return EvalResult(
         task_type=TASK,
         dataset_type=source,
         dataset_name=f"{score['images']} images of {score['source']}{where}",
-        dataset_split=split.rstrip(")"),
+        dataset_split=rest.partition(")")[0],
         metric_type=METRIC,
         metric_name="bits per dimension",
         metric_value=round(float(score["total"]), 4),
@@ -64,16 +64,16 @@ def _result(score: Mapping[str, Any], where: str) -> EvalResult:
 
 
 def model_card(config: ModelConfig, parameters: int, card: Mapping[str, Any], **fields: Any) -> ModelCard:
-    """Write the card of a model.
+    """Make the card of a model.
 
     Args:
         config: of the model.
-        parameters: the number of its weights.
+        parameters: the number of parameters.
         card: content of its `card.json`; empty if it has none.
         fields: of the front matter, such as `license="mit"`.
 
     Raises:
-        ValueError: where the `card.json` is not as the shipped models have it.
+        ValueError: if the `card.json` does not have the form that it has in shipped models.
     """
     title = card.get("title") or "An exact-likelihood image model"
     data = card_data(title, card, **fields)
@@ -97,9 +97,9 @@ images = model.sample(4)
 
 
 def _description(config: ModelConfig, parameters: int, terms: str | None) -> str:
-    """The chain, the number of parameters and the images, in words."""
+    """Describe the chain, the number of parameters and the images in a table."""
     channels, levels = config.chain.formats[0]
-    chain = ", ".join(map(repr, config.auxiliaries)) or "none, this is a PixelCNN++"
+    chain = ", ".join(map(repr, config.auxiliaries)) or "none, as in PixelCNN++"
     exact = "exact" if config.consistent or not config.auxiliaries else "a lower bound"
     rows = {
         "parameters": f"{parameters / 1e6:.2f} million",

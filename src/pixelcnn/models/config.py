@@ -1,9 +1,9 @@
-"""Configurations: all that a model is but its weights, checked once.
+"""Configurations (configs): everything about a model except its weights, checked once.
 
-In a file it is JSON that anybody may have written. What it may ask for there is limited (`MOST`, `MOST_BLOCKS`,
-`MOST_PARAMETERS`), far above the published models, of which the largest has 135 million parameters and the deepest
-some 80 blocks: a file that asks for the impossible is refused before anything is allocated. The limits are those of
-files; in Python a model may be as large as the machine allows, but beyond them it cannot be loaded.
+A config file is JSON, possibly from a stranger, so there are limits to what it may ask for (`MOST`, `MOST_BLOCKS`,
+`MOST_PARAMETERS`). A file that asks for more is refused before anything is allocated. The limits are far above the
+published models, of which the largest has 135 million parameters and the deepest about 80 blocks. They apply to files
+only: in Python, a model may be as large as the machine allows, but beyond the limits it cannot be loaded from a file.
 """
 
 __all__ = ["DEFAULTS", "MOST_PARAMETERS", "ModelConfig", "ModelOptions", "PerFactor"]
@@ -25,7 +25,7 @@ from pixelcnn.likelihoods.logistic import DEFAULT_LOG_SCALES, LogisticMixture, L
 from pixelcnn.likelihoods.tabular import Categorical
 
 PerFactor = int | Sequence[int]
-"""One number for all factors, or a sequence that begins with that of the image itself."""
+"""One number for all factors, or a sequence with a number for each, the factor of the image first."""
 
 MOST = {
     "levels": 2**16,
@@ -41,10 +41,11 @@ MOST = {
 }
 MOST_VIEWS = 16
 MOST_SHRINKAGE = 64  # of an auxiliary variable
+MOST_OUTPUTS = 2**16  # parameters of the distribution of a pixel
 MOST_BLOCKS = 1_000  # of all networks together
 MOST_PARAMETERS = 4_000_000_000
-MOST_CATEGORICAL_LEVELS = 16  # the paper's 4-bit gray view; with more levels their order is worth knowing
-BUILT_IN = (Downsample, QuantizedGrayscale, LogisticMixture, Categorical)  # imported, and so registered
+MOST_CATEGORICAL_LEVELS = 16  # the paper's 4-bit gray view; with more levels, their order matters
+BUILT_IN = (Downsample, QuantizedGrayscale, LogisticMixture, Categorical)  # importing them registers them
 
 
 class ModelOptions(TypedDict, total=False):
@@ -67,12 +68,21 @@ class ModelOptions(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """What an image model is made of; see `ImageModel` for the fields.
+    """The configuration of an image model; see `ImageModel` for the fields.
 
-    Numbers for each factor are lists of K + 1 (or K) numbers here, whatever they were given as.
+    Options for each factor are always stored as lists of K + 1 (or K) numbers.
 
     Raises:
-        ValueError: for a field that is out of range, or a sequence of another length than the chain asks for.
+        ValueError: if a field is out of range, or a sequence does not fit the length of the chain.
+
+    Example:
+        >>> from pixelcnn import Downsample
+        >>> from pixelcnn.models.config import ModelConfig
+        >>> config = ModelConfig(auxiliaries=[Downsample(2)], filters=32, blocks=(3, 2))
+        >>> config.filters, config.blocks
+        ([32, 32], [3, 2])
+        >>> ModelConfig.from_json(config.to_json()) == config
+        True
     """
 
     channels: int = 3
@@ -115,11 +125,11 @@ class ModelConfig:
             "size": _check_size(self.size),
         }
         for name, value in settled.items():
-            object.__setattr__(self, name, value)  # settled once, before anybody sees it
+            object.__setattr__(self, name, value)  # normalized once, before anyone sees it
         self._check_likelihoods(chain)
         if self.consistent:
             for auxiliary in chain.auxiliaries:
-                require_cells(auxiliary, "consistent models")
+                require_cells(auxiliary)
 
     def _check_likelihoods(self, chain: Chain) -> None:
         if self.likelihoods is None:
@@ -137,7 +147,7 @@ class ModelConfig:
 
     @property
     def sides(self) -> tuple[int, int] | None:
-        """(H, W) of the images that it is for; None if unknown."""
+        """(H, W) of the images that the model is trained on; None if unknown."""
         return cast("tuple[int, int] | None", self.size)
 
     @cached_property
@@ -146,7 +156,7 @@ class ModelConfig:
         return Chain(self.channels, self.levels, self.auxiliaries)
 
     def likelihood(self, k: int) -> Likelihood:
-        """The distribution of a pixel of view k."""
+        """Return the likelihood of a pixel of view k."""
         if self.likelihoods is not None and (given := self.likelihoods[k]) is not None:
             return given
         channels, levels = self.chain.formats[k]
@@ -155,11 +165,11 @@ class ModelConfig:
         return LogisticMixture(channels, levels, self.components, self.log_scales)
 
     def of_factor(self, name: str, k: int) -> int:
-        """One of the numbers that there are for each factor."""
+        """Return the option `name` of factor k."""
         return cast("list[int]", getattr(self, name))[k]
 
     def of_view(self, k: int) -> "ModelConfig":
-        """The configuration of what is left of the chain from view k on."""
+        """Return the configuration of the part of the chain from view k on."""
         channels, levels = self.chain.formats[k]
         numbers = {name: getattr(self, name)[k:] for name in PER_FACTOR}
         return replace(
@@ -173,29 +183,25 @@ class ModelConfig:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Describe it by what JSON has; the inverse of `from_json`.
+        """Convert the configuration to the types of JSON; the inverse of `from_json`.
 
         Raises:
-            ValueError: for an auxiliary variable or a likelihood that is not registered, and could not be loaded.
+            ValueError: if an auxiliary variable or a likelihood could not be loaded again (see `Registry.describe`).
         """
         value: dict[str, Any] = {each.name: getattr(self, each.name) for each in fields(self)}
-        for auxiliary in self.auxiliaries:
-            AUXILIARIES.check(auxiliary)
         value["auxiliaries"] = [AUXILIARIES.describe(auxiliary) for auxiliary in self.auxiliaries]
         if self.likelihoods is None:
             del value["likelihoods"]
         else:
-            for likelihood in filter(None, self.likelihoods):
-                LIKELIHOODS.check(likelihood)
             value["likelihoods"] = [None if each is None else LIKELIHOODS.describe(each) for each in self.likelihoods]
         return value | {name: list(value[name]) for name in ("log_scales", "size") if value[name] is not None}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "ModelConfig":
-        """Read a configuration from a file, within the limits of files.
+        """Make a configuration from the content of a file, within the limits of files.
 
         Raises:
-            ValueError: for an unknown field, a value out of range or beyond the limits.
+            ValueError: if a field is unknown, or a value is out of range or beyond the limits.
         """
         known = [each.name for each in fields(cls)]
         for name in value:
@@ -207,7 +213,7 @@ class ModelConfig:
             _check_limits(value)
             made: dict[str, Any] = {"auxiliaries": _build_all(value.get("auxiliaries", []))}
             if value.get("likelihoods") is not None:
-                made["likelihoods"] = [each and LIKELIHOODS.build(each) for each in value["likelihoods"]]
+                made["likelihoods"] = _build_likelihoods(value["likelihoods"])
             return cls(**{**value, **made})
         except (TypeError, ValueError) as error:
             raise ValueError(shorten(str(error))) from None
@@ -217,18 +223,18 @@ PER_FACTOR = ("filters", "blocks", "scales", "embedding_filters", "embedding_blo
 
 
 def per_factor(number: int, **argument: Any) -> list[int]:
-    """One whole number for each factor, from one for all of them or a sequence."""
+    """Spread an option over the factors: a list of `number` whole numbers, from one number or a sequence."""
     ((name, value),) = argument.items()
     values: list[Any] = list(value) if isinstance(value, list | tuple) else [value] * number
     if len(values) != number:
-        raise ValueError(f"{name}={value!r}: use one number, or one for each of the {number} that the chain has")
+        raise ValueError(f"{name}={value!r}: use one number, or one for each of the {number} factors of this chain")
     for each in values:
         check_whole(1, **{name: each})
     return values
 
 
 def _check_size(size: object) -> tuple[int, int] | None:
-    """(H, W) from that, from one number for squares, or None."""
+    """Return (H, W) from (H, W), one number for squares, or None."""
     sides = [size, size] if isinstance(size, int) else size
     if sides is None:
         return None
@@ -240,7 +246,7 @@ def _check_size(size: object) -> tuple[int, int] | None:
 
 
 def _build_all(value: Any) -> list[Auxiliary]:
-    """The chain from its form in a file: [{"name": "Downsample", "factor": 2}, ...]."""
+    """Build the chain from its form in a file: [{"name": "Downsample", "factor": 2}, ...]."""
     if not isinstance(value, list):
         raise ValueError(f"auxiliaries={value!r}: use a list of objects, each with a name")
     if len(value) > MOST_VIEWS:
@@ -248,12 +254,23 @@ def _build_all(value: Any) -> list[Auxiliary]:
     auxiliaries = [AUXILIARIES.build(each) for each in value]
     for auxiliary in auxiliaries:
         if auxiliary.shrinkage > MOST_SHRINKAGE:
-            raise ValueError(f"{auxiliary!r}: at most {MOST_SHRINKAGE} times smaller can be loaded")
+            raise ValueError(f"{auxiliary!r}: views at most {MOST_SHRINKAGE} times smaller can be loaded")
     return auxiliaries
 
 
+def _build_likelihoods(value: Any) -> list[Likelihood | None]:
+    """Build the likelihoods from their form in a file: null for the default, or an object as for the chain."""
+    if not isinstance(value, list):
+        raise ValueError(f"likelihoods={value!r}: use a list of objects, each with a name, or null")
+    likelihoods = [None if each is None else LIKELIHOODS.build(each) for each in value]
+    for likelihood in filter(None, likelihoods):
+        if likelihood.num_params > MOST_OUTPUTS:
+            raise ValueError(f"{likelihood!r}: at most {MOST_OUTPUTS} parameters of a pixel can be loaded")
+    return likelihoods
+
+
 def _check_limits(config: Mapping[str, Any]) -> None:
-    """A ValueError for numbers beyond the limits; those of a wrong type are left to the model itself."""
+    """Raise a ValueError for numbers beyond the limits. Values of a wrong type are left for the model to refuse."""
     for name, most in MOST.items():
         value = config.get(name)
         values = value if isinstance(value, list) else [value]

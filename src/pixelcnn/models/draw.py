@@ -1,8 +1,8 @@
-"""Drawing up the chain: each view given the next one, pixel by pixel.
+"""Drawing images: up the chain from the simplest view, each view given the next simpler one, pixel by pixel.
 
-The noise of a pixel belongs to the image and to the position, not to the order in which pixels are visited: image i of
-seed s is image 0 of seed s + i, alone or inside a batch, up to rounding. (In a batch of another size sums are rounded
-otherwise: now and then that moves a draw to the next value, and all that follows is drawn given it.)
+The noise of a pixel belongs to the image and the position, not to the order in which pixels are visited. So image i of
+seed s is image 0 of seed s + i, alone or in a batch, up to rounding. (Sums are rounded differently in a batch of
+another size. Now and then, that moves a draw to the next level, and all later pixels are drawn given that level.)
 """
 
 __all__ = ["DrawOptions", "Request", "draw_view", "draw_views", "position_noise"]
@@ -25,24 +25,24 @@ from pixelcnn.likelihoods.base import Bounds, Likelihood
 from pixelcnn.models.factor import Factor, Visit
 from pixelcnn.traversal.schedule import Schedule, groups, wavefront_lag
 
-UNKNOWN_SIZE = 32  # of what a model draws that does not say at which size it was trained
+UNKNOWN_SIZE = 32  # drawn by a model that does not know the size it was trained at
 
 
 @dataclass(frozen=True)
 class DrawOptions:
-    """How images are drawn.
+    """Options for drawing images.
 
     Args:
-        scale_shift: added to the log-scales of the logistics: -0.5, say, for cleaner and less varied images.
-        map: for each pixel draw a component of the mixture and take its mode (MAP sampling, from *maximum a
-            posteriori*).
-        schedule: how pixels are visited, see `pixelcnn.traversal.loop`; the images are the same.
-        dtype: of the activations; torch.bfloat16 needs half the memory, and is not quite the model.
-        compile: fuse the draw of a pixel between bounds with `torch.compile`: takes half a minute and a C++ compiler,
-            and pays for large images.
-        consistent: whether views are drawn that certainly have the next view; None for what the model says.
-        progress: show a progress bar; a string is what it says before the size.
-        callback: called after each group of pixels with k and the canvas (n, C, H, W) that is being filled.
+        scale_shift: a number added to the log-scales of the logistics: below 0, such as -0.5, for cleaner and less
+            varied images.
+        map: MAP sampling (*maximum a posteriori*): for each pixel, draw a component of the mixture and take its mode.
+        schedule: the order in which pixels are visited, see `pixelcnn.traversal.loop`. It does not change the images.
+        dtype: of the activations. torch.bfloat16 needs half the memory, and draws from the model only approximately.
+        compile: fuse the draw of a pixel within bounds with `torch.compile`. This takes half a minute and a C++
+            compiler, and pays off for large images.
+        consistent: whether every view drawn must have the given next view; None to use the setting of the model.
+        progress: show a progress bar; a string replaces its title.
+        callback: called after each group of pixels with k and the canvas (n, C, H, W) of view k that is being filled.
 
     Example:
         >>> import pixelcnn
@@ -68,15 +68,22 @@ class DrawOptions:
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """Which images are drawn.
+    """A description of which images to draw.
 
     Args:
         n: number of images.
-        size: of the images: one number for squares, or (H, W); None for that of the model.
-        seed: of the first image, image i being that of seed + i, up to rounding; or a sequence with that of each image.
+        size: of the images: one number for squares, or (H, W); None for the size of the model.
+        seed: of the first image (image i has seed + i), or a sequence with the seed of each image.
         labels: (n,) class labels, for a model with classes.
-        given: (k, x_k) with x_k integers (n, C_k, H_k, W_k): draw the views before it alone.
-        box: bounds of the sub-pixels of the images, (n, C, H, W) each; None for all levels.
+        given: (k, x_k), where x_k is view k as integers (n, C_k, H_k, W_k): only the views before it are drawn.
+        box: bounds of the sub-pixels of the images, (n, C, H, W) each; None if every level is possible.
+
+    Example:
+        >>> import pixelcnn
+        >>> from pixelcnn.models.draw import Request
+        >>> model = pixelcnn.load("photos-pyramid")
+        >>> [(k, tuple(view.shape)) for k, view in model.draw(Request(n=1, size=8))]
+        [(2, (1, 3, 2, 2)), (1, (1, 3, 4, 4)), (0, (1, 3, 8, 8))]
     """
 
     n: int = 1
@@ -87,10 +94,10 @@ class Request:
     box: Bounds | None = None
 
     def sides(self) -> tuple[int, int]:
-        """(H, W).
+        """Return the size as (H, W).
 
         Raises:
-            ValueError: for a number or size below 1.
+            ValueError: if `n` or a side is below 1.
         """
         check_whole(n=self.n)
         size = UNKNOWN_SIZE if self.size is None else self.size
@@ -102,10 +109,10 @@ class Request:
         return sides
 
     def seeds(self) -> Sequence[int]:
-        """The seed of each image.
+        """Return the seed of each image.
 
         Raises:
-            ValueError: for a negative one, or another number of them than of images.
+            ValueError: if a seed is negative, or there is not one for each image.
         """
         if not isinstance(self.seed, Sequence):
             check_whole(at_least=0, seed=self.seed)
@@ -117,10 +124,10 @@ class Request:
         return self.seed
 
     def given_view(self, chain: Chain, boxes: Sequence[Bounds | None]) -> tuple[int, Tensor | None]:
-        """(k, x_k) of the first view that is not drawn; (K + 1, None) where all are.
+        """Return (k, x_k) of the given view, or (K + 1, None) if all views are drawn.
 
         Raises:
-            ValueError: for a view that the chain does not have, or that no image of the box has.
+            ValueError: if the chain has no such view, or no image in the box has it.
         """
         if self.given is None:
             return len(chain.formats), None
@@ -137,19 +144,19 @@ class Request:
 
 
 def position_noise(factor: Factor, size: tuple[int, int], seeds: Sequence[int], index: int = 0) -> Tensor:
-    """Draw an independent canvas of uniform numbers for each seed and factor: (len(seeds), num_noise, H, W) in [0, 1).
+    """Draw independent uniform numbers for each seed: (len(seeds), num_noise, H, W) in [0, 1).
 
     Args:
-        factor: that the noise is for.
+        factor: the factor that the noise is for.
         size: (H, W) of the view.
         seeds: of the images.
-        index: of the factor in its chain, so that every factor has noise of its own.
+        index: of the factor in its chain, so that each factor has its own noise.
 
     Raises:
-        MemoryError: where there is no room for it, or for the embedding with what it is computed from.
+        MemoryError: if there is not enough memory for the noise and to compute the embedding.
     """
     _check_memory(factor, len(seeds), size)
-    # numpy keeps (seed, factor) pairs apart; a generator of torch looks at 32 bits of its seed.
+    # A numpy generator tells all (seed, index) pairs apart; a torch generator uses only 32 bits of its seed.
     shape = (factor.likelihood.num_noise, *size)
     canvases = [np.random.default_rng((seed, index)).random(shape, dtype=np.float32) for seed in seeds]
     return torch.from_numpy(np.stack(canvases))
@@ -167,16 +174,16 @@ def draw_view(
     """Draw views from one factor, as a function of noise.
 
     Args:
-        factor: to draw from.
-        noise: (n, num_noise, H, W), see `position_noise`.
-        given: the next view of the chain, (n, C', H', W'); None for the last.
+        factor: the factor to draw from.
+        noise: (n, num_noise, H, W), from `position_noise`.
+        given: the next view of the chain, (n, C', H', W'); None for the last factor.
         labels: (n,) class labels, for a factor with classes.
-        box: bounds of the sub-pixels, (n, C, H, W) each; None for all levels.
-        options: how to draw; of these, `progress` and `callback` are for whole chains.
-        progress: called after each group of pixels with the canvas.
+        box: bounds of the sub-pixels, (n, C, H, W) each; None if every level is possible.
+        options: how to draw. `progress` and `callback` apply to whole chains, and are ignored here.
+        progress: called with the canvas after each group of pixels.
 
     Returns:
-        Integers (n, C, H, W), of type uint8 up to 256 levels.
+        Integers (n, C, H, W), of type uint8 for up to 256 levels.
     """
     options = options or DrawOptions()
     likelihood, device = factor.likelihood, next(factor.parameters()).device
@@ -190,7 +197,7 @@ def draw_view(
         box = box or whole_box(canvas.shape, likelihood.levels, device)
         filling = Filling(box, constraint, given, likelihood.levels)
 
-    # A free draw is a few operators, and gains nothing.
+    # A draw without bounds is only a few operations, and gains nothing.
     draw_pixels = _compiled_sample(likelihood) if options.compile and filling is not None else likelihood.sample
 
     def fill(params: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
@@ -208,18 +215,18 @@ def draw_view(
 def draw_views(
     factors: Sequence[Factor], chain: Chain, request: Request, options: DrawOptions
 ) -> Iterator[tuple[int, Tensor]]:
-    """Draw images view by view: (k, x_k) for k = K, ..., 0, each as soon as it is finished.
+    """Draw images view by view: yield (k, x_k) for k = K, ..., 0, each as soon as it is finished.
 
     Raises:
-        ValueError: for a number or size below 1, or options that do not fit the model.
-        MemoryError: where the cached activations need more memory than is free: draw fewer images at once.
-        FloatingPointError: where the network gives parameters that are not finite.
+        ValueError: if the request or the options do not fit the chain.
+        MemoryError: if the cached activations need more memory than is free.
+        FloatingPointError: if a network gives parameters that are not finite.
     """
     sizes, seeds = chain.sizes(request.sides()), request.seeds()
     boxes = chain.boxes(request.box, (request.n, chain.formats[0][0], *sizes[0]))
     first, view = request.given_view(chain, boxes)
     drawn = list(enumerate(factors))[:first]
-    for k, factor in drawn:  # before their steps are counted, since a size may be any number
+    for k, factor in drawn:  # before counting steps, which would take forever for a huge size
         _check_memory(factor, request.n, sizes[k])
     lags = [
         wavefront_lag(factor.lag(consistent=bool(options.consistent)), sizes[k][1], options.schedule)
@@ -246,7 +253,7 @@ def draw_views(
 
 
 def _check_memory(factor: Factor, n: int, size: tuple[int, int]) -> None:
-    """Raise a MemoryError where there is no room for the noise, and the embedding with what it is computed from."""
+    """Raise a MemoryError if there is not enough memory for the noise and to compute the embedding."""
     device = next(factor.parameters()).device
     numbers = factor.likelihood.num_noise + 6 * factor.network.context
     check_sampling_memory(4 * n * math.prod(size) * numbers, device)
@@ -254,6 +261,7 @@ def _check_memory(factor: Factor, n: int, size: tuple[int, int]) -> None:
 
 @cache
 def _compiled_sample(likelihood: Likelihood) -> Callable[..., Tensor]:
+    """Compile the `sample` method of a likelihood, once."""
     compiled = torch.compile(likelihood.sample, dynamic=True)
-    # Always of one memory layout, since each would be compiled for.
+    # Always the same memory layout, since another one would be compiled separately.
     return lambda params, noise, **options: compiled(params.contiguous(), noise.contiguous(), **options)

@@ -1,7 +1,7 @@
-"""A factor: a likelihood on a causal network, given the embedding of the next view if there is one.
+"""A factor: a likelihood on a causal network, given an embedding of the next view if there is one.
 
-What a view says of an image, the network need not find out: the means of a pixel are offsets from it, so that a fresh
-network, which gives zeros, already draws the enlarged, or gray, view. The paper does without.
+The means that the network gives are relative to what the view tells about each sub-pixel (`Auxiliary.expectation`). So
+a network that gives zeros already draws the enlarged, or gray, view. The paper does not do this.
 """
 
 __all__ = ["Factor", "Visit"]
@@ -25,14 +25,14 @@ from pixelcnn.traversal.schedule import Schedule, wavefront_lag
 
 @dataclass(frozen=True)
 class Visit:
-    """How the pixels of a canvas are visited.
+    """Options for visiting the pixels of a canvas.
 
     Args:
-        schedule: by default the wavefront where the network has a lag and the image is wider, else raster order.
-        dtype: of cached activations and weights; by default that of the network. With torch.bfloat16 the embedding is
+        schedule: "auto" is the wavefront if the network has a lag below the width of the image, else raster order.
+        dtype: of cached activations and weights; by default that of the network. With torch.bfloat16, the embedding is
             evaluated under autocast.
-        consistent: whether the bounds of the given view are kept, which may need a larger lag.
-        progress: called after each group with the canvas.
+        consistent: whether the fill keeps within the bounds of the given view, which may need a larger lag.
+        progress: called with the canvas after each group.
     """
 
     schedule: Schedule = "auto"
@@ -45,16 +45,26 @@ class Factor(nn.Module):
     """One link of the chain: `p(x_k | x_{k+1})`, or `p(x_K)` for the last view.
 
     A *consistent* factor gives probability only to images that have the given view: it divides the distribution of each
-    sub-pixel by its mass on those values that still allow that view. Whether it does so is an argument of each call.
+    sub-pixel by its mass on the values that the view still allows. Whether to do so is an argument of each call.
 
     Args:
         likelihood: the distribution of a pixel.
-        network: maps an image to the likelihood's parameters at each pixel.
-        embedding: maps the given view to the network's context; None for the last view of a chain.
-        auxiliary: which makes the given view. The means of the likelihood are offsets from what the view says of the
-            image (`Auxiliary.expectation`).
-        classes: the number of class labels, 0 for none. Each is a learned vector that is added to the context.
+        network: maps an image to the parameters of the likelihood at each pixel.
+        embedding: maps the given view to the context of the network; None for the last view of a chain.
+        auxiliary: the auxiliary variable that makes the given view; None for the last view of a chain.
+        classes: the number of class labels; 0 for none. Each is a learned vector that is added to the context.
         context: channels of the context.
+
+    Example:
+        >>> import torch
+        >>> from pixelcnn import Categorical
+        >>> from pixelcnn.models.factor import Factor
+        >>> from pixelcnn.nn.causal import CausalNetwork
+        >>> likelihood = Categorical(levels=4)
+        >>> network = CausalNetwork(1, 4, likelihood.num_params, filters=4, blocks=1, scales=1)
+        >>> factor = Factor(likelihood, network)
+        >>> factor.log_prob(torch.zeros(2, 1, 6, 6, dtype=torch.int64)).shape
+        torch.Size([2])
     """
 
     def __init__(
@@ -72,69 +82,67 @@ class Factor(nn.Module):
         self.classes = nn.Embedding(classes, context) if classes else None
 
     def constraint(self, *, consistent: bool) -> CellAuxiliary | None:
-        """The auxiliary variable that bounds the sub-pixels; None where they are free.
+        """Return the auxiliary variable that bounds the sub-pixels; None if they are free.
 
         Raises:
-            ValueError: where the auxiliary variable cannot.
+            ValueError: if the auxiliary variable cannot bound them, since it is not a `CellAuxiliary`.
         """
-        return require_cells(self.auxiliary, "consistent models") if consistent and self.auxiliary else None
+        return require_cells(self.auxiliary) if consistent and self.auxiliary else None
 
     def lag(self, *, consistent: bool) -> int | None:
-        """The smallest lag of a wavefront in which all that a pixel needs is known; None for raster order."""
+        """Return the smallest lag with which everything that a pixel needs is known in time; None for raster order."""
         constraint = self.constraint(consistent=consistent)
         if self.network.lag is None or constraint is None:
             return self.network.lag
         return max(self.network.lag, constraint.shrinkage)
 
     def context(self, size: tuple[int, int], given: Tensor | None, labels: Tensor | None) -> Tensor | None:
-        """Compute all that the pixels of an image (H, W) are given: (B, context, H, W), (B, context, 1, 1) or None.
+        """Compute the context of an image (H, W): (B, context, H, W), (B, context, 1, 1) or None.
 
         Raises:
-            ValueError: where the given view is missing, needless or of the wrong shape.
+            ValueError: if the given view is missing, unneeded or of the wrong shape.
         """
         context = None
         if self.embedding is not None:
             expected = self.embedding.channels, *(-(-side // self.embedding.upsample) for side in size)
             if given is None or given.shape[1:] != expected:
                 shape = None if given is None else tuple(given.shape)
-                raise ValueError(
-                    f"given of shape {shape}: an image of {size} is given a view of shape (B, *{expected})"
-                )
+                raise ValueError(f"given of shape {shape}: an image of {size} needs a view of shape (B, *{expected})")
             context = self.embedding(given, size)
         elif given is not None:
-            raise ValueError(f"given of shape {tuple(given.shape)}: this factor is given no view; leave it out")
+            raise ValueError(f"given of shape {tuple(given.shape)}: this factor takes no view; leave it out")
         return self.add_class(context, labels)
 
     def add_class(self, context: Tensor | None, labels: Tensor | None) -> Tensor | None:
-        """Add the vectors of the labels to an embedding (B, context, H, W); they alone are (B, context, 1, 1)."""
+        """Add the vectors of labels to an embedding (B, context, H, W), or return them alone as (B, context, 1, 1)."""
         if self.classes is None:
             return context
         vector = self.classes(labels)[:, :, None, None]
         return vector if context is None else context + vector
 
     def offset(self, size: tuple[int, int], given: Tensor | None) -> Tensor | None:
-        """Estimate an image (H, W) from the given view: numbers (B, C, H, W); None for no estimate."""
+        """Estimate an image (H, W) from the given view: numbers (B, C, H, W), or None if there is no estimate."""
         if self.auxiliary is None or given is None:
             return None
         return self.auxiliary.expectation(given, self.likelihood.channels, size, self.likelihood.levels)
 
     def params(self, x: Tensor, given: Tensor | None = None, labels: Tensor | None = None) -> Tensor:
-        """Map integers (B, C, H, W) to the likelihood's parameters at each pixel given those before: (B, P, H, W).
+        """Compute the parameters of the likelihood at each pixel: integers (B, C, H, W) to (B, P, H, W).
 
         Raises:
-            ValueError: where the given view does not fit.
+            ValueError: if the given view does not fit the image.
         """
         H, W = x.shape[-2:]
         return self.offset_means(self.network(x, self.context((H, W), given, labels)), given)
 
     def offset_means(self, params: Tensor, given: Tensor | None) -> Tensor:
-        """Shift the means that the network gives, (B, P, H, W), by what the given view says of the image."""
+        """Shift the means in parameters (B, P, H, W) by the estimate of the image from the given view."""
         H, W = params.shape[-2:]
         offset = self.offset((H, W), given)
         return params if offset is None else self.likelihood.offset_means(params, offset)
 
     def log_prob_of(self, params: Tensor, x: Tensor, given: Tensor | None, *, consistent: bool) -> Tensor:
-        """Log-probability of each pixel under parameters (B, P, H, W), in nats; `given` is the image's own view."""
+        """Compute the log-probability of each pixel under parameters (B, P, H, W). `given` must be the view of `x`."""
         constraint = self.constraint(consistent=consistent)
         if constraint is None or given is None:
             return self.likelihood.log_prob(params, x)
@@ -143,29 +151,29 @@ class Factor(nn.Module):
     def pixel_log_prob(
         self, x: Tensor, given: Tensor | None = None, labels: Tensor | None = None, *, consistent: bool = False
     ) -> Tensor:
-        """Log-probability of each pixel given those before it, in nats: integers (B, C, H, W) to (B, H, W).
+        """Compute the log-probability of each pixel given those before it, in nats: (B, C, H, W) to (B, H, W).
 
         Args:
-            x: a view of images.
-            given: the next view of the same images, which a consistent factor takes for granted (see `log_prob`).
+            x: a view of images, integers (B, C, H, W).
+            given: the next view of the same images. A consistent factor does not check that (see `log_prob`).
             labels: (B,) class labels, for a factor with classes.
-            consistent: whether only images with the given view have a probability.
+            consistent: whether to give probability only to images that have the given view.
         """
         return self.log_prob_of(self.params(x, given, labels), x, given, consistent=consistent)
 
     def forward(
         self, x: Tensor, given: Tensor | None = None, labels: Tensor | None = None, *, consistent: bool = False
     ) -> Tensor:
-        """Log-probability of each image, in nats: integers (B, C, H, W) to (B,); see `pixel_log_prob`."""
+        """Compute the log-probability of each image, in nats: (B, C, H, W) to (B,); see `pixel_log_prob`."""
         return self.pixel_log_prob(x, given, labels, consistent=consistent).sum((1, 2))
 
     def log_prob(
         self, x: Tensor, given: Tensor | None = None, labels: Tensor | None = None, *, consistent: bool = False
     ) -> Tensor:
-        """Score images given a view that somebody else made: as `forward`, but the view is checked.
+        """Compute the log-probability of each image as `forward` does, and check the given view.
 
         Raises:
-            ValueError: where the view does not fit, or is not that of the images and has to be.
+            ValueError: if the view has the wrong shape, or if the factor is consistent and the images do not have it.
         """
         constraint = self.constraint(consistent=consistent)
         log_prob = self(x, given, labels, consistent=consistent)
@@ -184,24 +192,24 @@ class Factor(nn.Module):
         """Visit the pixels of a canvas, and fill it in place.
 
         Args:
-            x: integers (B, C, H, W); what is not visited yet is never looked at.
-            fill: gives the values of a group of pixels from their parameters.
-            given: the next view of the chain, (B, C', H', W'); None for the last.
+            x: the canvas, integers (B, C, H, W). Pixels that are not visited yet have no influence.
+            fill: a function that gives the values of a group of pixels from their parameters.
+            given: the next view of the chain, (B, C', H', W'); None for the last factor.
             labels: (B,) class labels, for a factor with classes.
-            options: how they are visited.
+            options: how to visit the pixels.
 
         Returns:
             The canvas.
 
         Raises:
-            ValueError: where the canvas, the given view or the schedule do not fit the factor.
-            MemoryError: where the cached activations need more memory than is free.
-            FloatingPointError: where the network gives parameters that are not finite.
+            ValueError: if the canvas, the given view or the schedule does not fit the factor.
+            MemoryError: if the cached activations need more memory than is free.
+            FloatingPointError: if the network gives parameters that are not finite.
         """
         options = options or Visit()
         H, W = x.shape[-2:]
         if given is not None and len(given) != len(x):
-            raise ValueError(f"given are views of {len(given)} images: the canvas is of {len(x)}")
+            raise ValueError(f"given holds views of {len(given)} images: the canvas holds {len(x)}")
         half = options.dtype if options.dtype in (torch.bfloat16, torch.float16) else None
         lag = wavefront_lag(self.lag(consistent=options.consistent), W, options.schedule)
         with evaluating():
@@ -220,9 +228,9 @@ class Factor(nn.Module):
             return traverse(evaluator, x, fill_offset, lag, options.progress)
 
     def initialize(self, x: Tensor, given: Tensor | None = None, labels: Tensor | None = None) -> None:
-        """Initialize fresh weights from one batch (see `pixelcnn.nn.layers.initialize`).
+        """Initialize fresh weights from a batch (see `pixelcnn.nn.layers.initialize`).
 
-        On this batch, the parameters get the means and deviations that the likelihood starts from.
+        Afterwards, the parameters on this batch have the means and deviations of `Likelihood.initial_stats`.
         """
         initialize(self, x, given, labels)
         last = self.network.last

@@ -1,15 +1,15 @@
-"""Models in files.
+"""Reading and writing models in folders, and finding the folder of a model by its name.
 
-A model is a folder of `config.json`, the constructor's keyword arguments, and `model.safetensors`: the Hugging Face
-layout. A training run is such a folder with more in it (`pixelcnn.training.runs`). No pickle is ever read or
-written. Every file is written under a temporary name and renamed, so that it is either the old one or the new one,
-whatever happens in between.
+A model is a folder in the layout of Hugging Face: `config.json` holds the arguments of the constructor, and
+`model.safetensors` the weights. A training run is such a folder with more files in it (`pixelcnn.training.runs`). No
+pickle is ever read or written. Every file is written under a temporary name and then renamed, so that it is either the
+old file or the new one, whatever happens.
 
-The two files of a model are one: both are written to their ends before the first is renamed. `config.json` has the hash
-of the weights, and the weights hold a copy of their own configuration. Where the two do not belong together, since
-a process was killed between the two renames, the copy counts: a folder is the old model or the new one. What a person
-edits in `config.json`, such as `consistent`, counts as long as the hash stays. Files of earlier versions have neither
-hash nor copy, and are taken as they are.
+Both files of a model are completely written before the first is renamed. `config.json` holds the hash of the weights,
+and the weights hold a copy of their config. If a process is killed between the two renames, the hash does not match and
+the copy is used, so a folder always holds the whole old model or the whole new one. As long as the hash matches, edits
+of `config.json` by hand take effect, such as of `consistent`. Files of earlier versions have neither a hash nor a copy,
+and are used as they are.
 
 Weights are finite numbers of type float32, bfloat16 or float16.
 """
@@ -47,12 +47,12 @@ M = TypeVar("M", bound=nn.Module)
 
 @dataclass(frozen=True)
 class HubOptions:
-    """How a model is fetched from the hub.
+    """Options for fetching a model from the hub.
 
     Args:
-        revision: which version of it. Refused for a model that is not on the hub.
-        force_download: fetch it again. Refused likewise.
-        token, cache_dir, local_files_only: as for `huggingface_hub`; without meaning for other models.
+        revision: the version to fetch. An error for a model that is not on the hub.
+        force_download: whether to fetch it again. An error for a model that is not on the hub.
+        token, cache_dir, local_files_only: as for `huggingface_hub`; ignored for other models.
     """
 
     revision: str | None = None
@@ -63,24 +63,25 @@ class HubOptions:
 
 
 def write_model(folder: Path, config: Mapping[str, Any], weights: Mapping[str, Tensor], dtype: torch.dtype) -> None:
-    """Write weights and config, as one step, with a hash of the weights in both.
+    """Write weights and config in one step, with a hash of the weights in both.
+
+    If this fails, an earlier model in the folder stays as it was.
 
     Args:
-        folder: made if need be; an earlier model in it is replaced, and nothing else is touched.
-        config: as JSON has it.
+        folder: created if needed. An earlier model in it is replaced; no other file is touched.
+        config: of the model, in the types of JSON.
         weights: of the model, by name.
         dtype: of the weights in the file.
 
     Raises:
-        ValueError: for another type than those of weights, or for weights that are not finite.
-        OSError: where the disk is full or the folder cannot be written.
-            In both cases an earlier model in it is still there.
+        ValueError: if `dtype` is not a type of weights, or some weights are not finite.
+        OSError: if the disk is full or the folder cannot be written to.
     """
     if dtype not in DTYPES.values():
         raise ValueError(f"dtype={dtype!r}: use one of {', '.join(map(str, DTYPES.values()))}")
     weights = {name: tensor.detach().cpu().to(dtype).contiguous() for name, tensor in weights.items()}
     if name := first_not_finite(weights):
-        raise ValueError(f"{name} has values that are not finite in {dtype}: nothing is written to {str(folder)!r}")
+        raise ValueError(f"{name} has values that are not finite in {dtype}: nothing was written to {str(folder)!r}")
     content, digest = serialize(weights, {"config": json.dumps(config)})
     write_together({folder / WEIGHTS: content, folder / CONFIG: to_json({**config, HASH: digest})})
 
@@ -90,16 +91,17 @@ def read_model(folder: Path, build: Callable[[dict[str, Any]], M]) -> M:
 
     Args:
         folder: of the model.
-        build: makes it from its config, with any weights.
+        build: a function that makes the model from its config, with any weights.
 
     Raises:
-        ValueError: for what is wrong with the config or the weights, before these are read where that can be said.
+        ValueError: if the config or the weights are damaged or do not fit each other. Where possible, this is found
+            before the weights are read.
     """
     config, source, path = read_json(folder / CONFIG), folder / CONFIG, folder / WEIGHTS
     recorded = config.pop(HASH, None)
     with open_tensors(path, AGAIN) as (file, notes):
         if "config" in notes and recorded != notes.get("sha256"):
-            source, recorded = path, None  # a save ended between its two files, so these weights count for themselves
+            source, recorded = path, None  # a save was killed between its two files, so use the copy in the weights
             config = parse_note(path, notes["config"])
         try:
             with torch.device("meta"), _WithoutValues():
@@ -110,11 +112,11 @@ def read_model(folder: Path, build: Callable[[dict[str, Any]], M]) -> M:
         weights = read_tensors(file, notes, path, AGAIN)
     if recorded not in (None, checksum(weights)):
         raise ValueError(
-            f"{path} does not belong to {CONFIG} beside it, which names another hash: get both files again"
+            f"{path} does not belong to the {CONFIG} next to it, which has another hash: get both files again"
         )
     if name := first_not_finite(weights):
         raise ValueError(f"{path}: {name} has values that are not finite; {AGAIN}")
-    # In the order in memory that the layers choose.
+    # Keep the memory layout of fresh weights, which the layers choose for speed.
     laid = {
         name: torch.empty_strided(meta.shape, meta.stride(), dtype=meta.dtype).copy_(weights[name])
         for name, meta in model.state_dict().items()
@@ -124,27 +126,27 @@ def read_model(folder: Path, build: Callable[[dict[str, Any]], M]) -> M:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Read what `config.json` says of a model, without the hash."""
+    """Read the `config.json` of a model, without the hash."""
     return {name: value for name, value in read_json(folder / CONFIG).items() if name != HASH}
 
 
 def find_folder(name: str, options: HubOptions) -> Path:
-    """Find the folder of a model by its name: a folder here, a shipped model, or one on the Hugging Face hub.
+    """Find the folder of a model by its name: a local folder, a shipped model, or a model on the Hugging Face hub.
 
     Raises:
-        ValueError: where there is none of that name, or options of the hub are given for one that is not there.
+        ValueError: if there is no such model, or if options of the hub are given for a model that is not there.
     """
     folder = _find_local(name)
     if folder is None:
         return _fetch(name, options)
     if given := [f"{each}={value!r}" for each in ("revision", "force_download") if (value := getattr(options, each))]:
-        where = "comes with the package" if is_shipped(name) else "is a folder here"
-        raise ValueError(f"{given[0]}: {name!r} {where}, and is not on the hub; leave it out")
+        where = "comes with the package" if is_shipped(name) else "is a local folder"
+        raise ValueError(f"{given[0]}: {name!r} {where}, not a model on the hub; leave it out")
     return folder
 
 
 def find_device(device: str | torch.device) -> torch.device:
-    """Find a device that exists; a ValueError that names those that do for any other."""
+    """Return the device of that name; raise a ValueError that lists the devices if there is none."""
     there = ["cpu"]
     if (accelerator := torch.accelerator.current_accelerator()) is not None and torch.accelerator.is_available():
         there += [accelerator.type, *(f"{accelerator.type}:{i}" for i in range(torch.accelerator.device_count()))]
@@ -154,18 +156,18 @@ def find_device(device: str | torch.device) -> torch.device:
 
 
 def _find_local(name: str) -> Path | None:
-    """The folder of a shipped model, or of a model here; None where there is none of that name."""
+    """Return the folder of a shipped or local model; None if there is none of that name."""
     if is_shipped(name):
         return zoo_folder(name)
     if not Path(name).exists():
         return None
     if not (Path(name) / CONFIG).is_file():
-        raise ValueError(f"{name!r} holds no model: there is no {CONFIG} in it; name a folder that training made")
+        raise ValueError(f"{name!r} holds no model: there is no {CONFIG} in it; use a folder that training made")
     return Path(name)
 
 
 def _fetch(name: str, options: HubOptions) -> Path:
-    """The folder of a model from the hub."""
+    """Fetch a model from the hub and return its folder."""
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
@@ -181,9 +183,9 @@ def _fetch(name: str, options: HubOptions) -> Path:
 
 
 class _WithoutValues(TorchFunctionMode):
-    """Leave out the drawing of fresh weights, which on the device "meta" have no values.
+    """A mode that skips drawing fresh weights, which have no values on the device "meta" anyway.
 
-    For it torch would load its compiler, which takes a second.
+    To draw them there, torch would load its compiler, which takes a second.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

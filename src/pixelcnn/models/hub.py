@@ -1,4 +1,4 @@
-"""The interface of the Hugging Face hub: `from_pretrained`, `save_pretrained`, `push_to_hub`."""
+"""The methods of the Hugging Face hub: `from_pretrained`, `save_pretrained`, `push_to_hub`."""
 
 __all__ = ["HubModel"]
 
@@ -18,12 +18,12 @@ from pixelcnn.models.shipped import CARD, check_shipped, is_shipped
 
 
 class HubModel(nn.Module, PyTorchModelHubMixin, library_name="pixelcnn", tags=["image-generation", "pixelcnn"]):
-    """A model in files, in the layout of the hub.
+    """A model that can be loaded from the hub, saved in its layout, and pushed to it.
 
     Attributes:
-        config: all that it is but its weights.
-        card: figures and origin of a model that was loaded from a folder with a `card.json`; empty if unknown, and once
-            it is trained further.
+        config: everything about the model except its weights.
+        card: the scores and the origin of a model that was loaded from a folder with a `card.json`. Empty if unknown,
+            and once the model is trained further.
     """
 
     config: ModelConfig
@@ -32,7 +32,7 @@ class HubModel(nn.Module, PyTorchModelHubMixin, library_name="pixelcnn", tags=["
     @classmethod
     @abstractmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
-        """Make a model with fresh weights from its configuration, as JSON has it."""
+        """Make a model with fresh weights from its configuration, in the types of JSON."""
 
     @classmethod
     def from_pretrained(  # pyright: ignore[reportIncompatibleMethodOverride]  (it takes no model arguments but one)
@@ -47,9 +47,9 @@ class HubModel(nn.Module, PyTorchModelHubMixin, library_name="pixelcnn", tags=["
 
         Args:
             pretrained_model_name_or_path: a folder, the name of a shipped model, or a hub id.
-            consistent: instead of what its configuration says. All else about it is what its weights were trained as.
+            consistent: overrides the configuration. Nothing else can be overridden, since the weights depend on it.
             map_location: the device.
-            hub: how it is fetched from the hub, see `HubOptions`; the mixin's methods hand them on.
+            hub: how to fetch the model from the hub, see `HubOptions`.
         """
         name, device = str(pretrained_model_name_or_path), find_device(map_location)
         folder = find_folder(name, HubOptions(**hub))
@@ -75,13 +75,13 @@ class HubModel(nn.Module, PyTorchModelHubMixin, library_name="pixelcnn", tags=["
     ) -> str | None:
         """Save the model as `pixelcnn.save` does, with a card if there is none; see `huggingface_hub.ModelHubMixin`.
 
-        The mixin's own would remove an earlier `config.json` before it knows whether there is room for the new one.
+        The method of the mixin would delete an earlier `config.json` before it knows whether there is room for another.
 
         Raises:
-            ValueError: where a configuration is given: it is that of the model.
+            ValueError: if a configuration is given, since the model has its own.
         """
         if config is not None:
-            raise ValueError(f"config={config!r}: the configuration is that of the model; leave it out")
+            raise ValueError(f"config={config!r}: the model has its own configuration; leave it out")
         folder = Path(save_directory)
         write_model(folder, self.config.to_json(), self.state_dict(), torch.float32)
         if not (folder / "README.md").exists():
@@ -92,10 +92,10 @@ class HubModel(nn.Module, PyTorchModelHubMixin, library_name="pixelcnn", tags=["
         return self.push_to_hub(repo_id or folder.name, model_card_kwargs=model_card_kwargs, **push_to_hub_kwargs)
 
     def generate_model_card(self, **fields: Any) -> ModelCard:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Write the card that `save_pretrained` and `push_to_hub` put beside the model: what is known of it.
+        """Make the card that `save_pretrained` and `push_to_hub` put next to the model.
 
         Args:
-            fields: of the front matter, such as `license="mit"` or `datasets=["owner/name"]`; the hub's methods take
+            fields: of the front matter, such as `license="mit"` or `datasets=["owner/name"]`. The two methods take
                 them as `model_card_kwargs`.
         """
         return model_card(self.config, sum(parameter.numel() for parameter in self.parameters()), self.card, **fields)

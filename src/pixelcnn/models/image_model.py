@@ -1,14 +1,15 @@
-r"""Image models: a chain of ever simpler views of an image, and one autoregressive factor for each link.
+r"""Image models: a chain of simpler and simpler views of an image, and one autoregressive factor for each link.
 
 With `x_0 = x` and `x_k = a_k(x_{k-1})` for the auxiliary variables `a_1, ..., a_K`,
 
     log p(x) >= log p(x_0, ..., x_K) = log p(x_K) + sum_k log p(x_{k-1} | x_k).
 
-A *consistent* model divides the distribution of each sub-pixel by its mass on those values that still allow the next
-view. Then the bound is an equality: in `p(x) = sum over x_1, ..., x_K of p(x, x_1, ..., x_K)` every term is zero but
-that of the views of x.
+A *free* model treats the next view as a hint, and this is only a bound. A *consistent* model divides the distribution
+of each sub-pixel (one channel of one pixel) by its mass on the values that the next view still allows. Then the bound
+is an equality: in `p(x) = sum over x_1, ..., x_K of p(x, x_1, ..., x_K)`, every term is zero except that of the views
+of x.
 
-An empty chain is PixelCNN++. Factor k models the view x_k given x_{k+1}; nothing is given to the last factor. Factors
+An empty chain is PixelCNN++. Factor k models the view x_k given x_{k+1}; the last factor is given nothing. Factors
 share no parameters, so each can be trained alone.
 
 Reference: Kolesnikov & Lampert, PixelCNN models with auxiliary variables (ICML 2017), equations 2 to 5.
@@ -34,41 +35,41 @@ from pixelcnn.models.memory import check_whole_memory
 from pixelcnn.nn.causal import CausalNetwork
 from pixelcnn.nn.embedding import EmbeddingNetwork
 
-LARGE = 2**20  # pixels that are scored at once only after a look at the memory
+LARGE = 2**20  # from this many pixels on, check the free memory before scoring them at once
 
 
 class BitsPerDim(NamedTuple):
-    """Bits for each sub-pixel of the image x_0: the factors add up to the total."""
+    """Bits per sub-pixel of the image x_0. The factors add up to the total."""
 
     total: Tensor  # (B,)
-    factors: Tensor  # (B, K + 1), the finest view first
+    factors: Tensor  # (B, K + 1), the image first
 
 
 class ImageModel(HubModel):
     """A model of integer images (B, channels, H, W) of any size, with values in [0, levels).
 
-    Where an option is given for each factor, a single number stands for all of them, and a sequence begins with the
-    factor of the image itself.
+    Options for each factor are either one number for all factors, or a sequence that begins with the factor of the
+    image itself.
 
     Args:
-        channels, levels: of the images: 1 or 3, and 256 for 8 bits.
+        channels, levels: of the images: 1 or 3 channels, and 256 levels for 8 bits.
         auxiliaries: the chain a_1, ..., a_K, from the image to its simplest view; empty for PixelCNN++.
-        likelihoods: the distribution of a pixel of each of the K + 1 views, or None for the default: a mixture of
-            logistics, or, for a view of one channel and at most 16 levels, a free probability for each level.
-        components: logistics in the mixture of a pixel.
+        likelihoods: the distribution of a pixel for each of the K + 1 views, or None for the default. That is a
+            `LogisticMixture`, or a `Categorical` for views with one channel and at most 16 levels.
+        components: the number of logistics in the mixture of a pixel.
         log_scales: the lowest and the highest log-scale of a logistic, each None for no limit (see `LogisticMixture`).
         filters, blocks, scales: of the causal network, for each of the K + 1 factors (see `CausalNetwork`).
         embedding_filters, embedding_blocks, embedding_scales: of the embedding network, for each of the first K factors
-            (see `EmbeddingNetwork`). By default it has the filters of its factor.
-        dropout: in all residual blocks, during training.
-        classes: number of class labels; 0 for a model of images alone.
-        consistent: whether each factor gives probability only to images that have the next view. False is the paper's
-            way, and the log-probability a lower bound.
-        size: of the images that it is trained on, one number for squares or (H, W), and so the size that it draws
-            unless asked for another; None if unknown. Training sets it.
+            (see `EmbeddingNetwork`). By default, it has as many filters as the causal network.
+        dropout: fraction of the hidden units that training drops in every residual block.
+        classes: the number of class labels; 0 for none.
+        consistent: whether each factor gives probability only to images that have the next view. With False, as in the
+            paper, the log-probability is a lower bound.
+        size: of the images that the model is trained on, one number for squares or (H, W); None if unknown. Images are
+            drawn at this size by default. Training sets it.
 
     Raises:
-        ValueError: for an argument that is out of range, or a sequence of another length than the chain asks for.
+        ValueError: if an argument is out of range, or a sequence does not fit the length of the chain.
 
     Example:
         >>> import torch
@@ -96,10 +97,10 @@ class ImageModel(HubModel):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "ImageModel":  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Make a model with fresh weights from its configuration, as `model.config.to_json()` gives it.
+        """Make a model with fresh weights from a configuration, in the form of `model.config.to_json()`.
 
         Raises:
-            ValueError: for an unknown field, a value out of range, or a model beyond the limits of files.
+            ValueError: if a field is unknown, a value is out of range, or the model is beyond the limits of files.
         """
         model = _from_config(ModelConfig.from_json(config))
         if (number := sum(parameter.numel() for parameter in model.parameters())) > MOST_PARAMETERS:
@@ -118,17 +119,17 @@ class ImageModel(HubModel):
 
     @property
     def levels(self) -> int:
-        """The values of a sub-pixel are in [0, levels)."""
+        """The number of levels: the values of a sub-pixel are in [0, levels)."""
         return self.config.levels
 
     @property
     def classes(self) -> int:
-        """The number of class labels; 0 for a model of images alone."""
+        """The number of class labels; 0 for none."""
         return self.config.classes
 
     @property
     def consistent(self) -> bool:
-        """Whether it scores and draws consistently by default. A trained model can be evaluated either way."""
+        """Whether the model scores and draws consistently by default. A trained model can do either."""
         return self.config.consistent
 
     @consistent.setter
@@ -137,7 +138,7 @@ class ImageModel(HubModel):
 
     @property
     def size(self) -> tuple[int, int] | None:
-        """(H, W) of the images that it was trained on; None if unknown. It can be set to one number for squares."""
+        """(H, W) of the images that the model was trained on; None if unknown. Set it to one number for squares."""
         return self.config.sides
 
     @size.setter
@@ -146,27 +147,28 @@ class ImageModel(HubModel):
 
     @property
     def side(self) -> int | None:
-        """The side of the images that it was trained on, where these are known and square."""
+        """The side of the images that the model was trained on, if they were square; otherwise None."""
         return self.size[0] if self.size and self.size[0] == self.size[1] else None
 
     def of_view(self, k: int) -> "ImageModel":
-        """The model of view k alone, with the same factors, not copies of them: what is left of the chain from there.
+        """Return a model of view k: the part of the chain from there on, which shares its factors with this model.
 
-        So the views of an image can be scored, sampled and trained on images that exist at their size only. Training
-        puts averaged factors into the model that it is given: `model.factors[k] = trained.factors[0]` brings one back.
+        With it, you can score, sample and train on images that exist only at the size of that view. Training puts
+        averaged factors into the model that it is given; `model.factors[k] = trained.factors[0]` puts one back here.
 
         Raises:
-            ValueError: for a view that the model does not have.
+            ValueError: if the model has no such view.
         """
         if not 0 <= k < len(self.factors):
             raise ValueError(f"k={k!r}: this model has the views 0 to {len(self.factors) - 1}")
-        with torch.device("meta"):  # its own factors are neither made nor drawn
+        with torch.device("meta"):  # so that no factors are allocated
             model = _from_config(self.config.of_view(k))
         model.factors = cast("list[Factor]", cast(nn.ModuleList, self.factors)[k:])
-        return model.train(self.training)
+        model.training = self.training  # and not by `train`, which would set the modes of the factors
+        return model
 
     def sizes(self, size: tuple[int, int]) -> list[tuple[int, int]]:
-        """(H, W) of every view of an image of that (H, W), the image first."""
+        """Return (H, W) of every view of an image of size (H, W), the image first."""
         return self.config.chain.sizes(size)
 
     def views(self, x: Tensor) -> list[Tensor]:
@@ -178,7 +180,7 @@ class ImageModel(HubModel):
         return self.config.chain.links(x)
 
     def check_labels(self, labels: Tensor | None, number: int) -> Tensor | None:
-        """The labels (number,) on the model's device; a ValueError where they do not fit a model with these classes."""
+        """Return labels (number,) on the device of the model; raise a ValueError if they do not fit its classes."""
         if not self.classes:
             if labels is not None:
                 raise ValueError(f"labels={labels!r}: this model has no classes; leave the labels out")
@@ -191,7 +193,7 @@ class ImageModel(HubModel):
         raise ValueError(f"labels={labels!r}: use {wanted}")
 
     def _factor_log_probs(self, x: Tensor, labels: Tensor | None) -> Tensor:
-        """Log-probabilities in nats, (B, K + 1)."""
+        """Compute the log-probability of each view, in nats: (B, K + 1)."""
         check_images(x, *self.formats[0])
         labels = self.check_labels(labels, len(x))
         B, _, H, W = x.shape
@@ -202,34 +204,35 @@ class ImageModel(HubModel):
         return torch.stack(log_probs, 1)
 
     def log_prob(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
-        """`log p(x_0, ..., x_K)` in nats: integers (B, C, H, W) to (B,).
+        """Compute `log p(x_0, ..., x_K)` in nats: integers (B, C, H, W) to (B,).
 
-        That is `log p(x)` of a consistent model or an empty chain, and a lower bound on it of others. Images are scored
-        in one piece, so that the result is differentiable: `pixelcnn.surprisal` needs less memory for large ones.
+        For a consistent model or an empty chain, this is `log p(x)`; for others, it is a lower bound. Images are scored
+        in one piece, so that the result is differentiable. `pixelcnn.surprisal` needs less memory for large images.
 
         Args:
             x: images of any size.
-            labels: (B,) int64 class labels, for a model with classes.
+            labels: (B,) integer class labels, for a model with classes.
 
         Raises:
-            MemoryError: where large images need more memory than is free.
+            ValueError: if the images or the labels do not fit the model.
+            MemoryError: if large images need more memory than is free.
         """
         return self._factor_log_probs(x, labels).sum(1)
 
     forward = log_prob
 
     def bits_per_dim(self, x: Tensor, labels: Tensor | None = None) -> BitsPerDim:
-        """Negative log-probability in bits for each sub-pixel of `x`: in total, and what each factor adds to it."""
+        """Compute the negative log-probability in bits per sub-pixel of `x`, in total and for each factor."""
         factors = self._factor_log_probs(x, labels) / (-math.log(2) * math.prod(x.shape[1:]))
         return BitsPerDim(factors.sum(1), factors)
 
     def draw(self, request: Request, options: DrawOptions | None = None) -> Iterator[tuple[int, Tensor]]:
-        """Draw images view by view: (k, x_k) for k = K, ..., 0, each as soon as it is finished.
+        """Draw images view by view: iterate over (k, x_k) for k = K, ..., 0, each as soon as it is finished.
 
         Raises:
-            ValueError: for a request or options that do not fit the model.
-            MemoryError: where the cached activations need more memory than is free: draw fewer images at once.
-            FloatingPointError: where the network gives parameters that are not finite.
+            ValueError: if the request or the options do not fit the model.
+            MemoryError: if the cached activations need more memory than is free. Draw fewer images at once.
+            FloatingPointError: if a network gives parameters that are not finite.
         """
         options = options or DrawOptions()
         if options.consistent is None:
@@ -247,21 +250,22 @@ class ImageModel(HubModel):
         map: bool = False,
         labels: Tensor | None = None,
     ) -> Tensor:
-        """Draw n images (n, C, H, W) of type uint8; see `pixelcnn.sample`, which also gives the views.
+        """Draw n images (n, C, H, W); see `pixelcnn.sample`, which also returns the views.
 
-        By default they have the size of the images that the model was trained on.
+        By default, they have the size of the images that the model was trained on.
         """
         *_, (_, x) = self.draw(Request(n, size, seed, labels), DrawOptions(scale_shift, map))
         return x
 
 
 def _from_config(config: ModelConfig) -> ImageModel:
+    """Make a model with fresh weights."""
     arguments: dict[str, Any] = {name: getattr(config, name) for name in config.__dataclass_fields__}
     return ImageModel(**arguments)
 
 
 def _make_factor(config: ModelConfig, k: int) -> Factor:
-    """Factor k, with fresh weights."""
+    """Make factor k of a model, with fresh weights."""
     channels, levels = config.chain.formats[k]
     likelihood = config.likelihood(k)
     embedding = auxiliary = None

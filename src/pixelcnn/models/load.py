@@ -11,23 +11,26 @@ from pixelcnn.models.image_model import ImageModel
 
 
 def save(model: ImageModel, folder: str | Path, dtype: torch.dtype = torch.float32) -> None:
-    """Write a model's weights and config, as one step, with a hash of the weights in both.
+    """Save a model: write its weights and its config to a folder, in one step.
+
+    If this fails, an earlier model in the folder stays as it was.
 
     Args:
-        model: any model.
-        folder: made if need be; an earlier model in it is replaced, and nothing else is touched.
-        dtype: of the weights in the file: torch.float32, or torch.bfloat16 or torch.float16, which need half the room
-            and round them.
+        model: the model to save.
+        folder: created if needed. An earlier model in it is replaced; no other file is touched.
+        dtype: of the weights in the file: torch.float32, or torch.bfloat16 or torch.float16, which take half the space
+            and round the weights.
 
     Raises:
-        ValueError: for another type, for weights that are not finite, or for an auxiliary variable or a likelihood that
-            is not registered.
-        OSError: where the disk is full or the folder cannot be written.
-            In all cases an earlier model in it is still there.
+        ValueError: if `dtype` is another type, some weights are not finite, or an auxiliary variable or a likelihood is
+            not registered.
+        OSError: if the disk is full or the folder cannot be written to.
 
     Example:
         >>> import pixelcnn
-        >>> pixelcnn.save(pixelcnn.load("photos-pyramid"), "a-copy")
+        >>> pixelcnn.save(pixelcnn.load("photos-pyramid"), "my-copy")
+        >>> pixelcnn.load("my-copy").size
+        (128, 128)
     """
     write_model(Path(folder), model.config.to_json(), model.state_dict(), dtype)
 
@@ -42,17 +45,19 @@ def load(
     local_files_only: bool = False,
     force_download: bool = False,
 ) -> ImageModel:
-    """Load a trained model, ready to evaluate, from a folder, the zoo or the Hugging Face hub, in this order.
+    """Load a trained model, in evaluation mode, from a folder, the zoo of shipped models or the Hugging Face hub.
 
     Args:
-        name: a folder with `config.json` and `model.safetensors`, the name of a shipped one, or a hub id "owner/name".
-        device: where it is put, such as "cuda".
-        revision, force_download: of a model on the hub: which one, and whether it is fetched again. Refused for others.
-        token, cache_dir, local_files_only: how a model on the hub is fetched; without meaning for others.
+        name: a folder with `config.json` and `model.safetensors`, the name of a shipped model, or a hub id
+            "owner/name". They are tried in this order.
+        device: where to put the model, such as "cuda".
+        revision, force_download: the version to fetch from the hub, and whether to fetch it again. Errors for a model
+            that is not on the hub.
+        token, cache_dir, local_files_only: as for `huggingface_hub`; ignored for other models.
 
     Raises:
-        ValueError: where there is no such model or device, or its files are damaged, do not fit each other, or ask for
-            more than the limits of `pixelcnn.models.config`.
+        ValueError: if there is no such model or device, or if the files are damaged, do not fit each other, or ask for
+            more than the limits in `pixelcnn.models.config`.
 
     Example:
         >>> import pixelcnn

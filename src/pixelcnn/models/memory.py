@@ -1,7 +1,7 @@
-"""The memory that a factor needs, from a rehearsal that computes nothing.
+"""Estimates of the memory that a factor needs, from a rehearsal that computes nothing.
 
 The rehearsal runs on the device "meta", whose tensors have a shape, a type and strides, but no values. A meter adds up
-the bytes of those that are alive.
+the bytes of the tensors that are alive.
 """
 
 __all__ = ["CPU_MARGIN", "GPU_MARGIN", "Allowance", "check_whole_memory", "meta_twin", "rehearse"]
@@ -17,15 +17,15 @@ from pixelcnn.common.memory import free_memory, peak_memory
 from pixelcnn.models.factor import Factor
 
 CPU_MARGIN = 1.5
-GPU_MARGIN = 1.1  # not measured: torch's own allocator there leaves few gaps
+GPU_MARGIN = 1.1  # not measured: torch's allocator on a GPU leaves few gaps
 SCORING_MARGIN = 1.7  # real tiles on a CPU grew by 1.3 to 1.6 times the sum
-# Tiles of more bytes than this are slower on a CPU, whose allocator asks the system for each large tensor anew:
-# 11 seconds a million pixels at 0.4 GB, 15 at 1.5 and 25 at 6 (`photos-pyramid`, one core).
+# Tiles of more bytes than this are slower on a CPU, whose allocator asks the system for every large tensor: it took 11
+# seconds per million pixels at 0.4 GB, 15 at 1.5 GB and 25 at 6 GB (`photos-pyramid`, one core).
 LITTLE = 4 * 10**8
 
 
 class Allowance(NamedTuple):
-    """Bytes that scoring takes readily, those that it takes if it must, and what predictions are multiplied by."""
+    """The memory for scoring: bytes to use by choice, bytes to use at most, and a safety factor for estimates."""
 
     little: float
     most: float
@@ -33,6 +33,7 @@ class Allowance(NamedTuple):
 
     @classmethod
     def of(cls, device: torch.device) -> "Allowance":
+        """Measure the free memory of a device."""
         free = free_memory(device)
         if device.type == "cpu":
             return cls(min(LITTLE, free), free, SCORING_MARGIN)
@@ -40,7 +41,7 @@ class Allowance(NamedTuple):
 
 
 def meta_twin(factor: Factor) -> Factor:
-    """A copy of a factor without values, to rehearse with; the values are not copied on the way."""
+    """Make a copy of a factor on the device "meta" to rehearse with, without copying its values."""
     tensors = [*factor.named_parameters(), *factor.named_buffers()]
     empty = {id(tensor): tensor.detach().to("meta").requires_grad_(tensor.requires_grad) for _, tensor in tensors}
     memo = {key: nn.Parameter(twin, twin.requires_grad) for key, twin in empty.items()}
@@ -50,17 +51,17 @@ def meta_twin(factor: Factor) -> Factor:
 def rehearse(
     factor: Factor, images: int, size: tuple[int, int], *, learning: bool, consistent: bool, bf16: bool = False
 ) -> int:
-    """The most bytes that tensors take in a forward pass, or in the data-dependent initialization.
+    """Estimate the peak bytes of all tensors in a forward pass, or in the data-dependent initialization.
 
     Args:
-        factor: is not computed with.
-        images, size: of the view x_k that it models.
-        learning: whether it is a forward pass, after which all that the backward pass reads is alive.
+        factor: the factor to rehearse. Its values are not used.
+        images, size: the number of images, and (H, W) of the view that the factor models.
+        learning: True for a forward pass that keeps everything for the backward pass, False for the initialization.
         consistent: see `Factor`.
         bf16: whether the networks compute in bfloat16.
     """
     twin = meta_twin(factor)
-    if bf16:  # autocast does not know of this device; what it leaves in float32 are the weights, counted elsewhere
+    if bf16:  # autocast does not work on "meta". It would leave the weights in float32, but those are counted elsewhere
         twin = twin.to(torch.bfloat16)
     likelihood, embedding = factor.likelihood, factor.embedding
     with torch.device("meta"):
@@ -78,11 +79,11 @@ def rehearse(
 def check_whole_memory(
     factors: Sequence[Factor], number: int, sizes: Sequence[tuple[int, int]], *, consistent: bool
 ) -> None:
-    """Raise a MemoryError, before anything is allocated, where `number` images cannot be scored in one piece.
+    """Raise a MemoryError, before anything is allocated, if images are too large to score in one piece.
 
     Args:
         factors, sizes: of the views, the image first.
-        number: of images.
+        number: the number of images.
         consistent: see `Factor`.
     """
     parameters = list(factors[0].parameters())
@@ -92,6 +93,6 @@ def check_whole_memory(
         if needed > most:
             H, W = sizes[0]
             raise MemoryError(
-                f"to score factor {k} of {number} images of {W}x{H} in one piece needs about {needed / 1e9:.2g} GB, "
+                f"scoring factor {k} of {number} images of {W}x{H} in one piece needs about {needed / 1e9:.2g} GB, "
                 f"and {most / 1e9:.2g} GB are free: pixelcnn.surprisal scores large images in tiles"
             )

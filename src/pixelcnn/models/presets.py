@@ -1,4 +1,4 @@
-"""The published models, as choices of arguments."""
+"""The published models: subclasses of `ImageModel` that only choose arguments."""
 
 __all__ = ["GrayscalePixelCNN", "PixelCNN", "PyramidPixelCNN"]
 
@@ -12,7 +12,7 @@ from pixelcnn.models.image_model import ImageModel
 
 
 class PixelCNN(ImageModel):
-    """PixelCNN++: no auxiliary variable; three scales, five blocks a scale, 160 filters, as published.
+    """PixelCNN++ as published: no auxiliary variables, three scales, five blocks per scale and 160 filters.
 
     Example:
         >>> from pixelcnn import PixelCNN
@@ -25,10 +25,11 @@ class PixelCNN(ImageModel):
 
 
 class GrayscalePixelCNN(ImageModel):
-    """The image given its gray view of a few bits, and that view: both shaped as PixelCNN++, the former less deep.
+    """The Grayscale PixelCNN: a gray view of a few bits, and the image given that view.
 
-    The paper has "24 residual blocks instead of 36" [^recalled] for the colors and their embedding, where the code
-    of PixelCNN++ has 5 blocks a scale; it is read here as 4 instead of 6 blocks a scale and direction.
+    Both factors have the shape of PixelCNN++, and the factor of the image is less deep. The paper has "24 residual
+    blocks instead of 36" for the colors and their embedding (recalled from the paper, not confirmed). The code of
+    PixelCNN++ has 5 blocks per scale. This is taken to mean 4 instead of 6 blocks per scale and direction.
 
     Example:
         >>> from pixelcnn import GrayscalePixelCNN
@@ -42,9 +43,10 @@ class GrayscalePixelCNN(ImageModel):
 
 
 class PyramidPixelCNN(ImageModel):
-    """An image, given it at half the size, and so on `depth` times: plain networks of three blocks and 100 filters.
+    """The Pyramid PixelCNN: an image given the same image at half the size, and so on, `depth` times.
 
-    Each embedding has 15 blocks [^recalled]. The paper models 128x128 faces with `depth=4`, from 8x8.
+    The networks are plain (one scale), with three blocks and 100 filters. Each embedding has 15 blocks (recalled from
+    the paper, not confirmed). The paper models 128x128 faces with `depth=4`, which starts from 8x8.
 
     Example:
         >>> from pixelcnn import PyramidPixelCNN

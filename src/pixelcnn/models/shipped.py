@@ -1,8 +1,8 @@
-"""The zoo: models that come with the package, and those that `pixelcnn-zoo` adds.
+"""The zoo: models that come with this package, and models that the package `pixelcnn-zoo` adds.
 
-Each is a folder of a model with a `card.json` that says where it comes from, with the SHA-256 of its files. What was
-trained on photographs that may be shared is inside the package. What was trained on faces or on CIFAR-10 is for
-research only, and so is in a distribution of its own, with the version of the package that it goes with.
+Each is the folder of a model with a `card.json`, which says where it comes from and holds the SHA-256 of its files.
+Models trained on freely licensed photos are in this package. Models trained on faces or on CIFAR-10 are for research
+only, so they are in a separate distribution, `pixelcnn-zoo`, whose version must be that of this package.
 """
 
 __all__ = [
@@ -34,27 +34,27 @@ RESEARCH_ONLY = ("cifar10-grayscale", "faces128-pyramid", "faces32-grayscale")
 
 
 def distribution(name: str) -> str:
-    """The name of the distribution that a shipped model comes with."""
+    """Return the name of the distribution that a shipped model comes with."""
     return DISTRIBUTION if name in RESEARCH_ONLY else "pixelcnn"
 
 
 def shipped_names() -> list[str]:
-    """The names of all shipped models, also of those that are not installed."""
+    """List the names of all shipped models, including those that are not installed."""
     return sorted({*RESEARCH_ONLY, *(path.parent.name for path in ZOO.glob(f"*/{CONFIG}"))})
 
 
 def zoo_names() -> list[str]:
-    """The names of the shipped models that are installed."""
+    """List the names of the shipped models that are installed."""
     return [name for name in shipped_names() if why_missing(name) is None]
 
 
 def is_shipped(name: str) -> bool:
-    """Whether this is the name of a shipped model, installed or not, and not of a model in a folder of that name."""
+    """Return whether this is the name of a shipped model, installed or not, and no local folder holds a model."""
     return name in shipped_names() and not (Path(name) / CONFIG).is_file()
 
 
 def why_missing(name: str) -> str | None:
-    """Say in one line why a shipped model cannot be had, and how to get it; None where it is installed."""
+    """Explain in one line why a shipped model is missing, and how to get it; None if it is installed."""
     if name not in RESEARCH_ONLY:
         return None
     remedy = f"pip install {DISTRIBUTION}=={VERSION}, or pip install ./zoo from the repository"
@@ -68,10 +68,10 @@ def why_missing(name: str) -> str | None:
 
 
 def zoo_folder(name: str) -> Path:
-    """The folder of a shipped model.
+    """Return the folder of a shipped model.
 
     Raises:
-        ValueError: where there is no such model, or its distribution is missing or of another version.
+        ValueError: if there is no such model, or its distribution is missing or has another version.
     """
     if name not in shipped_names():
         raise ValueError(f"no shipped model {name!r}: there are {', '.join(shipped_names())}")
@@ -84,10 +84,10 @@ def zoo_folder(name: str) -> Path:
 
 
 def zoo_card(name: str) -> dict[str, Any]:
-    """Read the card of a shipped model: its data and their terms, how it was made, and its figures.
+    """Read the card of a shipped model: its data and their license, how it was trained, and its scores.
 
     Raises:
-        ValueError: where the model cannot be had, or its card is damaged.
+        ValueError: if the model is not installed, or its card is damaged.
     """
     path = zoo_folder(name) / CARD
     try:
@@ -97,7 +97,7 @@ def zoo_card(name: str) -> dict[str, Any]:
 
 
 def check_shipped(name: str) -> None:
-    """Raise a ValueError where a file is not the one that the card of a shipped model names."""
+    """Raise a ValueError if a file of a shipped model does not have the hash in its card."""
     for file, shipped in zoo_card(name)["sha256"].items():
         path = zoo_folder(name) / file
         digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "missing"

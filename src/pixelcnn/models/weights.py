@@ -1,4 +1,4 @@
-"""Weights in safetensors files, with notes and a checksum."""
+"""Weights in safetensors files, with notes (a few strings by name) and a checksum."""
 
 __all__ = [
     "DTYPES",
@@ -33,14 +33,14 @@ DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 
 
 def check_tensors(file: Any, expected: Mapping[str, tuple[int, ...]], path: Path) -> None:
-    """Raise a ValueError for the first tensor of an open file that is missing, left over, or of another shape or type.
+    """Raise a ValueError for the first tensor of an open file that is missing, extra, or of the wrong shape or type.
 
     Args:
-        file: open, by `open_tensors`.
+        file: an open file, from `open_tensors`.
         expected: the shapes that config.json asks for.
         path: of the file, for the message.
     """
-    found = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  (no dict)
+    found = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
     for name in sorted(expected.keys() | found.keys()):
         ours, theirs = expected.get(name, "none"), tuple(found[name].get_shape()) if name in found else "none"
         if ours != theirs:
@@ -52,7 +52,12 @@ def check_tensors(file: Any, expected: Mapping[str, tuple[int, ...]], path: Path
 
 @contextmanager
 def open_tensors(path: Path, remedy: str) -> Iterator[tuple[Any, dict[str, str]]]:
-    """An open safetensors file and its notes; a ValueError that names the remedy where it is missing or damaged."""
+    """Open a safetensors file: yield it and its notes.
+
+    Args:
+        path: of the file.
+        remedy: what to do if the file is missing or damaged, for the message of the ValueError.
+    """
     if not path.is_file():
         raise ValueError(f"{path} is missing: {remedy}")
     try:
@@ -62,13 +67,14 @@ def open_tensors(path: Path, remedy: str) -> Iterator[tuple[Any, dict[str, str]]
             raise ValueError(f"{path} is damaged (a header of {header} bytes): {remedy}")
         with safetensors.safe_open(path, "pt") as file:
             notes = file.metadata() or {}
-            # One entry for all of them, since safetensors writes several in any order; earlier files have several.
+            # All notes are in one entry, since safetensors writes entries in any order. Earlier versions wrote several.
             yield file, (parse_note(path, notes[NOTES]) if NOTES in notes else notes)
     except (safetensors.SafetensorError, OSError) as error:
         raise ValueError(f"{path} is damaged ({shorten(str(error))}): {remedy}") from None
 
 
 def parse_note(path: Path, text: object) -> dict[str, Any]:
+    """Parse a note that holds a JSON object; raise a ValueError that names the file if it does not."""
     try:
         return parse_json(str(text))
     except ValueError as error:
@@ -76,27 +82,27 @@ def parse_note(path: Path, text: object) -> dict[str, Any]:
 
 
 def read_tensors(file: Any, notes: Mapping[str, str], path: Path, remedy: str) -> dict[str, Tensor]:
-    """The tensors of an open file; a ValueError where its own checksum is another."""
-    tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no dict)
+    """Read the tensors of an open file; raise a ValueError if they do not match the checksum in its notes."""
+    tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
     if "sha256" in notes and notes["sha256"] != checksum(tensors):
         raise ValueError(f"{path} is damaged (its checksum differs): {remedy}")
     return tensors
 
 
 def serialize(tensors: Mapping[str, Tensor], notes: Mapping[str, str]) -> tuple[bytes, str]:
-    """Make a safetensors file with notes, and the checksum of the tensors among them; return it and the checksum."""
+    """Make the content of a safetensors file with notes and a checksum; return the content and the checksum."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     digest = checksum(tensors)
     return safetensors.torch.save(tensors, {NOTES: json.dumps({**notes, "sha256": digest})}), digest
 
 
 def first_not_finite(weights: Mapping[str, Tensor]) -> str | None:
-    """The name of the first tensor that has a value that is not finite."""
+    """Return the name of the first tensor with a value that is not finite; None if there is none."""
     return next((name for name in sorted(weights) if not weights[name].isfinite().all()), None)
 
 
 def checksum(weights: Mapping[str, Tensor]) -> str:
-    """SHA-256 of all tensors in the order of their names."""
+    """Compute the SHA-256 of all tensors in the order of their names."""
     digest = hashlib.sha256()
     for name in sorted(weights):
         digest.update(name.encode())

@@ -1,1 +1,1 @@
-"""Networks: causal ones, and the embedding of a view."""
+"""Networks: the causal network, and the network that embeds a view."""

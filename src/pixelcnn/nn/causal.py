@@ -1,13 +1,16 @@
 """`CausalNetwork`: the two-stream network of PixelCNN++, with or without down- and up-sampling.
 
-The stream `u` sees all rows above a pixel; the stream `ul` sees the row above and the pixels to the left, and takes
-`u` as a side input in every block. So the output at a pixel depends on the pixels before it in raster order alone.
+A network is *causal* if its output at a pixel depends only on the pixels before it in raster order (row by row, each
+from left to right). Two streams of convolutions make sure of that. The stream `u` ("up") sees the rows above a pixel.
+The stream `ul` ("up and left") sees the row above and the pixels to the left, and takes `u` as a side input in every
+block.
 
     down   scale 0: blocks   scale 1: blocks       scale 2: blocks
     up     scale 2: blocks   scale 1: blocks + 1   scale 0: blocks + 1
 
-Every state of the down pass is a side input of one block of the up pass, the last state first. With one scale nothing
-is lost on the way down, so there is no up pass: that is the plain network of the Pyramid PixelCNN.
+Each *scale* has half the resolution of the one before. Every state of the down pass is a side input (a *shortcut*) of
+one block of the up pass, the last state first. With one scale, nothing is lost on the way down, so there is no up pass:
+that is the plain network of the Pyramid PixelCNN.
 
 Reference: Salimans et al., PixelCNN++ (ICLR 2017), figure 2 and its code; Kolesnikov & Lampert (ICML 2017), section
 3.3.
@@ -31,15 +34,15 @@ HALF = 2
 
 
 def add_ones(x: Tensor, levels: int, dtype: torch.dtype) -> Tensor:
-    """Scale an image (B, C, H, W) to [-1, 1] and add a channel of ones, by which a network tells border from grey."""
+    """Scale an image (B, C, H, W) to [-1, 1] and add a channel of ones, which tells gray pixels from the border."""
     values = scale_levels(x, levels, dtype)
     values = torch.cat([values, torch.ones_like(values[:, :1])], 1)
-    # All that follows inherits this layout, in which convolutions on a CPU and in bf16 on a GPU are fastest.
+    # Later layers inherit this layout. Convolutions are fastest in it, on a CPU and in bfloat16 on a GPU.
     return values.contiguous(memory_format=torch.channels_last)
 
 
 class _Streams(NamedTuple):
-    """The two streams, each with its `concat_elu`, which several convolutions read."""
+    """The two streams, each with its `concat_elu`, since several convolutions read it."""
 
     u: Tensor
     ul: Tensor
@@ -48,11 +51,12 @@ class _Streams(NamedTuple):
 
     @classmethod
     def of(cls, u: Tensor, ul: Tensor) -> "_Streams":
+        """Compute `concat_elu` of both streams."""
         return cls(u, ul, concat_elu(u), concat_elu(ul))
 
 
 class _FirstLayer(nn.Module):
-    """The only shifted layer: `u` leaves out the row of the pixel, `ul` the pixel itself."""
+    """The only layer that leaves out the pixel itself: `u` leaves out its whole row, `ul` the rest of it."""
 
     def __init__(self, inputs: int, filters: int) -> None:
         super().__init__()
@@ -65,7 +69,7 @@ class _FirstLayer(nn.Module):
 
 
 class _Block(nn.Module):
-    """A gated residual block in each stream; both take the short-cut and the context, and `ul` takes `u`."""
+    """A gated residual block in each stream. Both take the shortcut and the context, and `ul` also takes `u`."""
 
     def __init__(self, filters: int, context: int, dropout: float, *, shortcut: bool) -> None:
         super().__init__()
@@ -82,7 +86,7 @@ class _Block(nn.Module):
 
 
 class _Shrink(nn.Module):
-    """Both streams to half the size, rounded up."""
+    """Layers that shrink both streams to half the size, rounded up."""
 
     def __init__(self, filters: int) -> None:
         super().__init__()
@@ -94,7 +98,7 @@ class _Shrink(nn.Module):
 
 
 class _Grow(nn.Module):
-    """Both streams to twice the size. A pixel is written only by the one whose 2x2 square it lies in, or beside it."""
+    """Layers that enlarge both streams to twice the size, without looking at later pixels."""
 
     def __init__(self, filters: int) -> None:
         super().__init__()
@@ -106,15 +110,25 @@ class _Grow(nn.Module):
 
 
 class CausalNetwork(nn.Module):
-    """A network whose output at each pixel depends on the pixels before it, and on a context image as a whole.
+    """A network whose output at a pixel depends only on the pixels before it, and on all of a *context*.
 
     Args:
         channels, levels: of the image: integers (B, channels, H, W) in [0, levels).
-        outputs: values a pixel: the `num_params` of a likelihood.
-        filters, blocks, scales: the width of a stream, the blocks a scale, and the number of scales, each half the size
-            of the one before. `CausalNetwork(..., filters=160, blocks=5, scales=3)` is PixelCNN++.
-        context: channels of the context (B, context, H, W), such as the embedding of an auxiliary image; 0 for none.
-        dropout: share of the hidden units that training drops in every residual block.
+        outputs: values per pixel: the `num_params` of a likelihood.
+        filters, blocks, scales: the channels of each stream, the blocks per scale, and the number of scales, each half
+            the size of the one before. `CausalNetwork(..., filters=160, blocks=5, scales=3)` is PixelCNN++.
+        context: channels of the context (B, context, H, W), such as the embedding of a view; 0 for none.
+        dropout: fraction of the hidden units that training drops in every residual block.
+
+    Example:
+        >>> import torch
+        >>> from pixelcnn.nn.causal import CausalNetwork
+        >>> network = CausalNetwork(channels=1, levels=4, outputs=4, filters=8, blocks=1, scales=1)
+        >>> x = torch.randint(0, 4, (2, 1, 6, 6))
+        >>> network(x).shape
+        torch.Size([2, 4, 6, 6])
+        >>> network.lag
+        4
     """
 
     def __init__(
@@ -147,22 +161,24 @@ class CausalNetwork(nn.Module):
 
     @property
     def lag(self) -> int | None:
-        """The smallest lag, or None where the network needs raster order.
+        """The smallest valid lag; None if the network needs raster order.
 
-        With pixel (i, j) at time `j + lag * i`, all that a pixel needs is earlier. The first layer and each of the two
-        convolutions of a block look one column to the right in the row above: 2 * blocks + 1 columns in all.
+        A *lag* is how many columns a row must run ahead of the next one. It is valid if, with pixel (i, j) visited at
+        time `j + lag * i`, a pixel depends only on pixels of earlier times. The first layer and both convolutions of
+        each block look one column to the right in the row above, which makes 2 * blocks + 1 columns in all.
         """
         return 2 * self.blocks + 2 if self.scales == 1 else None
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """Integers (B, channels, H, W), and a context (B, context, H, W), to (B, outputs, H, W)."""
+        """Map integers (B, channels, H, W), and a context (B, context, H, W), to outputs (B, outputs, H, W)."""
         sides = [concat_elu(context) for context in self.contexts(context, x.shape[-2:])]
         return self.evaluate(add_ones(x, self.levels, self.last.bias.dtype), sides)
 
     def evaluate(self, x: Tensor, sides: list[Tensor]) -> Tensor:
-        """What `forward` does with what `add_ones` gives, and with `concat_elu` of the contexts of all scales.
+        """Evaluate all layers, from the image after `add_ones` and the contexts of all scales after `concat_elu`.
 
-        Convolutions and element-wise functions, and nothing else (see `pixelcnn.cached`).
+        This uses nothing but convolutions and elementwise functions, so that it can be recorded (see
+        `pixelcnn.traversal.record`).
         """
         streams = self.first(x)
         states: list[list[_Streams]] = []
@@ -182,7 +198,7 @@ class CausalNetwork(nn.Module):
         return self.last(F.elu(streams.ul))
 
     def contexts(self, context: Tensor | None, size: tuple[int, ...]) -> list[Tensor]:
-        """The context at every scale, averaged over the pixels that exist; an empty list for none."""
+        """Average the context to every scale, over the pixels that exist; an empty list if there is no context."""
         if context is None:
             return []
         contexts = [context.expand(-1, -1, *size)]

@@ -1,14 +1,14 @@
 """Causal (shifted) convolutions, their strided and transposed forms, and the gated residual block.
 
-A convolution here is named by the pixels that it reads, as offsets from the pixel that it writes:
+A convolution is described here by the pixels that it reads, as offsets from the pixel that it writes:
 
     out[i, j] = bias + sum over r in rows, c in cols of  weight[r, c] x[stride * i + r, stride * j + c]
 
-with zeros beyond the border. What PixelCNN++ calls a down-shifted 2x3 convolution is `ABOVE_AND_HERE x AROUND`: the row
-above and this one, one column to each side; down-right-shifted 2x2 is `ABOVE_AND_HERE x LEFT_AND_HERE`. Causality can
-be read off the offsets.
+with zeros beyond the border. The down-shifted 2x3 convolution of PixelCNN++ is `ABOVE_AND_HERE x AROUND`: this row and
+the row above, and one column to each side. Its down-right-shifted 2x2 convolution is `ABOVE_AND_HERE x LEFT_AND_HERE`.
+So the offsets show whether a convolution looks at later pixels.
 
-Weights are normalised, `weight = gain * direction / |direction|` for each output channel (Salimans & Kingma, 2016).
+Weights are normalized: `weight = gain * direction / |direction|` for each output channel (Salimans & Kingma, 2016).
 
 Reference: Salimans et al., PixelCNN++ (ICLR 2017), section 2 and its code.
 """
@@ -55,9 +55,9 @@ _EVALUATING = ContextVar("pixelcnn.evaluating", default=False)
 
 @contextmanager
 def evaluating() -> Iterator[None]:
-    """Compute without dropout and without gradients in this thread, whatever the mode of the model is.
+    """Turn off dropout and gradients in this thread, whatever the mode of the model.
 
-    `Module.eval` would change a model that another thread may be training.
+    `Module.eval` would change the model itself, which another thread may be training.
     """
     token = _EVALUATING.set(True)
     try:
@@ -67,29 +67,30 @@ def evaluating() -> Iterator[None]:
         _EVALUATING.reset(token)
 
 
-# Convolutions, `concat_elu` and `gate` take part in the `__torch_function__` protocol, as the functions of torch do:
-# called with something else than tensors they ask it, which is how a forward pass is recorded (`pixelcnn.nn.record`).
+# Convolutions, `concat_elu` and `gate` follow the `__torch_function__` protocol, as the functions of torch do: called
+# with arguments that are not plain tensors, they let the arguments decide what to return. That is how a forward pass is
+# recorded (see `pixelcnn.nn.record`).
 
 
 def concat_elu(x: Tensor) -> Tensor:
-    """ELU of x and of -x: (B, F, H, W) to (B, 2F, H, W)."""
+    """Compute ELU of x and of -x: (B, F, H, W) to (B, 2F, H, W)."""
     if has_torch_function_unary(x):
         return handle_torch_function(concat_elu, (x,), x)
     return F.elu_(torch.cat([x, -x], 1))
 
 
 def gate(x: Tensor, ab: Tensor) -> Tensor:
-    """`x + a * sigmoid(b)`: (B, F, H, W) and (B, 2F, H, W), the channels of a before those of b, to (B, F, H, W)."""
+    """Compute `x + a * sigmoid(b)`: x is (B, F, H, W), and `ab` (B, 2F, H, W) holds a and then b."""
     if has_torch_function_variadic(x, ab):
         return handle_torch_function(gate, (x, ab), x, ab)
     a, b = ab.chunk(2, 1)
-    return torch.addcmul(x, a.clone(), b.clone().sigmoid_())  # slower on strided halves than copying them
+    return torch.addcmul(x, a.clone(), b.clone().sigmoid_())  # copies are faster here than strided halves
 
 
 class Dropout(nn.Module):
-    """Dropout from eight random bits a unit, so that the rate is rounded to a multiple of 1/256.
+    """Dropout that draws eight random bits per unit, so that the rate is rounded to a multiple of 1/256.
 
-    torch draws one double a unit on one core of a CPU: with `nn.Dropout` that was a fifth of a training step.
+    On a CPU, torch draws one double per unit on a single core: `nn.Dropout` took a fifth of a training step.
     """
 
     def __init__(self, rate: float) -> None:
@@ -100,13 +101,13 @@ class Dropout(nn.Module):
         if not self.training or not self.dropped or (not torch.compiler.is_compiling() and _EVALUATING.get()):
             return x
         words = torch.randint(-(2**63), 2**63 - 1, (x.numel() // 8 + 1,), device=x.device)
-        # Compared as numbers of the type of x, exact up to 256 in bf16: booleans are several times as slow.
+        # Compare numbers of the type of x, which are exact up to 256 in bfloat16: booleans are several times slower.
         keep = words.view(torch.uint8).as_strided(x.shape, x.stride()).to(x.dtype).ge_(self.dropped)
         return x * keep.mul_(256 / (256 - self.dropped))
 
 
 class Edges(NamedTuple):
-    """Rows and columns at the edges of a window that are not as in the whole image, since what they read is missing."""
+    """Rows and columns at the edges of a window that differ from the whole image, which has more inputs there."""
 
     above: int = 0
     below: int = 0
@@ -115,7 +116,7 @@ class Edges(NamedTuple):
 
 
 class _WeightNormalized(nn.Module):
-    """What the two kinds of convolution share: offsets, parameters and the normalised weight."""
+    """The base of both kinds of convolution: offsets, parameters and the normalized weight."""
 
     def __init__(
         self,
@@ -135,12 +136,12 @@ class _WeightNormalized(nn.Module):
         self.bias = nn.Parameter(torch.zeros(outputs))
 
     def weight(self) -> Tensor:
-        """The normalised weight, (outputs, inputs, rows, cols)."""
+        """Compute the normalized weight, (outputs, inputs, rows, cols)."""
         norm = torch.linalg.vector_norm(self.direction, dim=(1, 2, 3))
         return self.direction * (self.gain / norm)[:, None, None, None]
 
     def spoil(self, edges: Edges) -> Edges:
-        """The edges of the output of a window, given those of the input; the sides of a window divide by the stride."""
+        """Return the edges of the output of a window, given those of its input. The stride must divide its sides."""
         return Edges(
             max(0, self._before(edges.above, self.rows)),
             max(0, self._after(edges.below, self.rows)),
@@ -156,13 +157,13 @@ class _WeightNormalized(nn.Module):
 
 
 class Conv(_WeightNormalized):
-    """Convolution over the given row and column offsets: (B, inputs, H, W) to (B, outputs, H / stride, W / stride).
+    """A convolution over the given row and column offsets: (B, inputs, H, W) to (B, outputs, H / stride, W / stride).
 
     The size is rounded up, so that every pixel is covered.
     """
 
     def _padding(self, size: int, offsets: range) -> tuple[int, int]:
-        """Zeros before and after, so that output `i` reads `stride * i + offset`; below zero the input is cropped."""
+        """Return the padding with which output `i` reads `stride * i + offset`. Negative padding crops the input."""
         last = (size - 1) // self.stride * self.stride
         return -offsets[0], last + offsets[-1] - (size - 1)
 
@@ -173,13 +174,13 @@ class Conv(_WeightNormalized):
         return (wrong + offsets[-1]) // self.stride
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Several inputs count as one, their channels after one another."""
+        """Convolve the inputs as if they were concatenated along the channels."""
         if has_torch_function(inputs):
             return handle_torch_function(self.forward, inputs, *inputs)
         x = inputs[0]
         padding = (*self._padding(x.shape[3], self.cols), *self._padding(x.shape[2], self.rows))
         weights = self.weight().split([x.shape[1] for x in inputs], 1)
-        # A sum of convolutions, since to concatenate the inputs would be to copy all of them.
+        # A sum of convolutions, since concatenating the inputs would copy all of them.
         biases = [self.bias, *[None] * (len(inputs) - 1)]
         parts = [
             F.conv2d(F.pad(x, padding) if any(padding) else x, weight, bias, self.stride)
@@ -191,8 +192,9 @@ class Conv(_WeightNormalized):
 class TransposedConv(_WeightNormalized):
     """The transpose of a strided `Conv`: input (i, j) writes the outputs (stride * i + r, stride * j + c).
 
-    With r = stride * k + p, output stride * i + p reads the inputs i - k: a convolution for each remainder p. All of
-    them are one, whose channels are then spread out; in bf16 that is ten times as fast as `F.conv_transpose2d`.
+    With r = stride * k + p, output stride * i + p reads the inputs i - k: that is a convolution for each remainder p.
+    All of them run as one convolution, whose channels are then spread out in space. In bfloat16, that is ten times as
+    fast as `F.conv_transpose2d`.
     """
 
     def _before(self, wrong: int, offsets: range) -> int:
@@ -202,7 +204,7 @@ class TransposedConv(_WeightNormalized):
         return self.stride * wrong - offsets[0]
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        """(B, inputs, h, w) to `(B, outputs, *size)`, where h and w are `size / stride` rounded up."""
+        """Map (B, inputs, h, w) to `(B, outputs, *size)`, where h and w are `size / stride` rounded up."""
         if has_torch_function_unary(x):
             return handle_torch_function(self.forward, (x,), x, size)
         s = self.stride
@@ -215,15 +217,15 @@ class TransposedConv(_WeightNormalized):
 
 
 class GatedResidual(nn.Module):
-    """`x + a * sigmoid(b)`, where a and b come from two convolutions of x and of the side inputs.
+    """A block that computes `x + a * sigmoid(b)`, where a and b come from convolutions of x and of the side inputs.
 
-    Every input comes with `concat_elu` applied, because several blocks read the same one.
+    The caller applies `concat_elu` to every input, because several blocks read the same one.
 
     Args:
         filters: channels F of the stream.
-        conv: makes a convolution with the offsets of the stream.
-        side: channels of the side inputs together, after `concat_elu`; 0 for none.
-        dropout: share of the hidden units that training drops.
+        conv: a function that makes a convolution with the offsets of the stream.
+        side: total channels of the side inputs, after `concat_elu`; 0 for none.
+        dropout: fraction of the hidden units that training drops.
     """
 
     def __init__(self, filters: int, conv: Callable[..., Conv], *, side: int = 0, dropout: float = 0.0) -> None:
@@ -234,7 +236,7 @@ class GatedResidual(nn.Module):
         self.output = conv(2 * filters, 2 * filters, init_scale=0.1)
 
     def forward(self, x: Tensor, active: Tensor, sides: Sequence[Tensor] = ()) -> Tensor:
-        """(B, F, H, W), `concat_elu` of it, and side inputs (B, ..., H, W) to (B, F, H, W)."""
+        """Map x (B, F, H, W), `active = concat_elu(x)` and side inputs (B, ..., H, W) to (B, F, H, W)."""
         hidden = self.input(active)
         if self.side is not None:
             hidden = hidden + self.side(*sides)
@@ -242,10 +244,12 @@ class GatedResidual(nn.Module):
 
 
 def initialize(network: nn.Module, *inputs: Tensor | None) -> None:
-    """Data-dependent initialisation: every convolution gives zero mean and unit variance (times its `init_scale`).
+    """Initialize a network from data, so that every convolution gives zero mean and unit deviation on this batch.
 
-    Runs `network(*inputs)` once, without dropout, and rescales each layer by what it gives for this batch, in the order
-    of evaluation. A channel that does not vary keeps its gain. Reference: Salimans & Kingma (2016), section 3.
+    More precisely, the deviation is the `init_scale` of the layer. This runs `network(*inputs)` once, without dropout,
+    and rescales each layer as soon as it is evaluated. A channel that does not vary keeps its gain.
+
+    Reference: Salimans & Kingma (2016), section 3.
     """
 
     def standardize(layer: _WeightNormalized, _: tuple[Tensor, ...], output: Tensor) -> Tensor:

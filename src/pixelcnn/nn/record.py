@@ -1,8 +1,8 @@
-"""Recording a forward pass: run it once with symbols instead of tensors.
+"""Recording a forward pass by running it once with symbols instead of tensors.
 
-The layers and `concat_elu`, `gate`, `F.elu` and `+` ask their arguments what to do (`__torch_function__`), so a class
-of symbols sees each of them as it is called. Nothing of torch is patched for it, unlike in `torch.fx`, so that other
-threads can use the same network meanwhile.
+The layers, `concat_elu`, `gate`, `F.elu` and `+` let their arguments decide what to return (`__torch_function__`), so a
+class of symbols sees each call. Unlike `torch.fx`, this does not patch torch, so other threads can use the same network
+at the same time.
 """
 
 __all__ = ["Layer", "Symbol"]
@@ -18,20 +18,20 @@ Layer = Conv | TransposedConv
 
 
 class Symbol(ABC):
-    """Stands for an activation in a forward pass that is recorded."""
+    """A stand-in for an activation in a recorded forward pass."""
 
     shape = ()
-    """Nothing is known of it: a size is only handed on to a `TransposedConv`."""
+    """The shape is unknown: sizes are only passed on to a `TransposedConv`, which ignores them for symbols."""
 
     @classmethod
     @abstractmethod
     def layer(cls, layer: Layer, inputs: Sequence[Self]) -> Self:
-        """Return what stands for the output of a convolution."""
+        """Return a symbol for the output of a convolution."""
 
     @classmethod
     @abstractmethod
     def elementwise(cls, function: Callable[..., Any], inputs: Sequence[Self]) -> Self:
-        """Return what stands for a function of activations at the same pixel."""
+        """Return a symbol for a function of activations at the same pixel."""
 
     def __add__(self, other: Self) -> Self:
         return self.elementwise(operator.add, [self, other])

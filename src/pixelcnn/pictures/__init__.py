@@ -1,4 +1,4 @@
-"""Pictures and pages: what people bring, and what they look at."""
+"""Pictures that people bring, and the pictures, charts and pages that we make for them."""
 
 __all__ = [
     "Pictures",

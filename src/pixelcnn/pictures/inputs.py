@@ -1,7 +1,7 @@
-"""Pictures from where people have them: files, folders, patterns, standard input.
+"""Find and read the pictures that a user names: files, folders, patterns, standard input.
 
-All are found before the first is decoded, so that it is known where each result goes; then they are decoded one by one.
-What a picture loses on the way to integers is said in a note.
+All pictures are found before the first is decoded, since the files of the results must be planned first. Then they are
+decoded one by one. A note says what a picture loses on its way to integers, such as transparency.
 """
 
 __all__ = ["PIPE", "Origin", "Picture", "Pictures", "find_pictures", "heeding"]
@@ -24,7 +24,7 @@ from pixelcnn.data.decode import Preparation, open_picture, read_file
 from pixelcnn.data.folders import find_files
 
 PIPE = "-"  # standard input or output
-GREY_MODES = ("1", "L", "LA")
+GRAY_MODES = ("1", "L", "LA")
 USUAL_GAMMA = 1 / 2.2
 
 
@@ -33,8 +33,8 @@ class Origin:
     """Where a picture comes from.
 
     Attributes:
-        name: the file's, below the innermost folder that holds all that was asked for.
-        file: None for standard input.
+        name: path of the file relative to the innermost folder that contains everything that was asked for.
+        file: path of the file; None for standard input.
     """
 
     name: Path
@@ -46,7 +46,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture as an image: integers `x` (C, H, W) in [0, 256), and notes on what is not in them."""
+    """A decoded picture: integers `x` (C, H, W) in [0, 256), and notes on what was lost."""
 
     origin: Origin
     x: Tensor
@@ -54,16 +54,16 @@ class Picture:
 
 
 def find_pictures(arguments: Sequence[str], besides: Iterable[Path], say: Callable[[str], None]) -> list[Origin]:
-    """Find all that is asked for, in an order that is the same on every machine, without opening it.
+    """Find all pictures, in an order that is the same on every machine, without opening them.
 
     Args:
         arguments: files, folders of any nesting, patterns such as "*.png", or "-" for standard input.
-        besides: files and folders that are no pictures to read, such as where results go. In a folder or a pattern they
-            are left out. A picture that is named twice is read once.
-        say: is called with a sentence on each kind of file that was left out.
+        besides: files and folders not to read, such as the folder for results. They are left out of folders and
+            patterns. A picture that is named twice is read once.
+        say: called with a sentence about each kind of file that was left out.
 
     Raises:
-        ValueError: where there is nothing, or all that is asked for is one of `besides`.
+        ValueError: if nothing is found, or only what is in `besides`.
     """
     leave_out = [path.resolve() for path in besides]
     found: dict[str, Path] = {}
@@ -72,8 +72,8 @@ def find_pictures(arguments: Sequence[str], besides: Iterable[Path], say: Callab
         for path in _match(argument):
             if path.is_dir() and path.resolve() in leave_out:
                 if [argument] == [*arguments] and os.path.lexists(Path(argument).expanduser()):
-                    raise ValueError(f"{argument!r} is where the pictures are: name another folder for results")
-                say(f"left out {str(path)!r}, where results go")
+                    raise ValueError(f"{argument!r} holds the pictures: name another folder for results")
+                say(f"left out {str(path)!r}, the folder for results")
                 continue
             files, explicit = _list(path, say), str(path) == str(Path(argument).expanduser()) and not path.is_dir()
             for file in files:
@@ -85,12 +85,12 @@ def find_pictures(arguments: Sequence[str], besides: Iterable[Path], say: Callab
     origins += [Origin(Path("stdin"), None)] if PIPE in arguments else []
     if not origins:
         asked = ", ".join(map(repr, arguments))
-        raise ValueError(f"{asked} is an empty folder, but for what is left out: put pictures there, or name another")
+        raise ValueError(f"{asked} is an empty folder, apart from what is left out: add pictures or name another")
     return origins
 
 
 def _match(argument: str) -> list[Path]:
-    """The files and folders that an argument stands for, as the shell would find them."""
+    """Expand an argument into files and folders, as the shell would."""
     path = Path(argument).expanduser()
     if os.path.lexists(path):
         return [path]
@@ -115,17 +115,17 @@ def _is_below(file: Path, folders: Sequence[Path]) -> bool:
 
 
 class Pictures:
-    """The pictures that were found, decoded one after another.
+    """An iterable that decodes pictures one after another.
 
     Args:
-        origins: what was found.
-        channels: 3 for colour, 1 for grey.
-        say: is called with a sentence for each picture that is converted, or left out.
-        skip_broken: leave out those that cannot be read, instead of stopping at the first.
-        grey: whether it goes without saying that grey is taken as colour.
+        origins: the pictures that were found.
+        channels: 3 for color, 1 for gray.
+        say: called with a sentence for each picture that is converted or left out.
+        skip_broken: leave out pictures that cannot be read, instead of stopping at the first.
+        gray: gray pictures are expected, so do not mention that they are treated as color.
 
     Attributes:
-        left_out: how many could not be read so far.
+        left_out: number of pictures that could not be read so far.
     """
 
     def __init__(
@@ -135,45 +135,45 @@ class Pictures:
         say: Callable[[str], None],
         *,
         skip_broken: bool = False,
-        grey: bool = False,
+        gray: bool = False,
     ) -> None:
-        self.origins, self.channels, self.say, self.skip_broken, self.grey = origins, channels, say, skip_broken, grey
+        self.origins, self.channels, self.say, self.skip_broken, self.gray = origins, channels, say, skip_broken, gray
         self.left_out = 0
 
     def __iter__(self) -> Iterator[Picture]:
-        """Decode them.
+        """Decode the pictures in order.
 
         Raises:
-            ValueError: for the first that cannot be read, unless such are left out; or where none can be read.
+            ValueError: for the first picture that cannot be read, unless `skip_broken`; or if none can be read.
         """
         self.left_out = 0
         for origin in self.origins:
             try:
-                picture = _decode(origin, self.channels, self.grey)
+                picture = _decode(origin, self.channels, self.gray)
             except ValueError as error:
                 if not self.skip_broken:
                     raise
                 self.left_out += 1
-                self.say(f"left out: {str(error).rpartition(': ')[0]}")  # the rest is advice to leave it out
+                self.say(f"left out: {str(error).rpartition(': ')[0]}")  # cut off the advice to skip it
                 continue
             if picture.notes:
                 self.say(f"{origin.name}: {', '.join(picture.notes)}")
             yield picture
         if self.left_out == len(self.origins):
-            raise ValueError(f"none of {self.left_out} files can be read as a picture: name others")
+            raise ValueError(f"none of {self.left_out} files can be read as a picture: name other files")
 
 
-def _decode(origin: Origin, channels: int, grey: bool) -> Picture:
+def _decode(origin: Origin, channels: int, gray: bool) -> Picture:
     content = origin.read()
     with heeding() as notes:
         pixels = Preparation(channels, None, None)({"bytes": content, "path": str(origin.name)}, 0)
-        notes += _describe_losses(open_picture(content, str(origin.name)), channels, grey)
+        notes += _describe_losses(open_picture(content, str(origin.name)), channels, gray)
     return Picture(origin, torch.tensor(pixels).permute(2, 0, 1).contiguous(), notes)
 
 
 @contextmanager
 def heeding() -> Iterator[list[str]]:
-    """Notes, to which the warnings of Pillow's decoders are added in the end, instead of being printed with code."""
+    """Give a list of notes, and add warnings of Pillow's decoders to it at the end instead of printing them."""
     notes: list[str] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -182,32 +182,32 @@ def heeding() -> Iterator[list[str]]:
         notes.append(f"it may be damaged ({' '.join(str(caught[0].message).split())})")
 
 
-def _describe_losses(file: Image.Image, channels: int, grey: bool) -> list[str]:
-    """What of a file is not in its integers."""
-    notes = ["its transparency is left out"] if file.has_transparency_data else []
-    if file.mode in GREY_MODES and channels == 3 and not grey:
-        notes.append("it is grey, and taken as colour with equal channels")
-    if file.mode not in GREY_MODES and channels == 1:
-        notes.append("it is taken as grey, its luma")
+def _describe_losses(file: Image.Image, channels: int, gray: bool) -> list[str]:
+    """Describe what the file has that its integers do not."""
+    notes = ["its transparency is ignored"] if file.has_transparency_data else []
+    if file.mode in GRAY_MODES and channels == 3 and not gray:
+        notes.append("it is gray, and treated as color with equal channels")
+    if file.mode not in GRAY_MODES and channels == 1:
+        notes.append("it is converted to gray (luma)")
     if file.mode == "CMYK":
-        notes.append("its inks are taken as red, green and blue, without a profile")
+        notes.append("its CMYK inks are converted to red, green and blue without a color profile")
     if (frames := _count_frames(file)) > 1:
-        notes.append(f"only the first of its {frames} frames is taken")
-    return notes + _describe_colours(file.info)
+        notes.append(f"only the first of its {frames} frames is used")
+    return notes + _describe_colors(file.info)
 
 
 def _count_frames(file: Image.Image) -> int:
     try:
         return getattr(file, "n_frames", 1)
-    except Exception:  # Pillow's decoders raise a dozen kinds; and a damaged second frame is no matter of the first
+    except Exception:  # Pillow's decoders raise a dozen kinds, and a damaged second frame does not affect the first
         return 1
 
 
-def _describe_colours(info: Mapping[Any, Any]) -> list[str]:
-    """What a file says of its colours, where that is not what they are taken as."""
+def _describe_colors(info: Mapping[Any, Any]) -> list[str]:
+    """Describe color information in the file that we ignore."""
     profile, gamma = info.get("icc_profile"), info.get("gamma")
     if isinstance(profile, bytes) and not any("sRGB".encode(code) in profile for code in ("ascii", "utf-16-be")):
-        return ["its colour profile is left out, so that colours may look different"]
+        return ["its color profile is ignored, so colors may look different"]
     if profile is None and "srgb" not in info and isinstance(gamma, float) and abs(gamma - USUAL_GAMMA) > 0.01:
-        return [f"its gamma of {gamma:.3g} is left out, so that it may look lighter or darker"]
+        return [f"its gamma of {gamma:.3g} is ignored, so it may look lighter or darker"]
     return []

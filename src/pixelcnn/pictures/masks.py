@@ -1,7 +1,7 @@
-"""Masks: where pixels of a picture are unknown, from a box, or from a picture as drawing programs write it.
+"""Masks of unknown pixels, from a box or from a picture saved by a drawing program.
 
-A mask is read as a person sees it on a black ground: what is lighter than half is white, and to be drawn. Where people
-may see different things, there is a note or an error.
+A mask is read as a person would see it on a black background: whatever is lighter than half counts as white and will be
+drawn. If people could reasonably disagree about what they see, there is a note or an error.
 """
 
 __all__ = ["Mask", "box_mask", "read_mask"]
@@ -19,38 +19,38 @@ from pixelcnn.common.text import first_line
 from pixelcnn.data.decode import BrokenImageError, open_picture, read_file
 from pixelcnn.pictures.inputs import PIPE, heeding
 
-WHITES = (1, 2**8 - 1, 2**16 - 1, 2**31 - 1, 2**32 - 1)  # of numbers that do not say their range
-DEEP_FORMATS = ("PNG", "PPM", "JPEG2000")  # whose numbers beyond 8 bits go to 2^16 - 1
-NEAR = 0.1  # from black or white, of their distance
-MANY = 0.02  # of the pixels
-REMEDY = "make it a grey picture of 8 bits, white where pixels are to be drawn and black elsewhere"
+WHITES = (1, 2**8 - 1, 2**16 - 1, 2**31 - 1, 2**32 - 1)  # white in formats that do not state their range
+DEEP_FORMATS = ("PNG", "PPM", "JPEG2000")  # store more than 8 bits as numbers up to 2^16 - 1
+NEAR = 0.1  # of the range: closer than this counts as plain black or white
+MANY = 0.02  # share of the pixels that deserves a note
+REMEDY = "save it as an 8-bit gray picture, white where pixels are to be drawn and black elsewhere"
 
 
 @dataclass(frozen=True)
 class Mask:
-    """Where pixels are unknown, bool (H, W), by the name of the file; and what is not plain about it."""
+    """A mask: its file name, unknown pixels as bool (H, W), and notes on anything ambiguous."""
 
     name: str
     unknown: Tensor
     notes: list[str]
 
     def of_size(self, size: tuple[int, int]) -> Tensor:
-        """The mask, for a picture (H, W).
+        """Return the unknown pixels for a picture of this size (H, W).
 
         Raises:
-            ValueError: where it is of another size.
+            ValueError: if the mask has another size.
         """
         if self.unknown.shape != size:
             (h, w), (H, W) = self.unknown.shape, size
-            raise ValueError(f"the mask {self.name!r} is {w}x{h}, and the picture {W}x{H}: make them alike")
+            raise ValueError(f"the mask {self.name!r} is {w}x{h}, and the picture {W}x{H}: make them the same size")
         return self.unknown
 
 
 def box_mask(box: tuple[int, int, int, int], size: tuple[int, int]) -> Tensor:
-    """Unknown pixels, bool (H, W), in a box (left, top, right, bottom).
+    """Make a mask, bool (H, W), that is true inside a box (left, top, right, bottom).
 
     Raises:
-        ValueError: for a box that is not within the picture.
+        ValueError: if the box does not lie within the picture.
     """
     (H, W), (left, top, right, bottom) = size, box
     if not (0 <= left < right <= W and 0 <= top < bottom <= H):
@@ -64,7 +64,7 @@ def read_mask(mask: Path) -> Mask:
     """Read a mask of any mode and depth, from a file, or from standard input for "-".
 
     Raises:
-        ValueError: where it cannot be read, has no white, or may be seen in several ways.
+        ValueError: if it cannot be read, has no white, or is ambiguous.
     """
     name = str(mask)
     with heeding() as notes:
@@ -74,18 +74,18 @@ def read_mask(mask: Path) -> Mask:
         raise ValueError(f"the mask {name!r} has pixels of mode {picture.mode}, or out of range: {REMEDY}")
     if alpha is not None and alpha.min() < alpha.max():
         light, clear = light * alpha, True
-        notes.append("what is transparent in it is taken as black, and known")
+        notes.append("its transparent pixels count as black, and are kept")
     elif alpha is not None and alpha.max() == 0:
-        raise ValueError(f"the mask {name!r} is transparent everywhere: {REMEDY}")
+        raise ValueError(f"the mask {name!r} is fully transparent: {REMEDY}")
     unknown = light > 0.5
     if not unknown.any():
-        seen = "transparent where it is not dark" if clear else f"{100 * light.max():.0f} % of white at most"
-        raise ValueError(f"the mask {name!r} has no white, it is {seen}: {REMEDY}")
+        seen = "all that is not transparent is dark" if clear else f"only {100 * light.max():.0f} % of it at most"
+        raise ValueError(f"the mask {name!r} has no white, {seen}: {REMEDY}")
     return Mask(name, torch.from_numpy(unknown), notes + _describe(light, unknown))
 
 
 def _decode(mask: Path) -> tuple[Image.Image, np.ndarray | None, np.ndarray | None]:
-    """The picture, how light its pixels are, and how opaque."""
+    """Read the picture, the lightness of its pixels, and their opacity."""
     name = str(mask)
     try:
         content = sys.stdin.buffer.read() if name == PIPE else read_file(mask.expanduser())
@@ -96,7 +96,7 @@ def _decode(mask: Path) -> tuple[Image.Image, np.ndarray | None, np.ndarray | No
         picture = ImageOps.exif_transpose(file)
         light = None if _has_black_above(file) else _read_light(picture, file.format)
         return picture, light, _read_alpha(picture)
-    except Exception as error:  # Pillow's decoders raise a dozen kinds
+    except Exception as error:  # Pillow's decoders raise a dozen different exceptions
         raise ValueError(f"the mask {name!r} cannot be read ({first_line(error)}): {REMEDY}") from None
 
 
@@ -104,20 +104,20 @@ def _describe(light: np.ndarray, unknown: np.ndarray) -> list[str]:
     between = ((light > NEAR) & (light < 1 - NEAR)).mean()
     notes = []
     if between > MANY:
-        notes.append(f"{between:.0%} of its pixels are neither black nor white: those lighter than half are drawn")
+        notes.append(f"{between:.0%} of its pixels are neither black nor white; those lighter than half are drawn")
     if unknown.mean() > 0.5:
-        notes.append(f"{unknown.mean():.0%} of it is white, and drawn: if you meant the rest, invert it")
+        notes.append(f"{unknown.mean():.0%} of it is white and will be drawn; if you meant the rest, invert the mask")
     return notes
 
 
 def _has_black_above(file: Image.Image) -> bool:
-    """Whether the greatest number is black, which Pillow does not turn round beyond 8 bits."""
+    """Whether the largest value means black, which Pillow does not invert for more than 8 bits."""
     black_above = file.format == "TIFF" and file.tag_v2.get(262) == 0  # pyright: ignore  (a TIFF has it)
     return black_above and file.mode.startswith(("I", "F"))
 
 
 def _read_light(picture: Image.Image, format: str | None) -> np.ndarray | None:
-    """How light pixels are, (H, W) from 0 to 1, transparency aside; None where nobody knows which number is white."""
+    """Read the lightness of pixels, (H, W) from 0 to 1, without alpha; None if no value is known to be white."""
     if picture.mode.startswith(("I", "F")):
         if picture.has_transparency_data:
             return None
@@ -135,7 +135,7 @@ def _read_light(picture: Image.Image, format: str | None) -> np.ndarray | None:
 
 
 def _read_alpha(picture: Image.Image) -> np.ndarray | None:
-    """How opaque pixels are, (H, W) from 0 to 1; None where all are."""
+    """Read the opacity of pixels, (H, W) from 0 to 1; None if there is no transparency."""
     if not picture.has_transparency_data or picture.mode.startswith(("I", "F")):
         return None
     return np.asarray(picture.convert("RGBA").getchannel("A")) / 255

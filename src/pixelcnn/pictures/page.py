@@ -1,4 +1,4 @@
-"""A page of sections, in one file."""
+"""HTML pages made of sections, each page a single file."""
 
 __all__ = ["Chart", "Code", "Gallery", "Part", "Section", "Table", "page"]
 
@@ -17,7 +17,7 @@ from pixelcnn.pictures.sheets import Strip, to_picture, to_png
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text below a header; the first entry of a row names it."""
+    """Rows of text below a header; the first entry of each row is its name."""
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -35,7 +35,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Strips as a grid of pictures that the page enlarges to one size, image i of every strip in column i."""
+    """A grid of pictures that the page enlarges to one size, with image i of every strip in column i."""
 
     strips: Sequence[Strip]
     caption: str
@@ -52,7 +52,7 @@ class Gallery:
 
 @dataclass(frozen=True)
 class Chart:
-    """What `curves` or `bars` drew."""
+    """A chart that `curves` or `bars` drew."""
 
     drawing: Drawing
     caption: str
@@ -63,7 +63,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Code:
-    """Formulas or commands, line by line."""
+    """Lines of formulas or commands."""
 
     text: str
 
@@ -72,12 +72,12 @@ class Code:
 
 
 Part = str | Table | Gallery | Chart | Code
-"""What a report is made of. A string is a paragraph, in which `code` and https addresses are marked up."""
+"""An element of a section. A string is a paragraph, in which `code` and https addresses are marked up."""
 
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what stands below it."""
+    """A heading and the parts below it."""
 
     title: str
     parts: Sequence[Part]
@@ -88,7 +88,7 @@ class Section:
 
 
 def page(title: str, sections: Sequence[Section]) -> str:
-    """One HTML page that holds all that it shows: it loads nothing, and its policy forbids it to."""
+    """Make an HTML page that contains everything it shows; its content policy forbids it to load anything else."""
     body = "\n".join(section.html() for section in sections)
     return PAGE.format(title=escape(title), style=STYLE, body=body)
 

@@ -1,4 +1,4 @@
-"""Pictures of images, and sheets of them."""
+"""Images as picture files, and contact sheets of them."""
 
 __all__ = ["Strip", "heat_map", "save_picture", "sheet", "to_picture", "to_png"]
 
@@ -13,16 +13,16 @@ from torch import Tensor
 from pixelcnn.common.files import write_atomically
 
 Strip = tuple[str, Sequence[Tensor] | Tensor, int]
-"""A row of images, as its title, integers (n, C, H, W) or images (C, H, W) of several sizes, and their levels."""
+"""A row of images: its title, integers (n, C, H, W) or a list of images (C, H, W), and their number of levels."""
 GAP, MARGIN, FONT_SIZE = 2, 8, 14
 PAPER, INK = (238, 238, 238), (34, 34, 34)
 
 
 def to_picture(x: Tensor, levels: int) -> Image.Image:
-    """One image (C, H, W) of integers in [0, levels) as an 8-bit picture, the levels stretched to 0 to 255.
+    """Convert an image (C, H, W) of integers in [0, levels) to an 8-bit picture, stretching the levels to 0 to 255.
 
     Raises:
-        ValueError: for values that are out of range, which would wrap.
+        ValueError: if values are out of range, since they would wrap around.
     """
     if x.numel() and not (int(x.min()) >= 0 and int(x.max()) < levels):
         raise ValueError(f"an image with values from {int(x.min())} to {int(x.max())}: use integers in [0, {levels})")
@@ -32,7 +32,7 @@ def to_picture(x: Tensor, levels: int) -> Image.Image:
 
 
 def heat_map(values: Tensor, most: float) -> Tensor:
-    """Numbers (H, W) from 0 to `most` as an image (3, H, W) of 256 levels: from black over red to pale yellow."""
+    """Color numbers (H, W) from 0 to `most` from black through red to pale yellow: an image (3, H, W) of 256 levels."""
     from matplotlib import colormaps
 
     shares = (values.cpu().double() / most).clamp(0, 1).numpy()
@@ -40,30 +40,30 @@ def heat_map(values: Tensor, most: float) -> Tensor:
 
 
 def to_png(picture: Image.Image) -> bytes:
-    """The bytes of a PNG file."""
+    """Encode a picture as the bytes of a PNG file."""
     file = io.BytesIO()
     picture.save(file, "PNG", optimize=True)
     return file.getvalue()
 
 
 def save_picture(picture: Image.Image, path: Path) -> None:
-    """Write a PNG file as one step; its folder is made if need be.
+    """Write a PNG file in one step, making its folder if needed.
 
     Raises:
-        ValueError: for a file that is not called as what it is.
+        ValueError: if the name does not end in .png.
     """
     if path.suffix.lower() != ".png":
-        raise ValueError(f"{str(path)!r}: pictures are written as PNG, without loss; name a .png file")
+        raise ValueError(f"{str(path)!r}: pictures are saved as lossless PNG; name a .png file")
     write_atomically(path, to_png(picture))
 
 
 def sheet(strips: Sequence[Strip], *, height: int = 96) -> Image.Image:
-    """A contact sheet: each strip a titled row, and image i of every strip in column i.
+    """Make a contact sheet: each strip is a row with a title, and image i of every strip is in column i.
 
     Args:
         strips: the rows, from top to bottom.
-        height: pixels to which the largest images are enlarged at most. The others are enlarged to the same size, or
-            as near to it as a whole factor comes, and stand in the middle of their place.
+        height: largest side, in pixels, to which images are enlarged. Smaller images are enlarged to the size of the
+            largest, or as close as a whole factor gets, and centered in their cell.
     """
     largest = max(max(x.shape[-2:]) for _, images, _ in strips for x in images)
     side = largest * max(1, height // largest)

@@ -1,4 +1,4 @@
-"""Questions to a model: draw, color, enlarge, complete, score."""
+"""What one can ask of a model: draw, colorize, upscale, complete, score."""
 
 __all__ = [
     "Evaluation",

@@ -1,4 +1,4 @@
-"""Many pictures: drawn in batches, scored one by one."""
+"""Draw results for many pictures in batches, and score many pictures one by one."""
 
 __all__ = ["Draw", "draw_alternatives", "score_pictures"]
 
@@ -16,14 +16,14 @@ from pixelcnn.pictures.sheets import Strip, heat_map, save_picture, sheet, to_pi
 from pixelcnn.tasks.results import Results, write_picture
 from pixelcnn.tasks.scoring import surprisal
 
-SHEET_PICTURES = 12  # that the contact sheet shows at most
+SHEET_PICTURES = 12  # at most, on a contact sheet
 Draw = Callable[[Tensor, Sequence[int], str], tuple[Strip, Tensor]]
-"""From images (n, C, H, W), a seed for each, and what the progress bar says: images to show beside, and results."""
+"""Takes images (n, C, H, W), a seed for each and a title for the progress bar; returns images to show and results."""
 Job = tuple[Picture, int]  # a picture, and which of its alternatives
 
 
 class _ContactSheet:
-    """The first pictures beside all of their results."""
+    """A contact sheet of the first pictures and all their results."""
 
     def __init__(self, samples: int) -> None:
         self.title, self.levels = "", 256
@@ -52,19 +52,19 @@ def draw_alternatives(
     batch_size: int,
     done: Callable[[Path, bool], None],
 ) -> None:
-    """Draw an image for each picture and seed, and write them.
+    """Draw an image for each picture and seed, and write the results.
 
-    Pictures of the same size that follow one another are drawn together. That changes their results by rounding alone.
-    Where memory is too small for a batch, it is halved. After an interruption by Ctrl-C what was finished is written,
-    and the exception goes on.
+    Consecutive pictures of the same size are drawn together, which changes their results only by rounding. If a batch
+    does not fit in memory, it is halved. After an interruption by Ctrl-C the finished results are written and the
+    exception is raised again.
 
     Args:
-        pictures: what to draw from.
-        draw: draws a batch.
-        results: where they go.
-        seeds: those of the alternatives, the same for every picture.
-        batch_size: images drawn at once, at most.
-        done: is called with the file of each result, and whether it is its picture's last.
+        pictures: pictures to draw from.
+        draw: function that draws a batch.
+        results: where the results go.
+        seeds: seed of each alternative, the same for every picture.
+        batch_size: largest number of images drawn at once.
+        done: called with the file of each result, and whether it is the last of its picture.
     """
     contact_sheet, row = _ContactSheet(len(seeds)), []
     try:
@@ -90,7 +90,7 @@ def _batches(pictures: Iterable[Picture], samples: int, batch_size: int) -> Iter
                     yield batch
                     batch = []
                 batch.append((picture, i))
-    except ValueError:  # a picture that cannot be read: those before it can be drawn
+    except ValueError:  # a picture cannot be read: draw the ones before it first
         if batch:
             yield batch
         raise
@@ -99,7 +99,7 @@ def _batches(pictures: Iterable[Picture], samples: int, batch_size: int) -> Iter
 
 
 def _draw_batch(draw: Draw, batch: list[Job], seeds: Sequence[int]) -> Iterator[tuple[Job, Strip, Tensor]]:
-    """For each job of a batch what to show beside its result, and this."""
+    """Yield each job of a batch with the strip to show next to its result, and the result."""
     names = list(dict.fromkeys(printable(picture.origin.name) for picture, _ in batch))
     title = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
     try:
@@ -120,12 +120,12 @@ def _draw_batch(draw: Draw, batch: list[Job], seeds: Sequence[int]) -> Iterator[
 def score_pictures(
     model: ImageModel, pictures: Iterable[Picture], heat_maps: Results | None = None, *, progress: bool = False
 ) -> Iterator[tuple[str, list[float]]]:
-    """For each picture its name and its bits per dimension, the total first and then the factors.
+    """Yield the name and the bits per dimension of each picture: the total, then each factor.
 
     Args:
         model: any model.
-        pictures: of the model's channels.
-        heat_maps: where to put a picture of each one's views beside the bits of each of their pixels.
+        pictures: pictures with the model's channels.
+        heat_maps: where to save a heat map of each picture: its views next to the bits of each of their pixels.
         progress: show a progress bar for each picture that takes longer than two seconds.
     """
     for picture in pictures:
@@ -145,7 +145,7 @@ def _draw_heat_maps(model: ImageModel, x: Tensor, maps: Sequence[Tensor]) -> Ima
         costs = each[0] / channels
         size = f"{view.shape[3]}x{view.shape[2]}"
         most = max(float(costs.max()), 1e-9)
-        title = f"{size}: surprisal from 0 (black) to {most:.1f} bits a sub-pixel"
+        title = f"{size}: surprisal from 0 (black) to {most:.1f} bits per sub-pixel"
         stretched = (view[0].long() * 255 // (levels - 1)).expand(3, -1, -1)
         strips.append((title, [stretched, heat_map(costs, most)], 256))
     return sheet(strips, height=256)

@@ -1,4 +1,7 @@
-"""How far a network looks beyond the pixels that it computes."""
+"""How far a network looks beyond the pixels that it computes.
+
+See `pixelcnn.tasks.tiles` for the parts of a tile.
+"""
 
 __all__ = ["Margins", "Stretch", "enlarged_range", "length", "round_up", "shrinkage", "within"]
 
@@ -15,37 +18,37 @@ from pixelcnn.nn.record import Layer, Symbol
 
 
 class Stretch(NamedTuple):
-    """One axis of a tile, as ranges of pixels."""
+    """Ranges of pixels along one axis of a tile."""
 
-    core: slice  # of the image: those that are scored
-    window: slice  # of the image: those that the causal network sees
-    cells: slice  # of the auxiliary image: those of the core
-    given: slice  # of the auxiliary image: those whose embedding the window needs
-    seen: slice  # of the auxiliary image: those that the embedding sees
+    core: slice  # of the image: pixels that are scored
+    window: slice  # of the image: pixels that the causal network sees
+    cells: slice  # of the given view: pixels that belong to the core
+    given: slice  # of the given view: pixels whose embedding the window needs
+    seen: slice  # of the given view: pixels that the embedding sees
 
 
 class Margins:
-    """How far the window of a tile must go beyond its core, and what the embedding must see beyond the window.
+    """How far a tile's window must extend beyond its core, and the embedding's input beyond the window.
 
     Args:
-        factor: whose forward pass is recorded.
+        factor: the factor whose forward pass is recorded to find out.
     """
 
     def __init__(self, factor: Factor) -> None:
         network, embedding = factor.network, factor.embedding
         self.shrinkage = shrinkage(factor)
         self.step = math.lcm(HALF ** (network.scales - 1), self.shrinkage)
-        # Contexts are read by convolutions of one pixel, so that they reach no further than what they are added to.
-        sides = [cast("Tensor", _Spoilt(Edges()))] * (network.scales if network.context else 0)
-        self.window = _spoilt(lambda x: network.evaluate(x, sides))
+        # Contexts go through 1x1 convolutions, so they reach no further than the activations they are added to.
+        sides = [cast("Tensor", _Spoiled(Edges()))] * (network.scales if network.context else 0)
+        self.window = _spoiled_edges(lambda x: network.evaluate(x, sides))
         self.trunk_step, self.enlarged, self.trunk = 1, Edges(), Edges()
         if embedding is not None:
             self.trunk_step = HALF ** (len(embedding.down) - 1)
-            self.enlarged = _spoilt(lambda x: embedding.enlarge_to(x, (0, 0)))
-            self.trunk = _spoilt(embedding.trunk)
+            self.enlarged = _spoiled_edges(lambda x: embedding.enlarge_to(x, (0, 0)))
+            self.trunk = _spoiled_edges(embedding.trunk)
 
     def cut(self, axis: int, side: int, length: int) -> list[Stretch]:
-        """Rows (axis 0) or columns (axis 1) of an image into cores of this length, or what is left of them."""
+        """Cut the rows (axis 0) or columns (axis 1) of an image into cores of this length; the last may be shorter."""
         length, f = round_up(length, self.step), self.shrinkage
         view = -(-side // f)
         stretches = []
@@ -59,8 +62,8 @@ class Margins:
         return stretches
 
 
-class _Spoilt(Symbol):
-    """The edges of an activation of a window that are not as in the whole image."""
+class _Spoiled(Symbol):
+    """A symbolic activation of a window: how wide its edges are that differ from those of the whole image."""
 
     def __init__(self, edges: Edges) -> None:
         self.edges = edges
@@ -74,14 +77,14 @@ class _Spoilt(Symbol):
         return cls(_worst(inputs))
 
 
-def _worst(inputs: "Sequence[_Spoilt]") -> Edges:
+def _worst(inputs: "Sequence[_Spoiled]") -> Edges:
     return Edges(*(max(sides) for sides in zip(*(x.edges for x in inputs), strict=True)))
 
 
-def _spoilt(function: Callable[[Tensor], Tensor]) -> Edges:
-    """The edges of what a part of a forward pass makes of a window."""
+def _spoiled_edges(function: Callable[[Tensor], Tensor]) -> Edges:
+    """Trace part of a forward pass over a window, and return how wide the spoiled edges of its result are."""
     with evaluating():
-        return cast("_Spoilt", function(cast("Tensor", _Spoilt(Edges())))).edges
+        return cast("_Spoiled", function(cast("Tensor", _Spoiled(Edges())))).edges
 
 
 def shrinkage(factor: Factor) -> int:
@@ -89,7 +92,7 @@ def shrinkage(factor: Factor) -> int:
 
 
 def _widen(part: slice, edges: Edges, axis: int, step: int, side: int) -> slice:
-    """A range with its margins, from and to a multiple of the step or the end of the image."""
+    """Add margins to a range, rounded outward to multiples of the step or to the end of the image."""
     before, after = edges[2 * axis : 2 * axis + 2]
     return slice(max(0, (part.start - before) // step * step), min(side, round_up(part.stop + after, step)))
 

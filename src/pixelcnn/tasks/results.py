@@ -1,7 +1,7 @@
-"""Where results go, and what a model does with one picture done with all of them.
+"""Choose the files of results, and write them.
 
-The files of all results are known before anything is drawn: one for each, none of which is a picture that is read.
-Results are written as soon as they are there.
+The files of all results are chosen before anything is drawn: a different file for each result, and never one of the
+pictures that are read. Results are written as soon as they are finished.
 """
 
 __all__ = ["Results", "check_out", "is_file_name", "plan_results", "write_picture"]
@@ -20,21 +20,21 @@ from pixelcnn.pictures.inputs import PIPE, Origin
 from pixelcnn.pictures.sheets import save_picture, to_png
 
 SHEET = "contact-sheet"
-MOST_SAMPLES = 10_000  # of a picture: all names are chosen before anything is drawn
-LONGEST_STEM = 200  # bytes; file systems take 255, and a result has an ending and a number
-OTHER_FILES = (".csv", ".heic", ".html", ".json", ".svg", ".txt", ".zip")  # besides those that Pillow writes
+MOST_SAMPLES = 10_000  # per picture, since all names are chosen before anything is drawn
+LONGEST_STEM = 200  # bytes; file systems allow 255, and we add a number and a suffix
+OTHER_FILES = (".csv", ".heic", ".html", ".json", ".svg", ".txt", ".zip")  # besides the formats that Pillow writes
 
 
 def is_file_name(out: Path) -> bool:
-    """Whether this stands for one result, a .png file or standard output, and not for a folder of results."""
+    """Whether this names a single result, a .png file or standard output, rather than a folder of results."""
     return str(out) == PIPE or (out.suffix.lower() == ".png" and not out.is_dir())
 
 
 def check_out(out: Path, overwrite: bool, option: str = "--out") -> None:
-    """Check that results can be written there, before any is made.
+    """Check that results can be written to `out`, before any is made.
 
     Raises:
-        ValueError: where something would be replaced, or cannot be written as what it is called.
+        ValueError: if something would be replaced, or if `out` cannot be written to or has the wrong suffix.
     """
     name = f"{option} {str(out)!r}"
     if str(out) == PIPE:
@@ -43,19 +43,19 @@ def check_out(out: Path, overwrite: bool, option: str = "--out") -> None:
         if out.exists():
             raise ValueError(f"{name} is a file: name a folder, or a .png file for a single result")
         if out.suffix.lower() in {*Image.registered_extensions(), *OTHER_FILES}:
-            raise ValueError(f"{name}: results are written as PNG, without loss; name a .png file or a folder")
+            raise ValueError(f"{name}: results are saved as lossless PNG; name a .png file or a folder")
     if not overwrite and (out.is_file() or (out.is_dir() and any(out.iterdir()))):
-        raise ValueError(f"{name} is there already: use --overwrite, or name another")
+        raise ValueError(f"{name} already exists: use --overwrite, or name another")
     nearest = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
     if nearest.is_file() and nearest != out.absolute():
-        raise ValueError(f"{name}: {str(nearest)!r} is a file, and no folder; name another")
+        raise ValueError(f"{name}: {str(nearest)!r} is a file, not a folder; name another")
     if not os.access(nearest.parent if nearest.is_file() else nearest, os.W_OK):
-        raise ValueError(f"{name}: {str(nearest)!r} cannot be written to; name another, or get the permission")
+        raise ValueError(f"{name}: {str(nearest)!r} is not writable; name another, or ask for permission")
 
 
 @dataclass(frozen=True)
 class Results:
-    """The files of the results of each picture, and that of the contact sheet; None for no sheet."""
+    """The files for the results of each picture, and the file for the contact sheet, if there is one."""
 
     files: dict[Origin, list[Path]]
     sheet: Path | None = None
@@ -66,18 +66,18 @@ def plan_results(
 ) -> Results:
     """Choose where the results of all pictures go.
 
-    A result has the name of its picture, as .png. Where two would have the same, whatever their case, that of a .png
-    picture keeps it, and the others are called by their full names, or numbered. Alternatives are numbered.
+    A result is named after its picture, with the suffix .png. If two names would clash, ignoring case, a .png picture
+    keeps its name, and the others get their full file name or a number. Alternatives are numbered.
 
     Raises:
-        ValueError: where there are several results for one file, a result would replace a picture that is read or the
-            mask, or something else than a file is in its place.
+        ValueError: if several results would share one file, a result would replace an input picture or the mask, or
+            something other than a file is in its place.
     """
     if samples > MOST_SAMPLES:
-        raise ValueError(f"samples={samples}: use at most {MOST_SAMPLES} for each picture, and other seeds for more")
+        raise ValueError(f"samples={samples}: use at most {MOST_SAMPLES} for each picture; for more, use other seeds")
     if is_file_name(out):
         if samples > 1:
-            raise ValueError(f"{option} {str(out)!r} holds one image, and there are {samples} for each: name a folder")
+            raise ValueError(f"{option} {str(out)!r} holds one image, not {samples} for each picture: name a folder")
         if len(origins) > 1:
             raise ValueError(f"{option} {str(out)!r} holds one image, and there are several pictures: name a folder")
         files = {origin: [out] for origin in origins}
@@ -90,11 +90,11 @@ def plan_results(
     inputs = {_identify(file) for file in read if file is not None} - {None}
     for file in (file for each in [*files.values(), [sheet or Path(PIPE)]] for file in each if str(file) != PIPE):
         if _identify(file) in inputs:
-            raise ValueError(f"the result {str(file)!r} would replace a picture that is read: name another {option}")
+            raise ValueError(f"the result {str(file)!r} would replace an input picture: name another {option}")
         nearest = next(each for each in (file, *file.absolute().parents) if each.exists())
         if nearest.is_dir() == (nearest == file):
             raise ValueError(
-                f"the result {str(file)!r} has no place, {str(nearest)!r} is in the way: name another {option}"
+                f"the result {str(file)!r} cannot be written, {str(nearest)!r} is in the way: name another {option}"
             )
     return Results(files, sheet)
 
@@ -122,7 +122,7 @@ def _choose_sheet(names: Sequence[Path]) -> Path:
 
 
 def _stems(name: Path) -> Iterator[str]:
-    """Names to choose from, without an end and without end."""
+    """Yield candidate names without a suffix, endlessly."""
 
     def cut(text: str) -> str:
         return (
@@ -135,20 +135,20 @@ def _stems(name: Path) -> Iterator[str]:
 
 
 def _key(name: Path) -> str:
-    """The same for names that are one file somewhere: in other letter case, or with accents written otherwise."""
+    """Normalize a name: two names get the same key if some file system treats them as one file (case, accents)."""
     return unicodedata.normalize("NFC", str(name)).casefold()
 
 
 def _identify(file: Path) -> tuple[int, int] | None:
     try:
         status = file.stat()
-    except OSError:  # nothing is there
+    except OSError:  # there is no such file
         return None
     return status.st_dev, status.st_ino
 
 
 def write_picture(picture: Image.Image, out: Path) -> None:
-    """Write a PNG file, or to standard output for "-"."""
+    """Write a picture as PNG to a file, or to standard output for "-"."""
     if str(out) == PIPE:
         sys.stdout.buffer.write(to_png(picture))
         sys.stdout.buffer.flush()

@@ -1,7 +1,8 @@
-"""Drawing images from a model: all of it, or what is missing.
+"""Draw whole images from a model, or the missing part of images.
 
-What an image is asked to agree with is never left to chance: `colorize`, `upscale` and `complete` draw consistently,
-whether the model is consistent by itself or not.
+`colorize`, `upscale` and `complete` always draw consistently, even from a free model: the result agrees exactly with
+what it was asked to agree with. (A consistent factor gives probability only to images that have the given view; a free
+one may also draw others.)
 """
 
 __all__ = ["colorize", "complete", "sample", "sample_views", "upscale"]
@@ -20,7 +21,7 @@ from pixelcnn.models.draw import DrawOptions, Request
 from pixelcnn.models.image_model import ImageModel
 
 Seed = int | Sequence[int]
-"""The seed of the first image, image i being that of seed + i; or a sequence with that of each image."""
+"""The seed of the first image, where image i gets seed + i; or a sequence with the seed of each image."""
 
 
 def sample_views(
@@ -38,17 +39,17 @@ def sample_views(
     Args:
         model: any model.
         n: number of images.
-        size: of the images: one number for squares, or (H, W); None for that of the images that the model was trained
-            on, or 32 where that is unknown.
-        seed: of the first image, image i being that of seed + i, up to rounding; or a sequence with that of each image.
+        size: side of square images, or (H, W); None for the size of the training images, or 32 if that is unknown.
+        seed: seed of the first image, where image i is the image that seed + i would give alone, up to rounding; or a
+            sequence with the seed of each image.
         labels: (n,) class labels, for a model with classes.
-        given: (k, x_k) with x_k integers (n, C_k, H_k, W_k): draw the views before it alone.
+        given: (k, x_k) with x_k integers (n, C_k, H_k, W_k): draw only the views before it, given this one.
         options: how to draw.
 
     Raises:
-        ValueError: for a number or size below 1, or options that do not fit the model.
-        MemoryError: where the cached activations need more memory than is free: draw fewer images at once.
-        FloatingPointError: where the network gives parameters that are not finite.
+        ValueError: if the number or size is below 1, or options do not fit the model.
+        MemoryError: if the cached activations need more memory than is free: draw fewer images at once.
+        FloatingPointError: if the network gives parameters that are not finite.
 
     Example:
         >>> import pixelcnn
@@ -69,11 +70,11 @@ def sample(
     given: tuple[int, Tensor] | None = None,
     options: DrawOptions | None = None,
 ) -> list[Tensor]:
-    """Draw n images from a model, and with them their views; the arguments and errors are those of `sample_views`.
+    """Draw n images from a model together with their views; arguments and errors are those of `sample_views`.
 
     Returns:
-        The views x_0, ..., x_K, each (n, C, H, W); x_0 are the images. The type is uint8 (int64 above 256 levels). Of
-        images that are drawn `given` a view, only those before it.
+        The views x_0, ..., x_K, each (n, C, H, W); x_0 are the images. The type is uint8 (int64 above 256 levels). With
+        `given`, only the views before the given one.
 
     Example:
         >>> import pixelcnn
@@ -92,18 +93,18 @@ def colorize(
     labels: Tensor | None = None,
     options: DrawOptions | None = None,
 ) -> Tensor:
-    """Draw colors for gray images; the gray view of the result is that of the images, always.
+    """Draw colors for gray images; the result always has the gray view of the images.
 
     Args:
-        model: one whose first auxiliary variable is `QuantizedGrayscale`, such as `GrayscalePixelCNN`.
-        x: gray integers (B, 1, H, W) in [0, levels), or images (B, 3, H, W) whose gray view is taken.
+        model: a model whose first auxiliary variable is `QuantizedGrayscale`, such as `GrayscalePixelCNN`.
+        x: gray integers (B, 1, H, W) in [0, levels), or color images (B, 3, H, W), whose gray view is used.
         seed, labels, options: see `sample_views`.
 
     Returns:
-        (B, 3, H, W), of the type that `sample` gives.
+        Images (B, 3, H, W), of the type that `sample` returns.
 
     Raises:
-        ValueError: for a model without a gray view, or images that are neither gray nor color.
+        ValueError: if the model has no gray view, or the images are neither gray nor color.
 
     Example:
         >>> import torch, pixelcnn
@@ -128,19 +129,19 @@ def upscale(
     labels: Tensor | None = None,
     options: DrawOptions | None = None,
 ) -> Tensor:
-    """Draw larger images; averaged over squares of 2 x 2, again and again, they are `x`, always.
+    """Draw larger images; averaging them over 2x2 squares, repeatedly, always gives back `x`.
 
     Args:
-        model: one that begins with auxiliary variables `Downsample`, such as `PyramidPixelCNN`.
-        x: integers (B, C, H, W), the channels and levels being those of the model.
-        factor: how many times larger; what the first auxiliary variables of the model make smaller, 2, 4, ...
+        model: a model whose first auxiliary variables are `Downsample`, such as `PyramidPixelCNN`.
+        x: integers (B, C, H, W), with the channels and levels of the model.
+        factor: how many times larger: 2, 4, ..., up to the total reduction of these auxiliary variables.
         seed, labels, options: see `sample_views`.
 
     Returns:
-        (B, C, factor * H, factor * W), of the type that `sample` gives.
+        Images (B, C, factor * H, factor * W), of the type that `sample` returns.
 
     Raises:
-        ValueError: for a factor beyond the model, or images of other channels.
+        ValueError: if the model does not support the factor, or the images have other channels.
 
     Example:
         >>> import torch, pixelcnn
@@ -173,23 +174,23 @@ def complete(
 ) -> Tensor:
     """Draw the unknown pixels of images; the known ones stay.
 
-    Views are completed first, the simplest first. A pixel of a view that is made of known pixels is known; one that is
-    made of known and unknown ones is drawn between the least and the greatest value that the known ones allow, channel
-    by channel, red as if green and blue could be anything. Within a view pixels are drawn in raster order, each given
-    what is known or drawn above and to the left of it: known pixels below and to the right speak through the simpler
-    views alone.
+    The views are completed one after another, the simplest first. A view's pixel is known if it is computed from known
+    pixels only. If it is computed from known and unknown pixels, it is drawn between the smallest and the largest value
+    that the known ones allow, channel by channel, with red drawn as if green and blue could be anything. Within a view,
+    pixels are drawn in raster order, each given what is known or drawn above and to the left of it. Known pixels below
+    and to the right have an influence only through the simpler views.
 
     Args:
         model: any model.
-        x: integers (B, C, H, W); what unknown pixels hold is not looked at.
+        x: integers (B, C, H, W); the values of unknown pixels are ignored.
         unknown: bool (H, W) or (B, H, W): where to draw.
         seed, labels, options: see `sample_views`.
 
     Returns:
-        (B, C, H, W), of the type that `sample` gives.
+        Images (B, C, H, W), of the type that `sample` returns.
 
     Raises:
-        ValueError: for a mask of another size or type, or without an unknown pixel.
+        ValueError: if the mask has another size or type, or no unknown pixel.
 
     Example:
         >>> import torch, pixelcnn
@@ -205,7 +206,7 @@ def complete(
             f"a mask of shape {tuple(unknown.shape)} and type {unknown.dtype}: use a bool tensor {tuple(x.shape[2:])}"
         )
     if not unknown.any():
-        raise ValueError("the mask has no unknown pixel: mark those to draw, as true or in white")
+        raise ValueError("the mask has no unknown pixels: mark the ones to draw as true, or white")
     unknown = unknown.expand(len(x), -1, -1)[:, None]
     known = x.to(torch.int64)
     box = Bounds(known.masked_fill(unknown, 0), known.masked_fill(unknown, model.levels - 1))

@@ -1,4 +1,4 @@
-"""Bits per dimension of real images, in total and for each factor; `pixelcnn.codecs` has those of lossless files."""
+"""Bits per dimension of real images, in total and for each factor."""
 
 __all__ = ["Evaluation", "evaluate", "surprisal"]
 
@@ -21,7 +21,7 @@ from pixelcnn.tasks.tiles import Tiling, plan, score_by_tiles
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Mean bits per dimension of a set of images; the factors, the finest first, add up to the total."""
+    """Mean bits per dimension of a set of images; `factors`, the finest first, add up to `bits_per_dim`."""
 
     bits_per_dim: float
     factors: list[float]
@@ -32,21 +32,30 @@ class Evaluation:
 def evaluate(
     model: ImageModel, images: Images, *, batch_size: int = 32, limit: int | None = None, progress: bool = False
 ) -> Evaluation:
-    """Score every image of a set, the last and smaller batch too, in float32, and average in float64.
+    """Score every image of a set in float32, and average in float64.
 
     Args:
-        model: any model; its averaged weights, if it was loaded from a training run.
-        images: integers of the model's channels and levels, all of one size.
-        batch_size: images scored at once, at most; it does not change the result. Fewer are where memory asks for it,
-            and large images are scored in tiles.
-        limit: score the first so many images only.
+        model: any model; one loaded from a training run has the averaged weights.
+        images: images with the model's channels and levels, all of one size.
+        batch_size: largest number of images scored at once; it does not change the result. If memory is short, fewer
+            are scored at once, and large images are scored in tiles.
+        limit: score at most this many images.
         progress: show a progress bar.
 
     Returns:
-        Means over the images, in bits for each sub-pixel of an image.
+        Means over the images, in bits per sub-pixel (one channel of one pixel) of the image.
 
     Raises:
-        MemoryError: where not even a tile of one image fits, before any is scored.
+        MemoryError: if not even a tile of one image fits; raised before any image is scored.
+
+    Example:
+        >>> import pixelcnn
+        >>> photos = pixelcnn.load_images("photos", "test", size=16)
+        >>> result = pixelcnn.evaluate(pixelcnn.load("photos-pyramid"), photos, limit=4)
+        >>> result.images, len(result.factors)
+        (4, 3)
+        >>> 0 < result.bits_per_dim < 8  # a uniform guess of 8-bit images costs 8 bits
+        True
     """
     check_whole(batch_size=batch_size)
     number = _limited(images, limit)
@@ -75,20 +84,28 @@ def evaluate(
 def surprisal(
     model: ImageModel, x: Tensor, labels: Tensor | None = None, *, callback: Callable[[float], None] | None = None
 ) -> list[Tensor]:
-    """Bits that each pixel of each view costs given those before it: (B, C, H, W) to K + 1 maps (B, H_k, W_k).
+    """Compute the bits that each pixel of each view costs, given the pixels before it.
 
-    Large images are scored in tiles, in a fraction of the memory that they need in one piece, to the same numbers up to
-    rounding.
+    Large images are scored in tiles, with the same result up to rounding and a fraction of the memory.
 
     Args:
         model: any model.
-        x: integer images of any size.
+        x: integer images (B, C, H, W) of any size.
         labels: (B,) class labels, for a model with classes.
         callback: called after each tile with the share of all pixels that is done.
 
+    Returns:
+        A map (B, H_k, W_k) for each of the K + 1 views, the image first, summed over channels.
+
     Raises:
-        ValueError: for images or labels that do not fit the model.
-        MemoryError: where not even the smallest tile fits, before anything is computed.
+        ValueError: if images or labels do not fit the model.
+        MemoryError: if not even the smallest tile fits; raised before anything is computed.
+
+    Example:
+        >>> import torch, pixelcnn
+        >>> x = torch.full((1, 3, 8, 8), 128, dtype=torch.uint8)
+        >>> [tuple(bits.shape) for bits in pixelcnn.surprisal(pixelcnn.load("photos-pyramid"), x)]
+        [(1, 8, 8), (1, 4, 4), (1, 2, 2)]
     """
     check_images(x, *model.formats[0])
     H, W = x.shape[2:]

@@ -1,12 +1,12 @@
-"""Large images in tiles: the pixels of a tile score as in the whole image, in a fraction of its memory.
+"""Score large images in tiles: each pixel scores as in the whole image, with a fraction of the memory.
 
-A network of convolutions looks only so far. So a tile is computed with a margin around it that is as wide as what the
-zeros beyond it spoil, which is counted along the recorded forward pass, from layer to layer. Where the image ends, so
-does the tile, and there is nothing to spoil. Tiles begin at multiples of all strides, so that a pixel is at the same
-place in its squares of pixels as in the whole image.
+A convolutional network sees only a limited distance. So each tile is computed with a margin, wide enough that the zero
+padding beyond it does not change the tile itself; the width is counted layer by layer along a recorded forward pass. At
+the border of the image the tile ends too, and no margin is needed. Tiles begin at multiples of all strides, so that
+strided layers group the same pixels as in the whole image.
 
-    auxiliary image   seen ---trunk---> given ---enlarged---> window
-    image                                                     window ---causal network---> core
+    given view   seen ---trunk---> given ---enlarged---> window
+    image                                                window ---causal network---> core
 """
 
 __all__ = ["Tiling", "plan", "score_by_tiles"]
@@ -26,12 +26,12 @@ from pixelcnn.models.memory import Allowance, meta_twin
 from pixelcnn.nn.layers import Conv, TransposedConv, evaluating
 from pixelcnn.tasks.margins import Margins, Stretch, enlarged_range, length, round_up, shrinkage, within
 
-NO_MATTER = 1.2 * 10**9  # bytes, generously estimated, up to which no more is asked
-MORE_WORK = 1.25  # times the work that smaller tiles may be, where larger ones do fit
+NO_MATTER = 1.2 * 10**9  # bytes: if a generous estimate stays below this, we plan no tiles
+MORE_WORK = 1.25  # smaller tiles may take this many times the work of larger ones that also fit
 
 
 class Tiling(NamedTuple):
-    """How many images are scored at once, and in which tiles: each of the rows with each of the columns."""
+    """How many images are scored at once, and the rows and columns that make up the grid of tiles."""
 
     images: int
     rows: list[Stretch]
@@ -39,7 +39,7 @@ class Tiling(NamedTuple):
 
     @property
     def work(self) -> int:
-        """Pixels that the networks see, of both images."""
+        """Number of pixels that the networks see, of the image and of the given view."""
 
         def pixels(seen: Callable[[Stretch], slice]) -> int:
             rows, cols = (sum(length(seen(each)) for each in axis) for axis in (self.rows, self.cols))
@@ -48,7 +48,7 @@ class Tiling(NamedTuple):
         return pixels(lambda each: each.window) + pixels(lambda each: each.seen)
 
     def largest(self) -> tuple[Stretch, Stretch]:
-        """The tile that needs the most memory."""
+        """Return the row and the column of the tile that needs the most memory."""
 
         def size(stretch: Stretch) -> tuple[int, int]:
             return length(stretch.window), length(stretch.seen)
@@ -57,13 +57,14 @@ class Tiling(NamedTuple):
 
 
 def plan(model: ImageModel, number: int, size: tuple[int, int]) -> list[Tiling]:
-    """The tiles in which each factor scores `number` images (H, W), from what is free on the model's device.
+    """Choose the tiles in which each factor scores `number` images (H, W), given the free memory of the device.
 
-    The images are scored at once where that needs little memory. Otherwise fewer of them are, and of a single one the
-    longer side is halved until little is enough, or until the margins would be most of the work.
+    All images are scored at once if that needs little memory. Otherwise fewer images are scored at once; a single image
+    is cut along its longer side, again and again, until a tile needs little memory or the margins become most of the
+    work.
 
     Raises:
-        MemoryError: where not even the smallest tile fits.
+        MemoryError: if not even the smallest tile fits.
     """
     return [_plan_factor(model, k, number, view) for k, view in enumerate(model.sizes(size))]
 
@@ -80,11 +81,11 @@ def score_by_tiles(
     """Score views as `factor.pixel_log_prob` does, tile by tile: integers (B, C, H, W) to (B, H, W).
 
     Args:
-        factor: of the view.
-        tiling: for images of this size, in any number.
-        link: the view, and the next one of the same images.
+        factor: the factor that scores the view.
+        tiling: tiles for images of this size, however many.
+        link: the view, and the next simpler view of the same images.
         labels: (B,) class labels, for a factor with classes.
-        done: called after every tile with the number of pixels that it scored.
+        done: called after every tile with the number of pixels that were scored.
         consistent: see `Factor`.
     """
     scores = []
@@ -106,7 +107,7 @@ def score_by_tiles(
 def score_tile(
     factor: Factor, link: Link, labels: Tensor | None, row: Stretch, col: Stretch, *, consistent: bool
 ) -> Tensor:
-    """Log-probability of each pixel of a tile's core, in nats, from whole images."""
+    """Compute the log-probability of each pixel of a tile's core, in nats; the inputs are whole images."""
     (x, given), context, cells = link, None, None
     if factor.embedding is not None and given is not None:
         trunk = factor.embedding.trunk(factor.embedding.scale(given[:, :, row.seen, col.seen]))
@@ -143,8 +144,8 @@ def _plan_factor(model: ImageModel, k: int, number: int, size: tuple[int, int]) 
     if needed > allowance.most:
         rows, cols = (length(stretch.window) for stretch in chosen.largest())
         raise MemoryError(
-            f"to score factor {k} even in tiles needs about {needed / 1e9:.2g} GB, for {cols}x{rows} pixels at once, "
-            f"and {allowance.most / 1e9:.2g} GB are free: end other programs, or use a smaller model"
+            f"scoring factor {k} even in tiles of {cols}x{rows} pixels needs about {needed / 1e9:.2g} GB, and "
+            f"{allowance.most / 1e9:.2g} GB are free: end other programs, or use a smaller model"
         )
     return chosen
 
@@ -155,7 +156,7 @@ def _whole(factor: Factor, side: int) -> Stretch:
 
 
 def _halvings(number: int, size: tuple[int, int], step: int) -> Iterator[tuple[int, int, int]]:
-    """Ever fewer images at once, and then ever smaller tiles: (images, height, width)."""
+    """Yield ever fewer images at once, and then ever smaller tiles: (images, height, width)."""
     images, (height, width) = number, size
     while True:
         yield images, height, width
@@ -170,7 +171,7 @@ def _halvings(number: int, size: tuple[int, int], step: int) -> Iterator[tuple[i
 
 
 def _tile_memory(twin: Factor, tiling: Tiling, size: tuple[int, int], consistent: bool) -> int:
-    """The most bytes that a tile needs beside the images; nothing is computed."""
+    """Find the peak memory of a tile in bytes, besides the images, without computing anything."""
 
     def empty(channels: int, *sides: int) -> Tensor:
         return torch.empty(tiling.images, channels, *sides, dtype=torch.uint8, device="meta")
@@ -186,9 +187,10 @@ def _tile_memory(twin: Factor, tiling: Tiling, size: tuple[int, int], consistent
 
 
 def _generous_memory(factor: Factor) -> int:
-    """More bytes a pixel than scoring needs: as if the result of every layer were kept, at full size, and a copy of it.
+    """Overestimate the bytes per pixel that scoring needs, as if every layer kept its result and a copy at full size.
 
-    The first rehearsal takes a second, since torch imports a compiler for it: longer than a small image needs.
+    This avoids the first exact estimate, which takes a second because torch imports a compiler: too long for a small
+    image.
     """
     layers = [module for module in factor.modules() if isinstance(module, Conv | TransposedConv)]
     values = 2 * sum(layer.bias.numel() for layer in layers) + 18 * factor.likelihood.num_params

@@ -1,4 +1,4 @@
-"""Training: each factor alone, in one loop."""
+"""Training, one factor at a time, in a single loop."""
 
 __all__ = [
     "RUN",

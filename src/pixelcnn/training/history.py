@@ -1,4 +1,4 @@
-"""The figures of a training over time: lines of JSON for the report, and the trackers of Accelerate (TensorBoard)."""
+"""Training curves, written as lines of JSON for the report and as TensorBoard events through Accelerate."""
 
 __all__ = ["HISTORY", "Due", "History"]
 
@@ -14,7 +14,7 @@ HISTORY = "history.jsonl"
 
 
 def _step_of(line: str) -> int:
-    """The step of a line; 0 where it is none, such as one that was cut when a disk was full."""
+    """Read the step number of a line; 0 if the line is damaged, for example cut short by a full disk."""
     try:
         step = parse_json(line).get("step")
     except ValueError:
@@ -23,7 +23,7 @@ def _step_of(line: str) -> int:
 
 
 class Due:
-    """True when a number of minutes of training has passed since it was last true, and at the end."""
+    """A timer that is due at intervals of a given number of minutes, and once more at the end."""
 
     def __init__(self, minutes: float) -> None:
         self.period, self.waited = 60 * minutes, 0.0
@@ -37,14 +37,14 @@ class Due:
 
 
 class History:
-    """The figures of one factor, in a folder of its own."""
+    """The training curve of one factor, kept in that factor's folder."""
 
     def __init__(self, folder: Path, accelerator: Accelerator) -> None:
         self.folder, self.accelerator = folder, accelerator
         self.bits, self.seconds, self.steps, self.note = 0.0, 0.0, 0, ""
 
     def begin(self, step: int) -> None:
-        """Forget what an interrupted run wrote after the step from which this one goes on."""
+        """Drop the lines that an interrupted run wrote after the step we resume from."""
         if self.accelerator.is_main_process:
             path = self.folder / HISTORY
             lines = path.read_text(errors="replace").splitlines() if path.exists() else []
@@ -56,7 +56,7 @@ class History:
         self.bits, self.seconds, self.steps = self.bits + bits, self.seconds + seconds, self.steps + 1
 
     def write(self, step: int, seconds: float, batch_size: int) -> None:
-        """One line: means since the line before."""
+        """Write one line with the averages since the previous line."""
         figures = {"bits_per_dim": self.bits / self.steps, "images_per_second": batch_size * self.steps / self.seconds}
         self.note = f"{figures['bits_per_dim']:.3f} bits/dim {figures['images_per_second']:.1f} images/s"
         if self.accelerator.is_main_process:
@@ -68,4 +68,4 @@ class History:
     def end(self) -> None:
         for tracker in self.accelerator.trackers:
             tracker.finish()
-        self.accelerator.trackers.clear()  # or the next factor's figures would go to this one's too
+        self.accelerator.trackers.clear()  # otherwise the next factor would be logged here too

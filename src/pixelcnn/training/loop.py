@@ -1,17 +1,18 @@
-"""Training: each factor alone, in one loop that reads from top to bottom: build, restore, loop, save.
+"""The training loop, which trains one factor at a time and reads from top to bottom: build, restore, loop, save.
 
-A run is a folder. Beside the trained model (`config.json`, `model.safetensors`: the averaged weights) it holds
+A run is a folder. Besides the trained model (`config.json` and `model.safetensors`, which holds the averaged weights)
+it contains:
 
-    run.json                      how the model is trained, and on what
-    factor-K/state.safetensors    all that the next step needs: for `resume`
-    factor-K/history.jsonl        a line every few seconds: step, seconds, bits per dimension, images a second
-    factor-K/sheet-STEP.png       samples; of a factor that is given a view, samples given those of held-out images
-    factor-K/events.*             the history for TensorBoard
+    run.json                      how the model is trained, and on which data
+    factor-K/state.safetensors    everything the next step needs, for `resume`
+    factor-K/history.jsonl        a line every few seconds: step, seconds, bits per dimension, images per second
+    factor-K/sheet-STEP.png       samples; a factor that is given a view gets the views of held-out images
+    factor-K/events.*             the same history for TensorBoard
     factor-K/.lock                held by the process that trains the factor
 
-Resume is exact. What a step sees depends on the seed and the step alone (`Shuffled`); the state holds the rest:
-weights, their average, the optimizer's moments, and the random state that draws dropout. (Accelerate can save states
-too, but reads parts of them as unrestricted pickles.)
+Resuming is exact. The batch of a step depends only on the seed and the step number (`Shuffled`). The state holds
+everything else: the weights, their average, the optimizer's moments and the random state for dropout. (Accelerate can
+save states too, but it reads parts of them as unrestricted pickles.)
 """
 
 __all__ = ["train"]
@@ -56,7 +57,7 @@ from pixelcnn.training.steps import (
 
 LOG_MINUTES = 2 / 60
 IMAGE_LEVELS = 256
-INITIAL_IMAGES = 32  # that the data-dependent initialization looks at
+INITIAL_IMAGES = 32  # images used by the data-dependent initialization
 
 
 def train(
@@ -69,29 +70,29 @@ def train(
     minutes: float | None = None,
     run: Run | None = None,
 ) -> ImageModel:
-    """Train a model and leave it in a folder.
+    """Train a model and save it to a folder.
 
-    Under `accelerate launch` or `torchrun` all processes of all machines call this and share each batch.
+    Under `accelerate launch` or `torchrun`, all processes on all machines call this and share each batch.
 
     Args:
-        model: with fresh weights, or see `Run.initialize`. Making it after `torch.manual_seed` makes the whole run
-            reproducible.
-        images: to train on.
-        folder: of the run.
+        model: the model to train, with fresh weights (or see `Run.initialize`). Create it after `torch.manual_seed` to
+            make the whole run reproducible.
+        images: the training images.
+        folder: the folder of the run.
         training: how to train.
-        steps, minutes: the budget of each factor, counted from its first step, resumed or not; give one of the two.
-            A sequence of steps has one number for each factor, the first being that of the image itself.
-        run: where to begin, and what to keep and show.
+        steps, minutes: the budget of each factor, counted from its first step even when resumed; give one of the two.
+            A sequence of steps has one number for each factor, starting with the factor of the image itself.
+        run: where to start, and what to save and show.
 
     Returns:
-        The model with the averaged weights, which is also in the folder: factors that are not trained are those there.
+        The model with the averaged weights, as saved in the folder. Factors that were not trained are taken from there.
 
     Raises:
-        ValueError: for a folder that is not empty or holds another run, a factor that another process trains, or an
-            argument out of range.
-        MemoryError: where a factor needs more memory than is free, before anything is written.
-        FloatingPointError: when the loss or its gradient is not finite; what was saved last stays.
-        OSError: when the disk is full; what was saved last stays.
+        ValueError: if the folder is not empty or holds a different run, another process is training one of the
+            factors, or an argument is out of range.
+        MemoryError: if a factor needs more memory than is free. Nothing has been written yet.
+        FloatingPointError: if the loss or its gradient is not finite. The last saved state stays.
+        OSError: if the disk is full. The last saved state stays.
 
     Example:
         >>> import pixelcnn
@@ -127,7 +128,7 @@ def train(
         accelerator.wait_for_everyone()
         for k in factors:
             _train_factor(_Job(model, k, shuffled, folder, training, budgets[k], run, accelerator))
-            accelerator.free_memory()  # or it would keep the network and the optimizer until the last factor is done
+            accelerator.free_memory()  # otherwise this network and its optimizer stay until the last factor is done
     if run.resume and run.factor is not None:
         accelerator.wait_for_everyone()
         _take_others(model, run.factor, folder)
@@ -135,9 +136,9 @@ def train(
 
 
 def _make_accelerator(training: Training, folder: Path) -> Accelerator:
-    AcceleratorState._reset_state()  # or a second training in one process could not change the precision
+    AcceleratorState._reset_state()  # so that a second call in the same process can use another precision
     accelerator = Accelerator(
-        cpu=not torch.accelerator.is_available(),  # asked for, it also shares work between processes
+        cpu=not torch.accelerator.is_available(),  # explicit, so that CPU processes share the work too
         mixed_precision="bf16" if training.bf16 else "no",
         gradient_accumulation_steps=training.accumulate,
         dataloader_config=DataLoaderConfiguration(split_batches=True),
@@ -147,22 +148,22 @@ def _make_accelerator(training: Training, folder: Path) -> Accelerator:
     if training.batch_size % (training.accumulate * accelerator.num_processes):
         raise ValueError(
             f"batch_size={training.batch_size!r}: use a multiple of accumulate={training.accumulate} times "
-            f"the {accelerator.num_processes} processes"
+            f"the number of processes, {accelerator.num_processes}"
         )
     return accelerator
 
 
 def _take_others(model: ImageModel, k: int, folder: Path) -> None:
-    """Put all factors but one of a folder's model into this one."""
+    """Load all factors except factor k from the model in a folder."""
     for j, factor in enumerate(load(folder).factors):
         if j != k:
             model.factors[j].load_state_dict(factor.state_dict())
 
 
 def _check_fit(model: ImageModel, images: Images) -> None:
-    """Raise a ValueError for images that the model is not made for."""
+    """Raise a ValueError if the model cannot be trained on these images."""
     if model.levels != IMAGE_LEVELS:
-        raise ValueError(f"levels={model.levels!r}: images have {IMAGE_LEVELS}; use a model with as many")
+        raise ValueError(f"levels={model.levels!r}: images have {IMAGE_LEVELS}; use a model with {IMAGE_LEVELS} levels")
     if not model.classes:
         return
     if images.labels is None:
@@ -176,7 +177,7 @@ def _check_fit(model: ImageModel, images: Images) -> None:
 
 @dataclass(frozen=True, eq=False)
 class _Job:
-    """The training of one factor."""
+    """Everything needed to train one factor."""
 
     model: ImageModel
     k: int
@@ -197,7 +198,7 @@ def _train_factor(job: _Job) -> None:
         job.run,
         job.accelerator,
     )
-    # Build. Between processes only dropout differs.
+    # Build. Processes differ only in their dropout.
     device, main = accelerator.device, accelerator.is_main_process
     history = History(job.folder / f"factor-{k}", accelerator)
     state_path = history.folder / STATE
@@ -206,7 +207,7 @@ def _train_factor(job: _Job) -> None:
         x, labels = collate([job.shuffled[position] for position in range(INITIAL_IMAGES)])
         factor.initialize(*model.links(x.to(device))[k], labels.to(device))
     averaged = AveragedModel(factor, multi_avg_fn=warming_average(training.average))
-    model.factors[k] = cast(Factor, averaged.module)  # the model that is sampled and saved has the averaged weights
+    model.factors[k] = cast(Factor, averaged.module)  # we sample and save the averaged weights
     optimizers = make_optimizers(factor, training.optimizer, training.moments)
     stream = np.random.SeedSequence((training.seed, k, accelerator.process_index)).generate_state(1)
     torch.manual_seed(int(stream[0]))
@@ -216,9 +217,11 @@ def _train_factor(job: _Job) -> None:
     if state_path.exists():
         restore_state(state, state_path)
         if main:
-            merge_factor(model, k, job.folder)  # or a run that was killed between the two would never write the model
+            merge_factor(model, k, job.folder)  # a run killed between saving state and model lacks the latter
     if len(state.random) != accelerator.num_processes:
-        raise ValueError(f"the run in {str(job.folder)!r} has {len(state.random)} processes: resume it with as many")
+        raise ValueError(
+            f"the run in {str(job.folder)!r} used {len(state.random)} processes: resume it with the same number"
+        )
     history.begin(state.step)
     batches = open_batches(job.shuffled, training, state.step, accelerator)
     if training.compile:
@@ -236,7 +239,7 @@ def _train_factor(job: _Job) -> None:
             set_rate(prepared, training.rate(state.step, used / budget.total))
             bits = _step(job, network, prepared, batches)
             averaged.update_parameters(factor)
-            # A mean, so that all processes agree when to save and when to stop.
+            # Averaged, so that all processes agree on when to save and when to stop.
             seconds = mean_over_processes(time.perf_counter() - started, accelerator)
             state.step, state.seconds = state.step + 1, state.seconds + seconds
             history.add(bits, seconds)
@@ -261,7 +264,7 @@ def _step(
     optimizers: Sequence[torch.optim.Optimizer],
     batches: Iterator[tuple[Tensor, Tensor]],
 ) -> float:
-    """Take one step; return the bits per dimension that the factor adds on the batch, over all processes."""
+    """Take one step and return the bits per dimension that this factor contributes, averaged over all processes."""
     model, k, training, accelerator = job.model, job.k, job.training, job.accelerator
     bits = 0.0
     for _ in range(training.accumulate):
@@ -276,8 +279,8 @@ def _step(
                 bits = mean_over_processes(bits, accelerator)
                 if not (math.isfinite(bits) and math.isfinite(float(norm or 0))):
                     raise FloatingPointError(
-                        f"factor {k} diverged: {bits} bits per dimension, a gradient of {norm}. What "
-                        "was saved last is in place; begin again with a lower learning rate or clip"
+                        f"factor {k} diverged: {bits} bits per dimension, gradient norm {norm}. The last "
+                        "saved state is intact; start again with a lower learning rate or clip"
                     )
             for optimizer in optimizers:
                 optimizer.step()

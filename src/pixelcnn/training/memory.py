@@ -1,15 +1,15 @@
-"""The memory that training needs, from a rehearsal of its first step that computes nothing.
+"""Memory estimates for training, from a dry run of the first step that computes nothing.
 
-The rehearsal (`pixelcnn.models.memory`) adds up the bytes of all tensors that are alive: most at the end of the
-forward pass, when all that the backward pass reads is there. Beside them lie, for every weight, itself, its average,
-its gradient and Adam's two moments:
+The dry run (`pixelcnn.models.memory`) adds up the bytes of all live tensors. The peak is at the end of the forward
+pass, when everything the backward pass will read is in memory. On top of that, each weight takes up space for itself,
+its average, its gradient and Adam's two moments:
 
-    bytes = 5 * weights + max(margin * max(forward pass of a step, data-dependent initialisation), writing the state)
+    bytes = 5 * weights + max(margin * max(forward pass of a step, data-dependent initialization), writing the state)
 
-Real runs on a CPU grew by 1.2 to 1.5 times the sum without a margin where the step is the most (a Grayscale model and
-Pyramids of 24 to 100 filters, batches of 16 and 32, float32 and bf16), by 1.7 times where the initialisation is, and by
-0.7 times where the state is (PixelCNN++ with 160 filters, a batch of 4), which has none. The rest is what convolutions
-work in, and what the allocator cannot use again.
+The margin covers the working memory of convolutions and what the allocator cannot reuse. Without it, real runs on a
+CPU grew by 1.2 to 1.5 times the estimate when the step dominates (a Grayscale model and Pyramids of 24 to 100 filters,
+batches of 16 and 32, float32 and bf16) and by 1.7 times when the initialization does. When writing the state dominates
+(PixelCNN++ with 160 filters, a batch of 4), they grew by 0.7 times the estimate, so that term has no margin.
 """
 
 __all__ = ["check_training_memory", "generous_memory", "training_memory"]
@@ -25,8 +25,8 @@ from pixelcnn.models.memory import CPU_MARGIN, GPU_MARGIN, rehearse
 from pixelcnn.nn.layers import Conv, TransposedConv
 from pixelcnn.training.options import Training
 
-LASTING = 5  # times the weights: themselves, their average, their gradient, two moments
-WRITING = 12  # times the weights: the state that is saved has four of them, each copied, turned to bytes and joined
+LASTING = 5  # copies of the weights: themselves, their average, their gradient, two moments
+WRITING = 12  # copies of the weights: the saved state has four, each copied, serialized and joined
 NO_MATTER = 4 * 10**8  # bytes up to which the generous estimate is enough, if they are free
 
 
@@ -40,22 +40,22 @@ def training_memory(
     bf16: bool,
     margin: float = CPU_MARGIN,
 ) -> int:
-    """Bytes of all that training factor k keeps at once; nothing is allocated, and no random number is drawn.
+    """Estimate the peak memory of training factor k, in bytes, without allocating it or drawing random numbers.
 
     Args:
-        model: whose factor it is.
-        k: the factor, 0 being that of the image itself.
+        model: the model.
+        k: the factor; 0 is the factor of the image itself.
         size: (H, W) of the images x_0.
-        images: that are computed at once.
-        initial: images that the data-dependent initialisation looks at; 0 for none.
+        images: the number of images computed at once.
+        initial: the number of images used by the data-dependent initialization; 0 if there is none.
         bf16: whether the networks compute in bfloat16.
-        margin: what activations are multiplied by, for what convolutions work in.
+        margin: the factor applied to the activations, to make room for the working memory of convolutions.
     """
     weights = sum(parameter.numel() * parameter.element_size() for parameter in model.factors[k].parameters())
-    # As autograd keeps what it will read and `initialize` does not, a larger step has the initialisation's memory too.
+    # Autograd keeps activations and `initialize` does not, so a step on as many images always needs more.
     factor, view, consistent = model.factors[k], model.sizes(size)[k], model.consistent
-    needless = initial <= images
-    initialization = 0 if needless else rehearse(factor, initial, view, learning=False, consistent=consistent)
+    covered = initial <= images
+    initialization = 0 if covered else rehearse(factor, initial, view, learning=False, consistent=consistent)
     step = rehearse(factor, images, view, learning=True, consistent=consistent, bf16=bf16)
     return LASTING * weights + max(int(margin * max(step, initialization)), WRITING * weights)
 
@@ -83,14 +83,14 @@ def check_training_memory(
     initial: int,
     device: torch.device,
 ) -> None:
-    """Raise a MemoryError that names the remedy where one of the factors cannot be trained in what is free.
+    """Raise a MemoryError that suggests a remedy if one of the factors does not fit in the free memory.
 
     Args:
         model, size, initial: see `training_memory`.
-        factors: that are to be trained.
-        training: how.
-        processes: that share each part of a batch.
-        device: that it is computed on.
+        factors: the factors to train.
+        training: how to train them.
+        processes: the number of processes that share each part of a batch.
+        device: the device to train on.
     """
     free = free_memory(device)
     margin = CPU_MARGIN if device.type == "cpu" else GPU_MARGIN
@@ -112,9 +112,9 @@ def check_training_memory(
         remedy = (
             f"use --accumulate {enough}, a smaller --batch-size or --random-crop"
             if enough
-            else f"no parts fit, with the {initial} images that it begins with; use a smaller --random-crop or model"
+            else f"no split of the batch fits, given {initial} images to start; use a smaller --random-crop or model"
         )
         raise MemoryError(
-            f"to train factor {k} on {batch_size // (accumulate * processes)} images of {W}x{H} at once needs about "
+            f"training factor {k} on {batch_size // (accumulate * processes)} images of {W}x{H} at once needs about "
             f"{now / 1e9:.2g} GB, and {free / 1e9:.2g} GB are free: {remedy}"
         )

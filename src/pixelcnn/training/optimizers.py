@@ -1,15 +1,15 @@
 """Optimizers: Adam, and Muon for the directions of the weights.
 
-Every weight here is `gain * direction / |direction|`. For Muon each direction is a matrix D (outputs x the rest), and
-with G its gradient a step of the rate `r` is
+Every weight in this package is `gain * direction / |direction|`. Muon treats each direction as a matrix D (outputs x
+everything else). With its gradient G, a step at rate `r` is
 
     M <- m M + G
     O  = orthogonal(G + m M)           all singular values about 1, by five Newton-Schulz steps
-    D <- D - r |D| O / |O|             then scaled back to the norm that it had, which changes no weight
+    D <- D - r |D| O / |O|             then scaled back to its previous norm, which changes no weight
 
-so that a rate is the share of a direction that one step replaces: 0.015 for fresh weights, a fifth of that for trained
-ones. Gains, biases and everything else that is no matrix go by Adam, at a fixed share of that rate.
-`torch.optim.Muon` takes matrices alone, and its steps do not scale with the weights.
+so the rate is the share of a direction that one step replaces: 0.015 for fresh weights, a fifth of that for trained
+ones. Adam updates the gains, biases and everything else that is not a matrix, at a fixed share of that rate. We do not
+use `torch.optim.Muon`, since it takes only matrices and its steps do not scale with the weights.
 
 References:
     Jordan et al., Muon: an optimizer for hidden layers in neural networks (2024).
@@ -25,16 +25,16 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-ADAM_SHARE = 0.25  # of Muon's rate, for what is no matrix (docs/learning.md)
-NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # Jordan et al.: the steepest that keep singular values near 1
+ADAM_SHARE = 0.25  # of Muon's rate, for parameters that are not matrices (docs/learning.md)
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # Jordan et al.: the steepest at 0 that keep singular values near 1
 NEWTON_SCHULZ_STEPS = 5
-TINY = 1e-30  # a gradient of zeros has no direction, and gives no step
+TINY = 1e-30  # so that a gradient of zeros gives no step instead of NaN
 
 
 def orthogonalize(matrices: Tensor) -> Tensor:
-    """The nearest orthogonal matrices, roughly: singular values between 0.7 and 1.2, (..., m, n) to (..., m, n).
+    """Approximate the nearest orthogonal matrices, (..., m, n) to (..., m, n).
 
-    Zeros stay zeros.
+    Singular values end up between 0.7 and 1.2, and zeros stay zeros.
     """
     tall = matrices.shape[-2] > matrices.shape[-1]
     x = matrices.mT if tall else matrices
@@ -47,18 +47,18 @@ def orthogonalize(matrices: Tensor) -> Tensor:
 
 
 class Muon(Optimizer):
-    """Momentum whose steps are made orthogonal, for parameters of which only the direction counts (see the module).
+    """Momentum with orthogonalized steps, for parameters of which only the direction matters (see the module).
 
     Args:
-        params: parameters (outputs, ...) of at least two dimensions, which a layer divides by their norm.
-        lr: the share of a parameter's norm that a step is long.
-        momentum: m, Nesterov's.
+        params: parameters (outputs, ...) with at least two dimensions, which the layer divides by their norm.
+        lr: the length of a step, as a share of the parameter's norm.
+        momentum: the Nesterov momentum, m above.
 
     Example:
         >>> weight = torch.nn.Parameter(torch.eye(2))
         >>> (weight / weight.norm())[0, 0].neg().backward()
         >>> Muon([weight], lr=0.1).step()
-        >>> weight.norm().item()  # as before: sqrt(2)
+        >>> weight.norm().item()  # unchanged: sqrt(2)
         1.41421...
     """
 
@@ -67,15 +67,15 @@ class Muon(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Make a step; there is no closure to call again."""
+        """Take a step; closures are not supported."""
         if closure is not None:
-            raise ValueError("closure: Muon looks at gradients once; leave it out")
+            raise ValueError("closure: Muon does not support closures; leave it out")
         for group in self.param_groups:
             alike: dict[torch.Size, list[nn.Parameter]] = {}
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     alike.setdefault(parameter.shape, []).append(parameter)
-            for parameters in alike.values():  # matrices of one shape are multiplied together
+            for parameters in alike.values():  # matrices of the same shape are batched
                 self._step(parameters, group["lr"], group["momentum"])
 
     def _step(self, parameters: list[nn.Parameter], rate: float, m: float) -> None:
@@ -94,23 +94,23 @@ class Muon(Optimizer):
 
 
 class Rates(NamedTuple):
-    """The learning rates of an optimizer: the usual one, and the highest that makes any sense."""
+    """The learning rates of an optimizer: the usual one, and the highest we accept."""
 
     usual_rate: float
     highest_rate: float
 
 
 OPTIMIZERS = {"adam": Rates(0.001, 1.0), "muon": Rates(0.015, 0.5)}
-"""The names that `make_optimizers` knows."""
+"""The optimizers that `make_optimizers` knows, by name."""
 
 
 def make_optimizers(network: nn.Module, name: str, moments: tuple[float, float] = (0.9, 0.999)) -> list[Optimizer]:
-    """The optimizers of all parameters of a network, which step together; `set_rate` sets their rate.
+    """Create the optimizers of a network, which together cover all its parameters; `set_rate` sets their rate.
 
     Args:
-        network: of the layers of this package, whose weights are named `direction`.
-        name: "adam", or "muon" for the directions with Adam for the rest.
-        moments: Adam's decay of the mean gradient and of its square.
+        network: a network made of this package's layers, which call their weights `direction`.
+        name: "adam", or "muon" to use Muon for the directions and Adam for the rest.
+        moments: Adam's decay rates for the mean gradient and its square.
     """
     if name == "adam":
         return [Adam([{"params": list(network.parameters()), "share": 1.0}], betas=moments, fused=True)]

@@ -1,4 +1,4 @@
-"""How a factor is trained, and for how long."""
+"""Options of training: how to train each factor, for how long, and where to keep the results."""
 
 __all__ = ["Budget", "Run", "Training", "budgets_of"]
 
@@ -11,31 +11,38 @@ from pixelcnn.common.checks import check_whole
 from pixelcnn.data.images import Images
 from pixelcnn.training.optimizers import OPTIMIZERS
 
-LAST_RATE = 0.03  # of the rate, at the end of a cooldown
+LAST_RATE = 0.03  # as a share of the rate, at the end of a cooldown
 
 
 @dataclass(frozen=True)
 class Training:
-    """How each factor is trained.
+    """Hyperparameters for training each factor.
 
     Args:
-        batch_size: images in an optimiser step, over all processes and accumulated parts together.
-        optimizer: "adam" or "muon" (see `pixelcnn.optimizers`).
-        learning_rate: the highest. Of Adam, about how far a step moves a weight; of Muon, the share of a direction
-            that a step replaces.
-        moments: Adam's decay of the mean gradient and of its square.
-        warmup: steps in which the rate rises to its highest.
-        decay: what each step multiplies the learning rate by.
-        cooldown: the last share of the budget, in which the rate falls in a straight line to 3 % of what it would be.
-        average: decay of the Polyak average of the weights, approached from below over the first steps.
-        clip: largest norm of the gradient of the bits per dimension; 0 for no limit.
+        batch_size: images per optimizer step, over all processes and accumulated parts together.
+        optimizer: "adam" or "muon" (see `pixelcnn.training.optimizers`).
+        learning_rate: the peak learning rate. For Adam, roughly how far a step moves a weight; for Muon, the share of
+            a direction that a step replaces.
+        moments: Adam's decay rates for the mean gradient and its square.
+        warmup: steps over which the rate rises to its peak.
+        decay: the factor by which every step multiplies the learning rate.
+        cooldown: the share of the budget, at its end, in which the rate falls linearly to 3% of its value.
+        average: decay of the Polyak average of the weights, which starts lower in the first steps.
+        clip: the largest allowed norm of the gradient of the bits per dimension; 0 for no limit.
         flip: mirror half of the images.
-        random_crop: side of random crops to train on, in pixels of the image itself; None for whole images.
-        accumulate: parts that a batch is computed in, to need less memory.
-        bf16: compute the networks in bfloat16; weights and likelihoods stay float32.
+        random_crop: side of random crops to train on, in pixels of the original image; None for whole images.
+        accumulate: number of parts each batch is split into, to save memory.
+        bf16: compute the networks in bfloat16; weights and likelihoods stay in float32.
         compile: fuse operations with `torch.compile`.
-        workers: processes that decode images; 0 for the training process itself.
-        seed: of the order, the augmentation and the dropout.
+        workers: number of processes that decode images; 0 to decode in the training process.
+        seed: seed of the image order, the augmentation and the dropout.
+
+    Example:
+        >>> training = Training(batch_size=32, warmup=9)
+        >>> training.rate(0, used=0.0)  # a tenth of the peak
+        0.0001
+        >>> training.with_optimizer("muon").learning_rate
+        0.015
     """
 
     batch_size: int = 16
@@ -78,25 +85,25 @@ class Training:
             raise ValueError(f"clip={self.clip!r}: use a number of at least 0")
 
     def rate(self, step: int, used: float) -> float:
-        """The learning rate of a step, counted from 0, when a share of the budget from 0 to 1 is used up."""
+        """Compute the learning rate of a step, counted from 0, once a share `used` of the budget (0 to 1) is spent."""
         rising = min(1.0, (step + 1) / (self.warmup + 1))
         left = min(1.0, (1 - used) / self.cooldown) if self.cooldown else 1.0
         return self.learning_rate * rising * self.decay**step * (LAST_RATE + (1 - LAST_RATE) * max(0.0, left))
 
     def with_optimizer(self, optimizer: str) -> "Training":
-        """The same with another optimizer, at its usual rate; nothing changes where it is that already."""
+        """Switch to another optimizer at its usual learning rate; keep the rate if it is already in use."""
         if optimizer == self.optimizer or optimizer not in OPTIMIZERS:
             return replace(self, optimizer=optimizer)
         return replace(self, optimizer=optimizer, learning_rate=OPTIMIZERS[optimizer].usual_rate)
 
     def continued(self) -> "Training":
-        """How to go on from trained weights: at a fifth of the rate, reached slowly, so that nothing is unlearned."""
+        """Adapt the options to trained weights: a fifth of the rate, reached slowly, so that nothing is unlearned."""
         return replace(self, learning_rate=self.learning_rate / 5, warmup=max(self.warmup, 200))
 
 
 @dataclass(frozen=True)
 class Budget:
-    """When a factor is done: after so many steps, or so many minutes of steps, resumed or not."""
+    """The number of steps, or minutes of training, after which a factor is done, counting those before a resume."""
 
     steps: int | None = None
     minutes: float | None = None
@@ -111,16 +118,16 @@ class Budget:
 
     @property
     def total(self) -> float:
-        """Steps, or seconds."""
+        """The whole budget, in steps or seconds."""
         return 60 * self.minutes if self.minutes is not None else self.steps or 0
 
     def used(self, step: int, seconds: float) -> float:
-        """How much of the total is used up."""
+        """Compute how much of the total is used up."""
         return step if self.steps is not None else seconds
 
 
 def budgets_of(steps: int | Sequence[int] | None, minutes: float | None, number: int) -> list[Budget]:
-    """The budget of every factor."""
+    """Make the budget of every factor."""
     if not isinstance(steps, Sequence):
         return [Budget(steps, minutes)] * number
     if len(steps) != number:
@@ -130,19 +137,24 @@ def budgets_of(steps: int | Sequence[int] | None, minutes: float | None, number:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """What a training does besides learning: where it begins, what it keeps and shows.
+    """Options of a training run that do not affect how the model learns: where to start, what to save and show.
 
     Args:
-        factor: the factor to train, 0 being that of the image itself; None for all, the coarsest first.
-        initialize: begin with the data-dependent initialization of fresh weights; False goes on from the weights of a
-            model that is trained already.
-        resume: go on with the run in the folder; a factor that has no state there begins.
-        overwrite: replace the run in the folder: what a run writes is removed, and nothing else.
-        held_out: images whose views the sample sheets begin with; by default those to train on.
-        save_minutes: time between two saved states; 0 saves after every step.
-        sheet_minutes: time between two sample sheets; 0 for none.
-        notes: what else to write into `run.json`, such as where the images come from.
+        factor: the factor to train, where 0 is the factor of the image itself; None for all, the coarsest first.
+        initialize: start with the data-dependent initialization of fresh weights; False to continue from the weights
+            of a trained model.
+        resume: continue the run in the folder; a factor that has no state there starts from scratch.
+        overwrite: replace the run in the folder. Only files that a run writes are removed.
+        held_out: images whose views the sample sheets start from; by default the training images.
+        save_minutes: minutes between saved states; 0 saves after every step.
+        sheet_minutes: minutes between sample sheets; 0 for none.
+        notes: further entries for `run.json`, such as where the images come from.
         progress: show a progress bar.
+
+    Example:
+        >>> run = Run(factor=1, resume=True, sheet_minutes=0)
+        >>> run.initialize, run.save_minutes
+        (True, 5.0)
     """
 
     factor: int | None = None

@@ -1,9 +1,9 @@
-"""Folders of runs: whose they are, who writes into them, and what may be removed from them.
+"""Run folders: recognizing them, locking them, and removing only what a run wrote.
 
-A folder is a run if it has a `run.json` that training wrote. Only such a folder is overwritten, and only the files that
-a run makes, known by their names, are removed from it: whatever else lies there stays. A run has one writer for each
-factor: its process holds `factor-K/.lock` from beginning to end. Several processes may train different factors of a run
-at the same time. The lock of a process that was killed is free again.
+A folder is a run if it has a `run.json` that training wrote. Only such a folder can be overwritten, and only files with
+names that a run uses are removed; everything else stays. Each factor has a single writer, which holds
+`factor-K/.lock` from start to finish, so several processes can train different factors of a run at the same time. When
+a process is killed, its lock becomes free.
 """
 
 __all__ = ["STATE", "begin_run", "check_run_folder", "claim_folder", "data_of", "merge_factor", "save_factor"]
@@ -30,39 +30,39 @@ from pixelcnn.training.state import TrainingState
 LOCK = ".lock"
 PATIENCE = 60  # seconds to wait for a process that is saving
 FACTOR = re.compile(r"factor-(0|[1-9]\d*)")
-# What training writes there, also under the temporary names that a killed process leaves.
+# The files that training writes there, including temporary ones left by a killed process.
 FILES = r"state\.safetensors|history\.jsonl|sheet-\d{6,}\.png"
 IN_FACTOR = re.compile(rf"{FILES}|\.({FILES})\.tmp|events\.out\.tfevents\..+|\.lock")
-REMEDIES = "--resume to go on with the run in it, --overwrite to replace it, or another folder"
+REMEDIES = "--resume to continue the run in it, --overwrite to replace it, or another folder"
 
 
 def check_run_folder(folder: Path, *, resume: bool = False, overwrite: bool = False, remedies: str = REMEDIES) -> None:
-    """A ValueError where a run can neither begin in a folder nor, with `resume`, go on."""
+    """Raise a ValueError if a run can neither start in a folder nor, with `resume`, continue there."""
     name = str(folder)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{name!r} is a file: name a folder")
     if resume:
         if not (folder / RUN).is_file():
-            raise ValueError(f"{name!r} holds no run to resume: leave out --resume to begin one")
+            raise ValueError(f"{name!r} holds no run to resume: leave out --resume to start one")
         return
     there = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-    there = [each for each in there if each not in (LOCK, f".{RUN}.tmp")]  # of a run that was killed as it began
+    there = [each for each in there if each not in (LOCK, f".{RUN}.tmp")]  # left by a run killed at its start
     if not there:
         return
     if not _is_run(folder):
         quoted = ", ".join(map(repr, there[:3])) + (f" and {len(there) - 3} more" if len(there) > 3 else "")
-        raise ValueError(f"{name!r} is not empty, and holds no run but {quoted}: name another folder")
+        raise ValueError(f"{name!r} is not a run, but contains {quoted}: name another folder")
     if not overwrite:
         raise ValueError(f"{name!r} is not empty: use {remedies}")
     if links := [path.name for path in _factor_folders(folder) if path.is_symlink()]:
-        raise ValueError(f"{name!r} has a link {links[0]!r}, and what it leads to is not replaced: remove the link")
+        raise ValueError(f"{name!r} contains a link {links[0]!r}, whose target will not be replaced: remove the link")
 
 
 def begin_run(folder: Path, run: dict[str, Any], *, overwrite: bool, remedies: str = REMEDIES) -> None:
-    """Make the folder of a run, or remove from it the run that is there, and write `run.json`.
+    """Create the folder of a run, or remove the old run from it, and write `run.json`.
 
     Raises:
-        ValueError: where the folder is neither empty nor a run to overwrite, or another process trains in it.
+        ValueError: if the folder is neither empty nor a run to overwrite, or another process is training in it.
     """
     check_run_folder(folder, overwrite=overwrite, remedies=remedies)
     folder.mkdir(parents=True, exist_ok=True)
@@ -74,11 +74,11 @@ def begin_run(folder: Path, run: dict[str, Any], *, overwrite: bool, remedies: s
 def claim_folder(
     folder: Path, model: ImageModel, run: dict[str, Any], factors: Sequence[int], *, resume: bool, overwrite: bool
 ) -> Iterator[None]:
-    """Make the folder of a new run, or check that the run in it is the same one, and hold factors of it meanwhile.
+    """Create the folder of a new run, or check that it holds the same run, and lock the factors while in use.
 
     Raises:
-        ValueError: for a folder that holds something else, or another run, or where another process trains one of the
-            factors, or, to overwrite it, any.
+        ValueError: if the folder holds something else or a different run, or another process is training one of the
+            factors (or, to overwrite it, any factor).
     """
     run = parse_json(json.dumps(run))
     check_run_folder(folder, resume=resume, overwrite=overwrite)
@@ -89,7 +89,7 @@ def claim_folder(
                 _check_same(folder, model, run)
             else:
                 _begin(folder, run, overwrite)
-            if not (folder / CONFIG).exists():  # also where a process was killed as it began
+            if not (folder / CONFIG).exists():  # also if a process was killed while starting
                 save(model, folder)
             for k in factors:
                 held.enter_context(_hold_factor(folder / f"factor-{k}"))
@@ -97,26 +97,26 @@ def claim_folder(
 
 
 def _check_same(folder: Path, model: ImageModel, run: dict[str, Any]) -> None:
-    """A ValueError for the first entry in which the run in a folder is another."""
+    """Raise a ValueError for the first setting in which the run in a folder differs from this one."""
     begun = any((path / STATE).exists() for path in _factor_folders(folder))
     pairs = {RUN: (read_json(folder / RUN), run)}
     if begun or (folder / CONFIG).exists():
-        # A field that the config of an older version does not have means its default; the size is that of the images.
+        # Fields missing from the config of an older version have their defaults; the size is set by the images.
         old = DEFAULTS | read_config(folder)
         old, new = (json.loads(json.dumps(each)) for each in (old, DEFAULTS | model.config.to_json()))
         pairs = {CONFIG: (old, new | {"size": old["size"]})} | pairs
     for name, (old, new) in pairs.items():
         if difference := _difference(old, new):
             raise ValueError(
-                f"{folder / name} is of another run: {difference}. Resume it with the command that began "
-                "it, or use another folder"
+                f"{folder / name} belongs to another run: {difference}. Resume it with the command that "
+                "started it, or use another folder"
             )
 
 
 def _difference(old: Any, new: Any, name: str = "") -> str | None:
-    """The first entry in which two JSON values differ, in words."""
+    """Describe the first entry in which two JSON values differ."""
     if isinstance(old, dict) and isinstance(new, dict):
-        for key in (old | new).keys() - {"fingerprint"}:  # data that changed are a warning, not another run
+        for key in (old | new).keys() - {"fingerprint"}:  # changed data get a warning, and are not another run
             if difference := _difference(old.get(key), new.get(key), f"{name}.{key}".lstrip(".")):
                 return difference
         return None
@@ -124,7 +124,7 @@ def _difference(old: Any, new: Any, name: str = "") -> str | None:
 
 
 def _begin(folder: Path, run: dict[str, Any], overwrite: bool, remedies: str = REMEDIES) -> None:
-    """The same as `begin_run` for who holds the folder. It is a run at every moment from here on, or still."""
+    """Do the work of `begin_run` under the lock, so that the folder counts as a run even if we are killed midway."""
     check_run_folder(folder, overwrite=overwrite, remedies=remedies)
     with ExitStack() as held:
         for path in _factor_folders(folder):
@@ -153,7 +153,7 @@ def _factor_folders(folder: Path) -> list[Path]:
 
 @contextmanager
 def _lock_folder(folder: Path) -> Iterator[None]:
-    """Keep out all others that begin or resume a run there, or save its model."""
+    """Keep other processes from starting or resuming a run there, or saving its model."""
     try:
         lock = FileLock(folder / LOCK).acquire(PATIENCE)
     except Timeout:
@@ -164,7 +164,7 @@ def _lock_folder(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _hold_factor(folder: Path) -> Iterator[None]:
-    """Be the one who trains a factor; a ValueError at once where another process does."""
+    """Lock a factor for training; raise a ValueError at once if another process holds it."""
     folder.mkdir(exist_ok=True)
     try:
         lock = FileLock(folder / LOCK).acquire(blocking=False)
@@ -177,13 +177,13 @@ def _hold_factor(folder: Path) -> Iterator[None]:
 
 
 def save_factor(state: TrainingState, model: ImageModel, k: int, folder: Path) -> None:
-    """Write the state of a factor, then the model."""
+    """Write the state of a factor, and then the model."""
     write_atomically(folder / f"factor-{k}" / STATE, state.to_bytes())
     merge_factor(model, k, folder)
 
 
 def merge_factor(model: ImageModel, k: int, folder: Path) -> None:
-    """Put one factor into the folder's model; those that other commands train meanwhile stay as they are on disk."""
+    """Write one factor into the model on disk, keeping the factors that other processes are training."""
     with FileLock(folder / LOCK):
         on_disk = load(folder)
         on_disk.factors[k].load_state_dict(model.factors[k].state_dict())
@@ -192,10 +192,10 @@ def merge_factor(model: ImageModel, k: int, folder: Path) -> None:
 
 
 def data_of(folder: Path) -> dict[str, Any]:
-    """What `run.json` says a model was trained on: source, size, crop and fingerprint; nothing where it does not say.
+    """Read from `run.json` the data a model was trained on: source, size, crop and fingerprint, if recorded.
 
     Raises:
-        ValueError: where it says something that a training does not write.
+        ValueError: if an entry is not one that training writes.
     """
     path = folder / RUN
     data = read_json(path).get("data") if path.is_file() else None
@@ -210,12 +210,12 @@ def data_of(folder: Path) -> dict[str, Any]:
     }
     for name, fitting in fits.items():
         if not fitting:
-            raise ValueError(shorten(f"{path}: data.{name} is {data[name]!r}, which training does not write"))
+            raise ValueError(shorten(f"{path}: data.{name} is {data[name]!r}, which training never writes"))
     return {"crop": None} | {name: value for name, value in data.items() if value is not None}
 
 
 def _is_fingerprint(value: Any) -> bool:
-    """Whether this is the number of some images and a hash of them."""
+    """Check whether a value is a fingerprint of images: their number and a hash."""
     if not isinstance(value, dict) or value.keys() != {"images", "blake2b"}:
         return False
     return type(value["images"]) is int and isinstance(value["blake2b"], str)

@@ -1,4 +1,4 @@
-"""Sheets of samples that a training writes."""
+"""Sheets of samples written during training."""
 
 __all__ = ["try_sheet"]
 
@@ -17,16 +17,16 @@ SHEET_IMAGES = 8
 
 
 def try_sheet(model: ImageModel, k: int, held_out: Images, path: Path) -> None:
-    """Write a sheet of samples, or say in one line why there is none: no picture is worth the training."""
+    """Write a sheet of samples, or print why it failed: a missing picture must not stop the training."""
     try:
         _write_sheet(model, k, held_out, path)
     except Exception as error:
         reason = shorten(str(error)) or type(error).__name__
-        print(f"pixelcnn: no {path.name}, training goes on ({reason})", file=sys.stderr)
+        print(f"pixelcnn: could not write {path.name}, training continues ({reason})", file=sys.stderr)
 
 
 def _write_sheet(model: ImageModel, k: int, held_out: Images, path: Path) -> None:
-    """Samples of one factor beside real views, and below the views that both were given, if it is given one."""
+    """Write samples of one factor above real views, and on top the view that both were given, if there is one."""
     indices = range(min(SHEET_IMAGES, len(held_out)))
     view, given = model.links(held_out.batch(indices).to(next(model.parameters()).device))[k]
     labels = torch.tensor([held_out.labels[i] for i in indices]) if model.classes and held_out.labels else None

@@ -1,4 +1,4 @@
-"""All that an optimizer step changes, in one file."""
+"""The training state of a factor: everything an optimizer step changes, in one file."""
 
 __all__ = ["TrainingState", "restore_state"]
 
@@ -19,12 +19,12 @@ from pixelcnn.models.weights import open_tensors, read_tensors, serialize
 
 @dataclass
 class TrainingState:
-    """All that an optimiser step changes."""
+    """Everything an optimizer step changes."""
 
     factor: Factor
     averaged: AveragedModel
     optimizers: Sequence[torch.optim.Optimizer]
-    random: Tensor  # (processes, bytes): the generators that draw dropout, as of the last save
+    random: Tensor  # (processes, bytes): the generators for dropout, as of the last save
     step: int = 0
     seconds: float = 0.0
 
@@ -52,7 +52,7 @@ class TrainingState:
             moments = {i: part(f"optimizer.{o}.{i}.") for i, _ in enumerate(parameters)}
             for i, parameter in enumerate(parameters):
                 for name, moment in moments[i].items():
-                    # Fused Adam walks through memory: its moments must lie there in the order of their parameter.
+                    # Fused Adam reads memory linearly, so the moments need the same memory layout as their parameter.
                     if moment.shape == parameter.shape:
                         moments[i][name] = torch.empty_like(parameter, requires_grad=False).copy_(moment)
             optimizer.load_state_dict(optimizer.state_dict() | {"state": moments})
@@ -60,15 +60,15 @@ class TrainingState:
 
 
 def restore_state(state: TrainingState, path: Path) -> None:
-    """Restore a state from a file; a ValueError in one line for whatever can be wrong with it."""
+    """Restore a state from a file; raise a one-line ValueError for anything that can be wrong with it."""
     generators = state.random.shape[1:]
     try:
         state.restore(path)
         if state.random.dtype != torch.uint8 or state.random.shape[1:] != generators:
-            raise ValueError("its random state is none of this device")
+            raise ValueError("its random state is from another kind of device")
         if not (0 <= state.step < 2**53 and 0 <= state.seconds < math.inf):
             raise ValueError(f"step {state.step} after {state.seconds} seconds")
     except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, IndexError, OverflowError) as error:
         if isinstance(error, ValueError) and str(path) in str(error):
             raise
-        raise ValueError(f"{path} is damaged, or of another model ({shorten(str(error))}): {ANEW}") from None
+        raise ValueError(f"{path} is damaged, or belongs to another model ({shorten(str(error))}): {ANEW}") from None

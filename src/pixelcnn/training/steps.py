@@ -1,4 +1,4 @@
-"""The pieces of a training step: batches, the average of the weights, and what processes share."""
+"""The parts of a training step: batches, the averaging of weights, and communication between processes."""
 
 __all__ = ["collate", "mean_over_processes", "open_batches", "random_states", "set_random_state", "warming_average"]
 
@@ -17,11 +17,11 @@ from pixelcnn.training.options import Training
 def open_batches(
     shuffled: Shuffled, training: Training, step: int, accelerator: Accelerator
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Images and labels from a step on, without end, and of each batch the share of this process."""
+    """Iterate without end over this process's share of the batches, images and labels, starting at a step."""
     positions = BatchSampler(
         range(step * training.batch_size, 2**62), training.batch_size // training.accumulate, drop_last=True
     )
-    # With a generator of its own the loader leaves alone the one that draws dropout.
+    # The loader gets its own generator, so that it does not disturb the one for dropout.
     return iter(
         accelerator.prepare(
             DataLoader(
@@ -40,7 +40,7 @@ def collate(items: Sequence[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
 
 
 def warming_average(decay: float) -> Callable[[Any, Any, Any], None]:
-    """Polyak averaging that forgets the first steps faster: after n steps with a decay of (1 + n) / (10 + n)."""
+    """Make a Polyak average that forgets the first steps faster, with a decay of at most (1 + n) / (10 + n) after n."""
 
     @torch.no_grad()
     def update(averaged: list[Tensor], current: list[Tensor], steps: Tensor) -> None:
@@ -52,14 +52,14 @@ def warming_average(decay: float) -> Callable[[Any, Any, Any], None]:
 
 
 def mean_over_processes(value: float, accelerator: Accelerator) -> float:
-    """Over all processes."""
+    """Average a value over all processes."""
     if accelerator.num_processes == 1:
         return value
     return cast(Tensor, accelerator.reduce(torch.tensor(value, device=accelerator.device), "mean")).item()
 
 
 def random_states(accelerator: Accelerator) -> Tensor:
-    """The states of the generators that draw dropout, (processes, bytes)."""
+    """Collect the states of the dropout generators of all processes, (processes, bytes)."""
     cuda = accelerator.device.type == "cuda"
     state = torch.cuda.get_rng_state(accelerator.device) if cuda else torch.get_rng_state()
     return cast(Tensor, accelerator.gather(state.to(accelerator.device)[None])).cpu()
@@ -69,4 +69,4 @@ def set_random_state(state: Tensor, device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.set_rng_state(state, device)
     else:
-        torch.set_rng_state(state.clone())  # which reads the whole storage, whatever part of it the tensor is
+        torch.set_rng_state(state.clone())  # cloned, since this reads the whole storage behind a slice

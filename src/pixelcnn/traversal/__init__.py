@@ -1,1 +1,1 @@
-"""The one loop that visits pixels in a causal order, and the evaluator that caches activations for it."""
+"""The loop that visits the pixels of an image in a causal order, and the evaluator that caches activations for it."""

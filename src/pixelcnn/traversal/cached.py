@@ -1,14 +1,15 @@
-"""A causal network evaluated at a few pixels at a time, from the activations that earlier pixels left behind.
+"""A causal network that is evaluated a few pixels at a time, and reuses the activations of earlier pixels.
 
-No layer is written twice: the forward pass of the network is recorded (`pixelcnn.traversal.record`), and every
-convolution in it becomes one matrix product for each row of its kernel, with the weight normalized once. The
-activations lie in canvases (`pixelcnn.traversal.canvas`), one for each value that is read at other pixels than it was
-computed at.
+No layer is written a second time here. The forward pass of the network is recorded (`pixelcnn.traversal.record`), and
+every convolution in it becomes one matrix product for each row of its kernel, with weights that are normalized once.
+Activations are called *values* here. Values that are read at other pixels than they were computed at are kept in
+canvases (`pixelcnn.traversal.canvas`).
 
-Values are evaluated in two phases. What depends on the pixels of a line and those after it in no way (the context, and
-the rows above that a kernel reads) is evaluated for many pixels at once: in raster order for a row, in a wavefront for
-as many columns as the lag. The rest is evaluated group by group, in raster order at stride s where s divides the row
-and the column. In a wavefront a value whose reader looks c columns to the right runs c columns ahead.
+Values are evaluated in two phases. Some do not depend on the pixels that are being filled: the context, and everything
+that a kernel reads from the rows above. These are evaluated for a whole *line* of pixels at once, which is a row in
+raster order, and as many columns as the lag in a wavefront. The others are evaluated group by group. In raster order, a
+value at stride s is evaluated only if s divides the row and the column. In a wavefront, a value whose reader looks c
+columns to the right is computed c columns ahead.
 """
 
 __all__ = ["CachedNetwork"]
@@ -27,23 +28,41 @@ from pixelcnn.traversal.program import Enlarged, Phase, Value
 from pixelcnn.traversal.record import Translation, run_ahead
 from pixelcnn.traversal.schedule import Group, group_at
 
-SPAN = 3  # times what must be kept: a larger window takes more memory, a smaller one moves more often
+SPAN = 3  # size of the window over what must be kept: a larger one takes more memory, a smaller one moves more often
 
 
 class CachedNetwork:
     """A causal network on a batch of images whose pixels become known group by group.
 
+    It gives the same parameters as a full forward pass, up to rounding, without dropout.
+
     Args:
-        network: any; dropout is left out.
+        network: any causal network.
         size: (H, W) of the images.
         batch: B, the number of images.
         context: (B, context, H, W) or (B, context, 1, 1), as for the network; None for none.
-        lag: of the groups, below W; None for raster order, a pixel a group.
+        lag: of the groups, below W; None for raster order, where each group is one pixel.
         dtype: of activations and weights; by default that of the network's parameters.
 
     Raises:
-        ValueError: for a lag below the network's own, or where the network has none; for a context of another shape.
-        MemoryError: where the activations need more memory than is free.
+        ValueError: if the lag is below the network's own, the network has none, or the context has the wrong shape.
+        MemoryError: if the activations need more memory than is free.
+
+    Example:
+        >>> import torch
+        >>> from pixelcnn.nn.causal import CausalNetwork
+        >>> from pixelcnn.traversal.cached import CachedNetwork
+        >>> from pixelcnn.traversal.schedule import groups
+        >>> network = CausalNetwork(channels=1, levels=4, outputs=5, filters=4, blocks=1, scales=1).eval()
+        >>> x = torch.randint(0, 4, (2, 1, 6, 8))
+        >>> cached, params = CachedNetwork(network, size=(6, 8), batch=2, lag=4), torch.empty(2, 5, 6, 8)
+        >>> for group in groups((6, 8), lag=4):
+        ...     rows, cols = group.pixels(lag=4)
+        ...     params[:, :, rows, cols] = cached.params(group)
+        ...     cached.update(group, x[:, :, rows, cols])
+        >>> with torch.no_grad():
+        ...     torch.allclose(params, network(x), atol=1e-5)
+        True
     """
 
     @torch.no_grad()
@@ -62,7 +81,7 @@ class CachedNetwork:
         H, W = size
         wanted = [(batch, network.context, *sides) for sides in ((H, W), (1, 1))] if network.context else [None]
         if (shape := None if context is None else tuple(context.shape)) not in wanted:
-            raise ValueError(f"context of shape {shape}: this network wants {wanted[0]}")
+            raise ValueError(f"context of shape {shape}: this network needs {wanted[0]}")
         self.levels, self.size, self.batch, self.lag = network.levels, size, batch, lag
         like = network.last.bias.detach().to(dtype or network.last.bias.dtype)
         contexts = network.contexts(context, size)
@@ -77,11 +96,11 @@ class CachedNetwork:
         self._allocate(values, network.scales, like)
 
     def _allocate(self, values: list[Value], scales: int, like: Tensor) -> None:
-        """Make the canvases that values are read from."""
+        """Allocate the canvases that values are read from."""
         H, W = self.size
         if self.lag is None:
             self.base, self.kept = 0, W + 1
-            self.window = min(H, SPAN * HALF ** (scales - 1))  # a row of the smallest canvas, and some more
+            self.window = min(H, SPAN * HALF ** (scales - 1))  # a row of the smallest canvas, and a few more
             sizes = [(-(-self.window // HALF**scale), -(-W // HALF**scale) + 1) for scale in range(scales)]
         else:
             self.kept = ROWS_ABOVE * self.lag + 2 + self.ahead  # the first layer looks up, and a column to the left
@@ -92,7 +111,7 @@ class CachedNetwork:
         self.top = 0
         self.frames = [Canvas(1, size, self.batch, self.lag or 0) for size in sizes]
         stored = {read.value: None for value in values for read in value.reads if read.needs_canvas(value)}
-        stored |= {value: None for value in values if isinstance(value, Enlarged)}  # put together on its canvas
+        stored |= {value: None for value in values if isinstance(value, Enlarged)}  # assembled on its canvas
         for value in stored:
             value.canvas = Canvas(value.features, sizes[value.scale], self.batch, self.lag or 0)
         self.canvases = [(value.scale, cast("Canvas", value.canvas)) for value in stored]
@@ -106,7 +125,7 @@ class CachedNetwork:
         self._fill_contexts()
 
     def params(self, group: Group) -> Tensor:
-        """What the network gives at the next group of the schedule: (B, P, number)."""
+        """Evaluate the network at the next group of the schedule: (B, P, number)."""
         if self.lag is None:
             self._visit_pixel(group.row, group.col)
         else:
@@ -117,20 +136,20 @@ class CachedNetwork:
         return self.output.now.view(group.number, self.batch, -1).permute(1, 2, 0)
 
     def update(self, group: Group, values: Tensor) -> None:
-        """Take notice of the pixels of a group: integers (B, C, number)."""
+        """Record the pixels of a group: integers (B, C, number)."""
         scaled = scale_levels(values, self.levels, self.pixels.buffer.dtype).permute(2, 0, 1)
         (offset, *_), count = self._offsets(group.row, group.col), group.number * self.batch
         pixels = self.pixels.group(offset, count)
-        pixels.fill_(1)  # the last channel is one of ones
+        pixels.fill_(1)  # for the last channel, which is all ones
         pixels[:, :-1] = scaled.flatten(0, 1)
 
     def _offsets(self, row: int, col: int) -> list[int]:
-        """Where a pixel of the first image is, on the canvases of each scale."""
+        """Return the offset of a pixel of the first image on the canvases of each scale."""
         row, col = row - self.top, col + self.top * (self.lag or 0) - self.base
         return [(row >> scale) * frame.row + (col >> scale) for scale, frame in enumerate(self.frames)]
 
     def _visit_time(self, time: int, lag: int) -> None:
-        """Evaluate every value at the pixels of its own time; every `lag` times, first the lines that begin there."""
+        """Evaluate every value at the pixels of its time; at every `lag`-th time, first the lines that start there."""
         since = (time + self.ahead) % lag
         if since == 0:
             self._advance(time, lag)
@@ -157,7 +176,7 @@ class CachedNetwork:
                 value.visit_group(place)
 
     def _visit_pixel(self, row: int, col: int) -> None:
-        """Evaluate what a pixel needs, and before the first of a row what the row needs."""
+        """Evaluate the values of a pixel and, before the first pixel of a row, the lines of that row."""
         if col == 0:
             if row >= self.top + self.window:
                 self._move(row, 0, row)
@@ -177,14 +196,14 @@ class CachedNetwork:
         newest = time + self.ahead
         if newest + lag >= self.base + self.frames[0].pitch:
             self._move(group_at(time, self.size, lag).row, newest - self.kept, min(H, newest // lag + 1))
-        # In these times stand the columns to the left of one row and to the right of another.
+        # The new slots are also the columns left of one row and right of another, which must read as zeros.
         for row, col in ((newest // lag + 1, -1), (newest // lag - W // lag, W)):
             if 0 <= row < H:
                 for _, canvas in self.canvases:
                     canvas.group(self._offsets(row, col)[0], self.batch).zero_()
 
     def _move(self, top: int, base: int, end: int) -> None:
-        """Move the window: of the rows before `end`, `kept` times are kept from `base` on."""
+        """Move the window to `top` and `base`, and keep `kept` times of the rows before `end`."""
         for scale, canvas in self.canvases:
             above = -ROWS_ABOVE * self.batch * canvas.pitch
             down = ((top - self.top) >> scale) * self.batch * canvas.pitch
@@ -194,7 +213,7 @@ class CachedNetwork:
         self._fill_contexts()
 
     def _fill_contexts(self) -> None:
-        """Put what the window shows of the contexts onto their canvases."""
+        """Copy the part of the contexts inside the window onto their canvases."""
         for value, context in self.contexts:
             H, W = context.shape[2:]
             canvas, step = cast("Canvas", value.canvas), 2**value.scale

@@ -1,14 +1,14 @@
-"""The activations of a network at a few pixels at a time: canvases that hold them, and values that are computed there.
+"""Canvases: the memory layout in which a cached network keeps its activations.
 
-A canvas holds one value of the forward pass at those pixels of the image that may still be read. Pixel (i, j) of image
-b of B, at time `t = j + lag * i`, is at
+A canvas holds one activation of the forward pass, at those pixels of the images that may still be read. Pixel (i, j) of
+image b of B, at time `t = j + lag * i`, is in slot
 
     ((i - top) * B + b) * pitch + t - base
 
-so that the columns that a row of a kernel reads are neighbours, and the pixels of one time of all images stand at equal
-distances: they are a matrix with a leading dimension, which is multiplied where it lies. The window of the rows from
-`top` on and the times from `base` on, `pitch` of them, moves with the wavefront. In raster order, where a time is a
-column, `pitch = W + 1` and `lag = base = 0`: between two images lies a column of zeros.
+so that the columns that a row of a kernel reads are next to each other, and the pixels of one time of all images are
+equally far apart. That makes them a strided matrix, which can be multiplied without a copy. The canvas is a window of
+the rows from `top` on and of `pitch` times from `base` on, and it moves with the wavefront. In raster order, where a
+time is a column, `pitch = W + 1` and `lag = base = 0`, and there is a column of zeros between two images.
 """
 
 __all__ = ["ROWS_ABOVE", "Canvas", "Place"]
@@ -18,51 +18,52 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-ROWS_ABOVE = 2  # kept above the window: no kernel reads further up
+ROWS_ABOVE = 2  # rows kept above the window: no kernel reads further up
 
 
 class Canvas:
-    """A value of `features` numbers at the pixels of a window of the image, with zeros beyond the image's borders.
+    """Storage for `features` numbers at each pixel of a window of the images, with zeros beyond their borders.
 
     Offsets count pixels from the first slot of the first row of the first image.
     """
 
     def __init__(self, features: int, size: tuple[int, int], batch: int, lag: int) -> None:
         self.features, self.batch = features, batch
-        self.rows, self.pitch = size  # and how many slots there are from an image to the next
-        self.row = batch * self.pitch + lag  # from a pixel to the one below it
+        self.rows, self.pitch = size  # the pitch is the number of slots from an image to the next
+        self.row = batch * self.pitch + lag  # slots from a pixel to the one below it
         self.origin = ROWS_ABOVE * self.row + 1
         self.numel = (self.origin + self.rows * self.row + 1) * features
         self.start, self.strides = self.origin * features, (self.pitch * features, 1)
 
     def allocate(self, like: Tensor) -> None:
+        """Allocate zeros of the type and on the device of `like`."""
         self.buffer = like.new_zeros(self.numel)
 
     def group(self, offset: int, count: int, cols: int = 1) -> Tensor:
-        """What `cols` columns hold, for `count` pixels at the distance of a group: a view (count, cols * features)."""
+        """View `cols` columns at each of the `count` pixels of a group: (count, cols * features)."""
         features = self.features
         return self.buffer.as_strided((count, cols * features), self.strides, self.start + offset * features)
 
     def line(self, offset: int, count: int, number: int, cols: int = 1, step: int = 1) -> Tensor:
-        """`number` such groups, `step` columns apart: a view (number, count, cols * features)."""
+        """View `number` groups that are `step` columns apart: (number, count, cols * features)."""
         features = self.features
         strides = step * features, *self.strides
         return self.buffer.as_strided((number, count, cols * features), strides, self.start + offset * features)
 
     def image(self, offset: int, rows: int, cols: int) -> Tensor:
-        """A part of every image: a view (B, features, rows, cols)."""
+        """View a rectangle of every image: (B, features, rows, cols)."""
         strides = self.pitch * self.features, 1, self.row * self.features, self.features
         shape = self.batch, self.features, rows, cols
         return self.buffer.as_strided(shape, strides, self.start + offset * self.features)
 
     def move(self, source: int, target: int, count: int, cols: int) -> None:
-        """Keep what a group of `cols` columns holds when the window moves: it is then at another offset."""
+        """Copy a group of `cols` columns to another offset, to keep it when the window moves."""
         kept = self.group(source, count, cols).clone()
         self.group(target, count, cols).copy_(kept)
 
 
 class Place(NamedTuple):
-    """Where values are evaluated: `count` pixels at the distance of a group, or a line of pixels from each of them on.
+    """The pixels where values are evaluated: a group of `count` pixels, or a line that starts at each of them.
 
     The lists have an entry for each scale.
     """
@@ -71,6 +72,6 @@ class Place(NamedTuple):
     col: int
     count: int
     offsets: list[int]  # of the first pixel on the canvases
-    numbers: list[int]  # pixels in a line
-    first: int = 0  # for a group: the first of its pixels among those of the last line
-    steps: Sequence[int] = ()  # and how far along the line they are
+    numbers: list[int]  # of pixels in a line
+    first: int = 0  # for a group: the index of its first pixel among the starts of the last line
+    steps: Sequence[int] = ()  # for a group: how far along that line it is

@@ -1,14 +1,15 @@
 """The one loop that visits the pixels of an image in a causal order.
 
-With pixel (i, j) at time `j + lag * i`, the pixels of one time depend only on those of earlier times, so they are
-visited together: for a plain network that is an anti-diagonal, W + lag * (H - 1) groups instead of H * W pixels. A
-*fill* says what the pixels of a group become: draws (`pixelcnn.models.draw`), known pixels, what a codec decodes.
+With pixel (i, j) at time `j + lag * i`, the pixels of one time depend only on pixels of earlier times, so they are
+visited together as a *group*. For a plain network, a group is a slanted line of pixels, and there are W + lag * (H - 1)
+groups instead of H * W pixels. A *fill* decides what the pixels of a group become: draws (`pixelcnn.models.draw`), or
+known pixels, or whatever a codec decodes.
 
-Three schedules show a fill the same parameters:
+There are three schedules, which give a fill the same parameters:
 
-    naive       a full forward pass for every group: exact by construction, and slow
-    raster      pixel by pixel, from cached activations: works for every network
-    wavefront   anti-diagonal by anti-diagonal, from cached activations: for networks that declare their lag
+    naive       a full forward pass for every group: correct by construction, and slow
+    raster      pixel by pixel, with cached activations: works for every network
+    wavefront   group by group, with cached activations: for networks that declare their lag
 """
 
 __all__ = ["Evaluator", "Fill", "FullNetwork", "open_evaluator", "traverse"]
@@ -29,23 +30,23 @@ Fill = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 class Evaluator(Protocol):
-    """Gives the parameters of one group after another, and is told the pixels of each."""
+    """An object that gives the parameters of one group after another, and is told the pixels of each."""
 
     def params(self, group: Group) -> Tensor:
         """Evaluate the network at the next group of the schedule: (B, P, number)."""
         ...
 
     def update(self, group: Group, values: Tensor) -> None:
-        """Take note of the pixels of a group: integers (B, C, number)."""
+        """Record the pixels of a group: integers (B, C, number)."""
         ...
 
 
 class FullNetwork:
-    """A full forward pass over the canvas for every group: the oracle.
+    """An evaluator that runs a full forward pass for every group, to compare faster ones with.
 
     Args:
-        network: to evaluate.
-        x: the canvas, integers (B, C, H, W), which the traversal fills.
+        network: the network to evaluate.
+        x: the canvas that the traversal fills, integers (B, C, H, W).
         context: of the network; None for none.
         lag: of the groups; the width of the canvas for raster order.
     """
@@ -58,7 +59,7 @@ class FullNetwork:
         return self.network(self.x, self.context)[:, :, rows, cols]
 
     def update(self, group: Group, values: Tensor) -> None:
-        pass  # it is on the canvas
+        pass  # the traversal puts them on the canvas, which `params` reads
 
 
 def open_evaluator(
@@ -73,15 +74,15 @@ def open_evaluator(
     """Make the evaluator of a schedule.
 
     Args:
-        network: whose parameters are asked for.
+        network: the network to evaluate.
         x: the canvas, integers (B, C, H, W).
         context: (B, context, H, W), (B, context, 1, 1) or None.
-        lag: of the groups, see `wavefront_lag`; None for raster order.
-        schedule: only whether it is "naive" matters here.
+        lag: of the groups, from `wavefront_lag`; None for raster order.
+        schedule: "naive" for a `FullNetwork`; all others use a `CachedNetwork`.
         dtype: of cached activations and weights; by default that of the network.
 
     Raises:
-        MemoryError: where the cached activations need more memory than is free.
+        MemoryError: if the cached activations need more memory than is free.
     """
     B, _, H, W = x.shape
     if schedule == "naive":
@@ -96,20 +97,35 @@ def traverse(
     lag: int | None = None,
     progress: Callable[[Tensor], None] | None = None,
 ) -> Tensor:
-    """Fill a canvas in place, group by group, with what `fill` makes of the parameters there.
+    """Fill a canvas in place, group by group, with values that `fill` makes from the parameters.
 
     Args:
         evaluator: for a canvas of this size.
-        x: integers (B, C, H, W); what is not visited yet is never looked at.
-        fill: gives the values of a group of pixels.
+        x: the canvas, integers (B, C, H, W). Pixels that are not visited yet have no influence.
+        fill: a function that gives the values of a group of pixels.
         lag: of the groups; None for raster order.
-        progress: called after each group with the canvas.
+        progress: called with the canvas after each group.
 
     Returns:
         The canvas.
 
     Raises:
-        FloatingPointError: where the network gives parameters that are not finite.
+        FloatingPointError: if the network gives parameters that are not finite.
+
+    Example:
+        Fill an image with the most likely level of each pixel.
+
+        >>> import torch
+        >>> from pixelcnn.nn.causal import CausalNetwork
+        >>> from pixelcnn.traversal.loop import open_evaluator, traverse
+        >>> network = CausalNetwork(channels=1, levels=4, outputs=4, filters=4, blocks=1, scales=1).eval()
+        >>> x = torch.zeros(1, 1, 8, 8, dtype=torch.int64)
+        >>> def most_likely(params, rows, cols):
+        ...     return params.argmax(1, keepdim=True)
+        >>> with torch.no_grad():
+        ...     evaluator = open_evaluator(network, x, context=None, lag=network.lag)
+        ...     traverse(evaluator, x, most_likely, lag=network.lag).shape
+        torch.Size([1, 1, 8, 8])
     """
     H, W = x.shape[-2:]
     for group in groups((H, W), lag):
@@ -126,7 +142,7 @@ def traverse(
 
 
 def _check_finite(params: Tensor, rows: Tensor, cols: Tensor) -> None:
-    """Name the first pixel whose parameters are not finite."""
+    """Raise a FloatingPointError that names the first pixel whose parameters are not finite, if there is one."""
     broken = ~params.isfinite().all(1)
     if broken.any():
         image, n = broken.nonzero()[0].tolist()

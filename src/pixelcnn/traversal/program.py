@@ -1,4 +1,8 @@
-"""The values of a forward pass, computed at a few pixels at a time."""
+"""The *values* (activations) of a recorded forward pass, each of which can be computed at a few pixels at a time.
+
+Together, in the order of the forward pass, they are a program: `pixelcnn.traversal.record` writes it, and
+`pixelcnn.traversal.cached` runs it.
+"""
 
 __all__ = ["Elementwise", "Enlarged", "Input", "Phase", "Product", "Read", "Term", "Value"]
 
@@ -13,35 +17,35 @@ from pixelcnn.nn.causal import HALF
 from pixelcnn.nn.layers import HERE, TransposedConv
 from pixelcnn.traversal.canvas import Canvas, Place
 
-MANY = 48  # pixels from which on a line is multiplied group by group: fewer are multiplied together, from a copy
+MANY = 48  # groups of at least this many pixels are multiplied one by one; smaller ones together, from a copy
 
 
 class Phase(IntEnum):
-    """When a value is evaluated; what depends on values of both phases belongs to the second."""
+    """When a value is evaluated. A value that depends on both phases belongs to the second."""
 
     LINE = 0
     GROUP = 1
 
 
 class Value:
-    """One value of the forward pass: `features` numbers a pixel, at 1 / 2 ** scale of the size of the image.
+    """One value of the forward pass: `features` numbers per pixel, at 1 / 2 ** scale of the size of the image.
 
-    Evaluated at n pixels it is a matrix (n, features).
+    Evaluated at n pixels, it is a matrix (n, features).
     """
 
-    now: Tensor  # what it was at the last place
+    now: Tensor  # the result at the last place
     canvas: Canvas | None = None
-    ahead = 0  # columns that it runs ahead of the wavefront
+    ahead = 0  # how many columns it is computed ahead of the wavefront
 
     def __init__(self, features: int, scale: int, phase: Phase, reads: "list[Read]") -> None:
         self.features, self.scale, self.phase, self.reads = features, scale, phase, reads
 
     def compute(self, inputs: list[Tensor]) -> Tensor:
-        """The value, (n, features), from what is read."""
+        """Compute the value, (n, features), from its inputs, (n, ...) each."""
         raise NotImplementedError
 
     def compute_line(self, inputs: list[Tensor]) -> Tensor:
-        """The same from and to (number, count, features)."""
+        """Compute it along a line: (number, count, features), from inputs (number, count, ...)."""
         return self.compute([x.flatten(0, 1) for x in inputs]).view(*inputs[0].shape[:2], self.features)
 
     def visit_group(self, place: Place) -> None:
@@ -58,24 +62,25 @@ class Value:
 
 
 class Input(Value):
-    """What is not evaluated: the image itself, and a context. It is read from its canvas."""
+    """A value that is given instead of computed: the image, or a context. It is read from its canvas."""
 
     def __init__(self, features: int, scale: int, phase: Phase) -> None:
         super().__init__(features, scale, phase, [])
 
 
 class Read:
-    """A value as one of its readers sees it: `cols` of a row, from its canvas unless it was evaluated just there."""
+    """The part of a value that a reader needs: `cols` of a row, from its canvas unless it was just computed there."""
 
     def __init__(self, value: Value, row: int = 0, cols: range = HERE, stride: int = 1) -> None:
         self.value, self.row, self.cols, self.stride = value, row, cols, stride
 
     def needs_canvas(self, reader: Value) -> bool:
+        """Return whether the value has to be kept, since it is read at other pixels than it was computed at."""
         same = (self.value.scale, self.value.ahead) == (reader.scale, reader.ahead)
         return not same or self.row != 0 or self.cols != HERE or isinstance(self.value, Input)
 
     def bind(self, reader: Value) -> None:
-        """Prepare for reading, once the canvases are there."""
+        """Work out where to read from, once the canvases are made."""
         self.from_canvas, self.from_line = self.needs_canvas(reader), self.value.phase < reader.phase
         self.scale, self.source_scale, self.number = reader.scale, self.value.scale, len(self.cols)
         if self.from_canvas:
@@ -83,6 +88,7 @@ class Read:
             self.offset = self.row * self.canvas.row + self.cols[0]
 
     def group(self, place: Place) -> Tensor:
+        """Read at a group of pixels: (count, cols * features)."""
         if self.from_canvas:
             return self.canvas.group(place.offsets[self.source_scale] + self.offset, place.count, self.number)
         if self.from_line:
@@ -90,6 +96,7 @@ class Read:
         return self.value.now
 
     def line(self, place: Place) -> Tensor:
+        """Read along a line: (number, count, cols * features)."""
         if not self.from_canvas:
             return self.value.line
         offset = place.offsets[self.source_scale] + self.offset
@@ -97,7 +104,7 @@ class Read:
 
 
 class Elementwise(Value):
-    """A function of values at the same pixel, whose features are in the second dimension here as in an image."""
+    """A function of values at the same pixel. Features are in the second dimension, as they are in an image."""
 
     def __init__(self, function: Callable[..., Tensor], inputs: list[Value]) -> None:
         features = function(*[torch.empty(1, value.features) for value in inputs]).shape[1]
@@ -119,7 +126,7 @@ class Term(NamedTuple):
 
 
 class Product(Value):
-    """A base, a constant or a value, and for each row of each kernel the product of its columns with a matrix."""
+    """A sum of matrix products, one for each row of each kernel, and a base: a bias, or a value computed earlier."""
 
     def __init__(self, base: Tensor | Value, terms: list[Term], phase: Phase) -> None:
         self.bias = base if isinstance(base, Tensor) else None
@@ -141,7 +148,7 @@ class Product(Value):
 
     def _sum(self, inputs: list[Tensor], weights: list[Tensor], product: Callable[..., Tensor]) -> Tensor:
         if self.bias is None:
-            out, first = inputs[-1], 0  # the base: in place, since it has no other reader
+            out, first = inputs[-1], 0  # add to the base in place, since it has no other reader
         else:
             out, first = product(self.bias, inputs[0], weights[0]), 1
         for i in range(first, len(weights)):
@@ -150,7 +157,7 @@ class Product(Value):
 
 
 class Enlarged(Value):
-    """A transposed convolution of stride 2: for even and odd rows and columns another convolution."""
+    """A transposed convolution of stride 2, which is a separate convolution for even and odd rows and columns."""
 
     def __init__(self, layer: TransposedConv, value: Value, dtype: torch.dtype) -> None:
         super().__init__(len(layer.bias), value.scale - 1, value.phase, [Read(value, stride=HALF)])

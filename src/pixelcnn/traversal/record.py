@@ -1,4 +1,4 @@
-"""The forward pass of a network, recorded as a program."""
+"""Recording: translates the forward pass of a network into a program (see `pixelcnn.traversal.program`)."""
 
 __all__ = ["Translation", "run_ahead"]
 
@@ -19,14 +19,14 @@ ELEMENTWISE = {concat_elu, gate, F.elu, operator.add}
 
 
 class _Sum(NamedTuple):
-    """A sum of convolutions that is still being put together."""
+    """A sum of convolutions to which more may be added."""
 
     bias: Tensor
     terms: list[Term]
 
 
 class _Recorded(Symbol):
-    """What a translation has made of an activation so far."""
+    """A symbol for an activation, with the value or the sum that it has been translated to."""
 
     def __init__(self, translation: "Translation", value: Value | _Sum) -> None:
         self.translation, self.value = translation, value
@@ -43,12 +43,12 @@ class _Recorded(Symbol):
 
 
 class Translation:
-    """Translates the forward pass of a network into values, each after those that it reads.
+    """A translator of the forward pass of a network into values, each after the values that it reads.
 
     Args:
-        network: from its first layer on.
+        network: the network to record.
         contexts: of all scales; an empty list for none.
-        raster: whether pixels are visited one after another, instead of in a wavefront.
+        raster: whether pixels are visited one by one, instead of in a wavefront.
         dtype: of the weights.
     """
 
@@ -64,7 +64,7 @@ class Translation:
         self.output = self.close(cast("_Recorded", output).value)
 
     def convolve(self, layer: Layer, values: list[Value]) -> Value | _Sum:
-        """Translate a convolution of values, whose features come after one another."""
+        """Translate a convolution of values, as if their features were concatenated."""
         if isinstance(layer, TransposedConv):
             return self._add(Enlarged(layer, values[0], self.dtype))
         weights = layer.weight().detach().to(self.dtype).split([value.features for value in values], 1)
@@ -87,7 +87,7 @@ class Translation:
         return self._add(Elementwise(function, [self.close(value) for value in inputs]))
 
     def close(self, value: Value | _Sum) -> Value:
-        """Make a value of a sum: what is known earlier is summed earlier, and is the base of the rest."""
+        """Turn a sum into a value. Terms that are known earlier are summed first, as the base of the rest."""
         if isinstance(value, Value):
             return value
         if id(value) in self.closed:
@@ -96,7 +96,7 @@ class Translation:
         for phase in Phase:
             if terms := _merge([term for term in value.terms if self._phase(term) == phase]):
                 base = self._add(Product(base, terms, phase))
-        self.closed[id(value)] = value, cast("Value", base)  # with the sum, whose id is another's once it is gone
+        self.closed[id(value)] = value, cast("Value", base)  # keeps the sum alive, so that its id stays its own
         return cast("Value", base)
 
     def _add(self, value: Value) -> Value:
@@ -104,13 +104,13 @@ class Translation:
         return value
 
     def _phase(self, term: Term) -> Phase:
-        """Rows above are known early, in a wavefront just not early enough for pixels themselves."""
+        """Rows above are known before a line begins, except for the pixels themselves in a wavefront."""
         above = term.row < 0 and (self.raster or term.value is not self.x)
         return Phase.LINE if above else term.value.phase
 
 
 def _merge(terms: list[Term]) -> list[Term]:
-    """Terms that read the same row of the same value as one, over all their columns."""
+    """Merge terms that read the same row of the same value into one term over all their columns."""
     merged: dict[tuple[int, int], Term] = {}
     for term in terms:
         key = id(term.value), term.row
@@ -126,13 +126,17 @@ def _merge(terms: list[Term]) -> list[Term]:
 
 
 def run_ahead(values: list[Value], x: Value, lag: int) -> None:
-    """How many columns each value must run ahead, so that all that a reader looks at is there at its time."""
+    """Set how many columns ahead each value is computed, so that everything its readers look at is there in time.
+
+    Raises:
+        ValueError: if the network looks at a pixel before its time.
+    """
     for value in reversed(values):
         for read in value.reads:
-            # A line is evaluated at the time of its first pixel, and its last is lag - 1 columns further.
+            # A line is evaluated at the time of its first pixel, and its last pixel is lag - 1 columns further on.
             needed = value.ahead + read.cols[-1] + lag * (read.row + (value.phase == Phase.LINE and read.row < 0))
             if read.value is x:
                 if needed >= 0:
-                    raise ValueError(f"lag={lag}: the network looks {needed + 1} columns too far")
+                    raise ValueError(f"lag={lag}: the network looks {needed + 1} columns too far to the right")
             elif not isinstance(read.value, Input):
                 read.value.ahead = max(read.value.ahead, needed)

@@ -1,4 +1,9 @@
-"""Schedules: the groups of pixels that are visited together, and in which order."""
+"""Schedules: which pixels are visited together, and in which order.
+
+Pixel (i, j) is visited at time `j + lag * i`, where the *lag* is how many columns a row runs ahead of the next one. The
+pixels of one time are a *group*. As time goes on the groups sweep over the image like a *wavefront*. Raster order (row
+by row, each from left to right) is the special case of a lag of at least the width.
+"""
 
 __all__ = ["Group", "Schedule", "group_at", "groups", "wavefront_lag"]
 
@@ -10,20 +15,20 @@ from torch import Tensor
 
 
 class Group(NamedTuple):
-    """Pixels (row, col), (row + 1, col - lag), ..., `number` of them: those of one time."""
+    """The pixels of one time: `number` of them, (row, col), (row + 1, col - lag), and so on."""
 
     row: int
     col: int
     number: int
 
     def pixels(self, lag: int) -> tuple[Tensor, Tensor]:
-        """Rows and columns, each (number,)."""
+        """Return the rows and the columns, (number,) each."""
         steps = torch.arange(self.number)
         return self.row + steps, self.col - lag * steps
 
 
 def group_at(time: int, size: tuple[int, int], lag: int) -> Group:
-    """The pixels (i, j) of an image (H, W) with `j + lag * i = time`."""
+    """Return the pixels (i, j) of an image (H, W) with `j + lag * i = time`."""
     H, W = size
     first = max(0, -(-(time - W + 1) // lag))
     last = min(H - 1, time // lag)
@@ -34,26 +39,32 @@ Schedule = Literal["auto", "naive", "raster", "wavefront"]
 
 
 def groups(size: tuple[int, int], lag: int | None = None) -> Iterator[Group]:
-    """The groups of pixels of an image (H, W) in the order of their times; in raster order for a lag of None."""
+    """Iterate over the groups of pixels of an image (H, W) in order of time; a lag of None means raster order.
+
+    Example:
+        >>> from pixelcnn.traversal.schedule import groups
+        >>> [list(zip(*(each.tolist() for each in group.pixels(lag=2)))) for group in groups((2, 3), lag=2)]
+        [[(0, 0)], [(0, 1)], [(0, 2), (1, 0)], [(1, 1)], [(1, 2)]]
+    """
     H, W = size
     lag = W if lag is None else lag
     return (group_at(time, size, lag) for time in range(W + lag * (H - 1)))
 
 
 def wavefront_lag(lag: int | None, width: int, schedule: Schedule = "auto") -> int | None:
-    """The lag of the groups of a schedule; None for raster order.
+    """Return the lag of the groups of a schedule; None for raster order.
 
     Args:
-        lag: the smallest that the network allows; None if it needs raster order.
+        lag: the smallest lag that the network allows; None if it needs raster order.
         width: of the image.
-        schedule: by default the wavefront where there is a lag and the image is wider, else raster order.
+        schedule: "auto" is the wavefront if the network has a lag below the width of the image, else raster order.
 
     Raises:
-        ValueError: for an unknown schedule, or a wavefront where the network needs raster order.
+        ValueError: if the schedule is unknown, or is a wavefront and the network needs raster order.
     """
     if schedule not in ("auto", "naive", "raster", "wavefront"):
         raise ValueError(f"schedule={schedule!r}: use auto, naive, raster or wavefront")
     if schedule == "wavefront" and lag is None:
         raise ValueError(f"schedule={schedule!r}: a network with several scales has no lag; use raster")
-    # From a lag of the width on, the times of two rows do not overlap: that is raster order.
+    # If the lag is at least the width, the times of two rows do not overlap: that is raster order.
     return None if schedule == "raster" or lag is None or lag >= width else lag

@@ -1,4 +1,4 @@
-"""The zoo: recipes, published checkpoints, and the weights that come with the package."""
+"""The zoo: recipes, published checkpoints and shipped weights."""
 
 __all__ = [
     "RECIPES",

@@ -1,18 +1,20 @@
-"""Trained PixelCNN++ models of other programs, as models of this package.
+"""Import of PixelCNN++ checkpoints that were trained by other programs.
 
-`CausalNetwork` with three scales is the network of PixelCNN++ with its weights in another order, so that a checkpoint
-becomes a model that computes the same function. Two kinds of files are read: a state dict of the PyTorch port
-(pclucas14/pixel-cnn-pp), and the averaged TensorFlow variables of the original (openai/pixel-cnn), which their owner
-has written to an `.npz`. All that a model is not is refused by name: a file maps completely or not at all.
+`CausalNetwork` with three scales is the network of PixelCNN++ with its weights in another order, so an imported model
+computes the same function as the original. We read two kinds of files: a state dict of the PyTorch port
+(pclucas14/pixel-cnn-pp), and an `.npz` with the averaged TensorFlow variables of the original (openai/pixel-cnn). A
+file maps completely or is refused: the error names any tensor that is missing, left over or of the wrong shape.
 
-Three things are not a matter of order:
+Three differences go beyond the order of the weights:
 
-- In the up pass `ul` is given `concat_elu` of the two inputs together there, `[u, s, -u, -s]`, and of each here.
-- The first layer is shifted after its bias is added there, so that the first row or column has none. The channel of
-  ones is zero beyond the border: its weight one pixel above, or to the left, takes the bias exactly where it is there.
-- The port normalizes the weights of a transposed convolution for each input channel.
+- On the way up, the original applies `concat_elu` to both inputs of `ul` together, `[u, s, -u, -s]`; we apply it to
+  each input separately.
+- The original shifts the output of a first layer after adding its bias, so the first row or column has no bias. We get
+  the same result from the channel of ones, which is zero beyond the border: we move the bias into its weight for the
+  pixel above, or to the left.
+- The port normalizes the weights of a transposed convolution per input channel.
 
-References: Salimans et al., PixelCNN++ (ICLR 2017), and its code.
+Reference: Salimans et al., PixelCNN++ (ICLR 2017), and its code.
 """
 
 __all__ = ["import_checkpoint"]
@@ -33,11 +35,15 @@ from pixelcnn.models.image_model import ImageModel
 SCALES = 3
 STREAMS = ("u", "ul")
 LOG_SCALES: LogScales = (-7.0, None)  # those of the published likelihood
-# Which weight of the channel of ones stands for the bias of a first layer: its row and column.
+# The kernel row and column at which the channel of ones takes over the bias of a first layer.
 BIAS_TAPS = {"first.u": (1, 1), "first.ul_above": (0, 1), "first.ul_left": (1, 0)}
-WRAPPERS = ("model_state_dict", "state_dict", "model")  # under which programs save a state dict beside other things
+WRAPPERS = (
+    "model_state_dict",
+    "state_dict",
+    "model",
+)  # keys under which programs save a state dict next to other things
 AVERAGE = "/ExponentialMovingAverage"
-SLOT = re.compile(r"Variable(_\d+)?")  # what TensorFlow calls the moments of the optimizer
+SLOT = re.compile(r"Variable(_\d+)?")  # TensorFlow's names for the moments of the optimizer
 WANTED = (
     "import takes unconditional models in the layout of pclucas14/pixel-cnn-pp, or of openai/pixel-cnn as an .npz of "
     "its averaged variables (docs/tasks/import.md)"
@@ -45,7 +51,7 @@ WANTED = (
 
 
 class _Layer(NamedTuple):
-    """A convolution: its name here and in the port, and which kind of it both have."""
+    """A convolution: its name in this package, its name in the port, and its kind."""
 
     ours: str
     theirs: str
@@ -53,16 +59,16 @@ class _Layer(NamedTuple):
 
 
 class _Layout(NamedTuple):
-    """How a kind of file names and lays out direction, gain and bias of a layer."""
+    """The names and axes that a kind of file uses for the direction, gain and bias of a layer."""
 
     direction: str
     gain: str
     bias: str
-    axes: dict[str, str]  # of a direction: outputs, inputs, height and width of the kernel
-    gains_of_first_axis: bool  # with as many dimensions as the direction; else of the outputs, with one
+    axes: dict[str, str]  # of a direction, by kind of layer: outputs, inputs, height and width of the kernel
+    gains_of_first_axis: bool  # with the dimensions of the direction; otherwise one per output, in one dimension
 
     def shapes(self, kind: str, direction: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
-        """The shapes of the three in the file, by the ends of their names, from that of our direction."""
+        """Compute the shapes of direction, gain and bias in the file from the shape of our direction."""
         sizes = dict(zip("oihw", direction, strict=True))
         shape = tuple(sizes[axis] for axis in self.axes[kind])
         gain = (shape[0], *[1] * (len(shape) - 1)) if self.gains_of_first_axis else (sizes["o"],)
@@ -74,7 +80,7 @@ ORIGINAL = _Layout("/V", "/g", "/b", {"conv": "hwio", "linear": "io", "deconv": 
 
 
 class _Checkpoint(NamedTuple):
-    """The numbers of a file by their names there, which for the original are those without averages."""
+    """The tensors of a file by name; for the original, without the suffix that marks averages."""
 
     path: Path
     layout: _Layout
@@ -84,12 +90,12 @@ class _Checkpoint(NamedTuple):
         raise ValueError(f"{self.path}: {reason}; {WANTED}")
 
     def shape(self, name: str, dims: int) -> tuple[int, ...]:
-        """The shape of one of the tensors that the sizes of the network are read from."""
+        """Look up the shape of a tensor that determines the size of the network."""
         if name not in self.tensors:
             self.refuse(f"{self.spell(name)} is missing")
         shape = tuple(self.tensors[name].shape)
         if len(shape) != dims or 0 in shape:
-            self.refuse(f"{self.spell(name)} of shape {shape}: expected are {dims} dimensions")
+            self.refuse(f"{self.spell(name)} has shape {shape}, but {dims} dimensions are expected")
         return shape
 
     def spell(self, name: str) -> str:
@@ -98,28 +104,33 @@ class _Checkpoint(NamedTuple):
 
 @torch.no_grad()
 def import_checkpoint(path: str | Path, *, dtype: torch.dtype = torch.float32) -> ImageModel:
-    """Make a model of a trained PixelCNN++ of another program, ready to evaluate.
+    """Import a PixelCNN++ trained by another program, as a model ready to evaluate.
 
-    The sizes of the network are read off the shapes, and its log-scales have the published range, (-7, None).
+    The size of the network is inferred from the shapes in the file. Log-scales have the published range, (-7, None).
 
     Args:
-        path: a file that `torch.save` wrote, of a state dict of the PyTorch port or of a dict with one in it; or an
-            `.npz` of the TensorFlow variables of the original, of which the averages are taken.
-        dtype: of the weights. Most are copied; those that are computed are rounded to it.
+        path: a file written by `torch.save`, with a state dict of the PyTorch port or a dict that contains one; or an
+            `.npz` with the TensorFlow variables of the original, of which the averages are used.
+        dtype: the type of the weights. Most are copied; the few that are computed are rounded to it.
 
     Raises:
-        ValueError: where the file is damaged, holds anything but tensors, or does not map completely: a name is
-            missing or left over, or has another shape. The message says which.
+        ValueError: if the file is damaged, holds anything but tensors, or has a tensor that is missing, left over or
+            of the wrong shape. The message says which.
+
+    Example:
+        >>> import_checkpoint("missing.pth")
+        Traceback (most recent call last):
+        ValueError: 'missing.pth' is not a file: name a .pth file or an .npz
     """
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f"{str(path)!r} is no file: name a .pth file or an .npz")
+        raise ValueError(f"{str(path)!r} is not a file: name a .pth file or an .npz")
     checkpoint = _read_original(path) if _is_npz(path) else _read_port(path)
-    blocks = max(1, round((len(checkpoint.tensors) - 72) / 99))  # each block is in 33 layers of three tensors
+    blocks = max(1, round((len(checkpoint.tensors) - 72) / 99))  # each block adds 33 layers of three tensors
     layers = list(_layers(blocks))
     if checkpoint.layout is ORIGINAL:
         layers = list(_numbered(layers))
-    with torch.device("meta"):  # nothing is allocated before all shapes fit
+    with torch.device("meta"):  # allocate nothing until all shapes match
         model = _fresh_model(checkpoint, layers, blocks)
     convolutions: dict[str, Any] = dict(model.factors[0].network.named_modules())
     _check_complete(checkpoint, layers, convolutions)
@@ -136,7 +147,7 @@ def import_checkpoint(path: str | Path, *, dtype: torch.dtype = torch.float32) -
 
 
 def _layers(blocks: int) -> Iterator[_Layer]:
-    """All convolutions in the order in which they are evaluated, which is that in which TensorFlow numbers them."""
+    """Iterate over all convolutions in order of evaluation, in which TensorFlow numbers them."""
     for ours, theirs in zip(BIAS_TAPS, ("u_init", "ul_init.0", "ul_init.1"), strict=True):
         yield _Layer(ours, f"{theirs}.conv", "conv")
     for scale in range(SCALES):
@@ -162,7 +173,7 @@ def _block(ours: str, theirs: str, i: int, sides: tuple[str, ...]) -> Iterator[_
 
 
 def _numbered(layers: list[_Layer]) -> Iterator[_Layer]:
-    """The layers with the names of the original, which counts each kind."""
+    """Rename the layers as in the original, which numbers each kind of layer."""
     counts = dict.fromkeys(ORIGINAL.axes, 0)
     for layer in layers:
         name = {"conv": "conv2d", "linear": "dense", "deconv": "deconv2d"}[layer.kind]
@@ -171,24 +182,24 @@ def _numbered(layers: list[_Layer]) -> Iterator[_Layer]:
 
 
 def _fresh_model(checkpoint: _Checkpoint, layers: list[_Layer], blocks: int) -> ImageModel:
-    """A model with as many channels, filters and components as the first and the last layer say."""
+    """Create a model with the channels, filters and components that the first and last layer imply."""
     layout, first = checkpoint.layout, layers[0].theirs + checkpoint.layout.direction
     shape = checkpoint.shape(first, 4)
     filters, channels = (shape[layout.axes["conv"].index(axis)] for axis in "oi")
-    channels -= 1  # of ones
+    channels -= 1  # without the channel of ones
     if channels not in (1, 3):
-        checkpoint.refuse(f"{checkpoint.spell(first)} of shape {shape}: images of {channels} channels")
+        checkpoint.refuse(f"{checkpoint.spell(first)} has shape {shape}, which implies images with {channels} channels")
     last, each = layers[-1].theirs + layout.bias, 10 if channels == 3 else 3
     (outputs,) = checkpoint.shape(last, 1)
     if outputs % each:
-        checkpoint.refuse(f"{checkpoint.spell(last)} of shape {(outputs,)}: logistics have {each} parameters each")
+        checkpoint.refuse(f"{checkpoint.spell(last)} has shape {(outputs,)}, but logistics have {each} parameters each")
     return ImageModel(
         channels, components=outputs // each, filters=filters, blocks=blocks, scales=SCALES, log_scales=LOG_SCALES
     )
 
 
 def _check_complete(checkpoint: _Checkpoint, layers: list[_Layer], convolutions: dict[str, Any]) -> None:
-    """Refuse a checkpoint with a tensor that is missing, left over or of another shape."""
+    """Refuse a checkpoint with a tensor that is missing, left over or of the wrong shape."""
     expected: dict[str, tuple[int, ...]] = {}
     for layer in layers:
         shapes = checkpoint.layout.shapes(layer.kind, convolutions[layer.ours].direction.shape)
@@ -197,14 +208,14 @@ def _check_complete(checkpoint: _Checkpoint, layers: list[_Layer], convolutions:
         if name not in checkpoint.tensors:
             checkpoint.refuse(f"{checkpoint.spell(name)} is missing")
         if (theirs := tuple(checkpoint.tensors[name].shape)) != shape:
-            checkpoint.refuse(f"{checkpoint.spell(name)} is of shape {theirs} where this network has {shape}")
+            checkpoint.refuse(f"{checkpoint.spell(name)} has shape {theirs}, but this network needs {shape}")
     for name in checkpoint.tensors:
         if name not in expected:
             checkpoint.refuse(f"{checkpoint.spell(name)} is left over")
 
 
 def _convert(checkpoint: _Checkpoint, layer: _Layer) -> tuple[Tensor, Tensor, Tensor]:
-    """Direction, gain and bias of a layer of ours, in float64."""
+    """Compute the direction, gain and bias of our layer, in float64."""
     layout, axes = checkpoint.layout, checkpoint.layout.axes[layer.kind]
     ends = layout.direction, layout.gain, layout.bias
     direction, gain, bias = (checkpoint.tensors[layer.theirs + end].double() for end in ends)
@@ -226,13 +237,13 @@ def _convert(checkpoint: _Checkpoint, layer: _Layer) -> tuple[Tensor, Tensor, Te
 
 
 def _split(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Direction and gain of a weight (outputs, ...); any direction does where it is zero."""
+    """Split a weight (outputs, ...) into direction and gain; the direction of a zero weight is arbitrary."""
     gain = torch.linalg.vector_norm(weight, dim=(1, 2, 3))
     return torch.where((gain == 0)[:, None, None, None], 1.0, weight), gain
 
 
 def _is_npz(path: Path) -> bool:
-    """Whether this is a zip of arrays; that of PyTorch holds a pickle."""
+    """Tell a zip file of arrays from that of PyTorch, which contains a pickle."""
     try:
         with zipfile.ZipFile(path) as file:
             return any(name.endswith(".npy") for name in file.namelist())
@@ -241,23 +252,23 @@ def _is_npz(path: Path) -> bool:
 
 
 def _read_original(path: Path) -> _Checkpoint:
-    """The averages of an `.npz`; beside them it may hold what was averaged, and the moments of the optimizer."""
+    """Read the averages from an `.npz`, which may also hold the variables themselves and the optimizer's moments."""
     try:
         with np.load(path, allow_pickle=False) as file:
             names = [name for name in file.files if not SLOT.fullmatch(name)]
             arrays = {name: file[name] for name in names if name.endswith(AVERAGE)}
-    except Exception as error:  # whatever a damaged file leads its readers to
+    except Exception as error:  # damaged files can make their readers raise almost anything
         raise ValueError(f"{path} is damaged, or holds more than numbers ({_in_short(error)})") from None
     checkpoint = _Checkpoint(path, ORIGINAL, {})
     if labels := [name for name in names if "conditional_weights" in name]:
-        checkpoint.refuse(f"{labels[0]!r} is of a model of classes")
+        checkpoint.refuse(f"{labels[0]!r} belongs to a model with classes")
     if not arrays:
-        checkpoint.refuse(f"no name ends in {AVERAGE}: the averaged variables are those of the published figures")
+        checkpoint.refuse(f"no name ends in {AVERAGE}, and the published figures are those of the averaged variables")
     for name, array in arrays.items():
-        if not isinstance(array, np.ndarray):  # a member of the zip that is no array comes as bytes
-            checkpoint.refuse(f"{name!r} is no array")
+        if not isinstance(array, np.ndarray):  # numpy returns members of the zip that are not arrays as bytes
+            checkpoint.refuse(f"{name!r} is not an array")
         if array.dtype.kind != "f" or array.dtype.itemsize > 8:
-            checkpoint.refuse(f"{name!r} is of type {array.dtype}: use float32")
+            checkpoint.refuse(f"{name!r} has type {array.dtype}: use float32")
         checkpoint.tensors[name.removesuffix(AVERAGE)] = torch.from_numpy(array.astype(array.dtype.newbyteorder("=")))
     for name in names:
         if name not in arrays and name not in checkpoint.tensors:
@@ -266,17 +277,17 @@ def _read_original(path: Path) -> _Checkpoint:
 
 
 def _read_port(path: Path) -> _Checkpoint:
-    """The state dict in a file of `torch.save`, with the names that a bare model of the port has."""
+    """Read the state dict from a file written by `torch.save`, with names as in the plain model of the port."""
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a damaged file leads its readers to
+    except Exception as error:  # damaged files can make their readers raise almost anything
         if found := re.search(r"GLOBAL (\S+)", str(error)):
-            remedy = "where you trust it, load it yourself and save its state dict alone"
+            remedy = "if you trust it, load it yourself and save only its state dict"
             raise ValueError(f"{path} holds more than tensors ({found[1]}): {remedy}") from None
-        raise ValueError(f"{path} is damaged, or neither a PyTorch file nor an .npz ({_in_short(error)})") from None
+        raise ValueError(f"{path} is damaged, or is neither a PyTorch file nor an .npz ({_in_short(error)})") from None
     checkpoint = _Checkpoint(path, PORT, {})
     if not isinstance(loaded, dict):
-        checkpoint.refuse(f"of type {type(loaded).__name__} and no state dict")
+        checkpoint.refuse(f"holds a {type(loaded).__name__}, not a state dict")
     state = next((loaded[name] for name in WRAPPERS if isinstance(loaded.get(name), dict)), loaded)
     parallel = bool(state) and all(str(name).startswith("module.") for name in state)
     for name, tensor in state.items():
@@ -284,18 +295,18 @@ def _read_port(path: Path) -> _Checkpoint:
         plain = plain.replace(".parametrizations.weight.original0", PORT.gain)
         plain = plain.replace(".parametrizations.weight.original1", PORT.direction)
         if not isinstance(tensor, Tensor):
-            checkpoint.refuse(f"{name!r} is a {type(tensor).__name__} and no tensor")
+            checkpoint.refuse(f"{name!r} is a {type(tensor).__name__}, not a tensor")
         if not (tensor.is_floating_point() and tensor.layout == torch.strided and tensor.device.type == "cpu"):
-            checkpoint.refuse(f"{name!r} is of type {tensor.dtype} ({tensor.layout}, {tensor.device}): use float32")
+            checkpoint.refuse(f"{name!r} has type {tensor.dtype} ({tensor.layout}, {tensor.device}): use float32")
         if plain in checkpoint.tensors:
-            checkpoint.refuse(f"{name!r} is there twice")
+            checkpoint.refuse(f"{name!r} appears twice")
         checkpoint.tensors[plain] = tensor
-    # A view may claim to be larger than what it is a view of.
+    # An expanded view can claim far more elements than the file stores.
     if sum(t.numel() * t.element_size() for t in checkpoint.tensors.values()) > path.stat().st_size:
         checkpoint.refuse("its tensors are larger than the file")
     return checkpoint
 
 
 def _in_short(error: Exception) -> str:
-    """The end of what an error says, where its reason is."""
+    """Shorten an error to its last line, which has the reason."""
     return (str(error).strip().splitlines() or [type(error).__name__])[-1][:200]

@@ -1,14 +1,26 @@
-"""Recipes: named configurations, each a function that says what it is.
+"""Recipes: named configurations to train, each described by the docstring of its function.
 
-A recipe is a model with fresh weights, a source of images, how to train the one on the other, and what to expect. Those
-without `-small` are the published ones, in full size: they want a GPU for days, and where a number is only recalled or
-not known, their text says so (`faces64-pyramid-grayscale` is nobody's yet, and small). Two things are not as there: the
-means of a pixel are counted from what the given view says (`pixelcnn.models.Factor`), and logistics begin narrow and
-stay below a width (`pixelcnn.likelihoods.LogisticMixture`). Those that end in `-small` finish in minutes on two CPU
-cores, `celeba128-pyramid-small` in an hour or two.
+A recipe combines a model with fresh weights, a source of images, the way to train it and the result to expect. Recipes
+without `-small` in their names are the published models at full size and need a GPU for days, except
+`faces64-pyramid-grayscale`, which is small and has not been published. Recipes that end in `-small` finish in minutes
+on two CPU cores, or in an hour or two for `celeba128-pyramid-small`.
 
-Reference: Salimans et al., PixelCNN++ (ICLR 2017) and its code, https://github.com/openai/pixel-cnn; Kolesnikov &
-Lampert, PixelCNN models with auxiliary variables (ICML 2017), section 4: "the paper" below.
+The full-size recipes differ from the publications in two ways. The means of a pixel are offsets from a prediction based
+on the given view (`pixelcnn.models.Factor`), and logistics start narrow and have a maximum width
+(`pixelcnn.likelihoods.LogisticMixture`).
+
+Not every number below could be checked against its source:
+
+- Confirmed by a second source or the authors' code: the 2.98 and 2.92 bits per dimension of Table 1; everything in
+  `cifar10-pixelcnn++`; for Grayscale, the likelihoods, the network of the gray view and the flips; for Pyramid, 100
+  filters, three blocks and the views.
+- Unconfirmed, from memory: for Grayscale, the 24 blocks, the two parts of the 2.98, the batch size, learning rate,
+  decay and epochs; for Pyramid, the 15 embedding blocks, the batch size, learning rate, decay and epochs, the crop of
+  CelebA, the 3.32 for CIFAR-10, and the figures for CelebA.
+
+References:
+    Salimans et al., PixelCNN++ (ICLR 2017), and its code, https://github.com/openai/pixel-cnn.
+    Kolesnikov & Lampert, PixelCNN models with auxiliary variables (ICML 2017), section 4: "the paper" below.
 """
 
 __all__ = ["RECIPES", "Expected", "Recipe", "describe", "find_recipe"]
@@ -32,7 +44,7 @@ from pixelcnn.training.options import Training
 
 @dataclass(frozen=True)
 class Expected:
-    """Bits per dimension to expect of images that were held out, and who says so."""
+    """The bits per dimension to expect on held-out images, and the source of this figure."""
 
     bits_per_dim: float
     source: str
@@ -40,15 +52,15 @@ class Expected:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What `pixelcnn train NAME` trains; every option of the command line replaces one entry.
+    """The settings behind `pixelcnn train NAME`; options of the command line override them one by one.
 
     Args:
-        model: makes it, with fresh weights.
-        source, size: of the images.
-        training: how each factor is trained.
-        minutes: of each factor, on two CPU cores; without meaning where there are steps.
-        steps: of each factor, that of the image itself first.
-        expected: None where nobody has measured.
+        model: a function that creates the model with fresh weights.
+        source, size: the source and the side of the images.
+        training: how to train each factor.
+        minutes: training time of each factor on two CPU cores; ignored if there are steps.
+        steps: training steps of each factor, starting with the factor of the image itself.
+        expected: the result to expect; None if it has not been measured.
     """
 
     model: Callable[[], ImageModel]
@@ -61,14 +73,14 @@ class Recipe:
 
     @property
     def budget(self) -> dict[str, Any]:
-        """The arguments of `train` that say how long."""
+        """The arguments of `train` that set its length."""
         return {"steps": self.steps} if self.steps else {"minutes": self.minutes}
 
 
-# Neither paper limits the gradient. The second does not speak of averaged weights; PixelCNN++ has these.
+# Neither paper clips the gradient. Only PixelCNN++ mentions averaged weights; we use its average for both.
 PUBLISHED = Training(learning_rate=1e-3, moments=(0.95, 0.9995), average=0.9995, clip=0.0)
-CIFAR10_IMAGES = 50_000  # to train on
-CELEBA_IMAGES = 192_469  # likewise: all but 5 % of 202,599
+CIFAR10_IMAGES = 50_000  # training images
+CELEBA_IMAGES = 192_469  # training images: all but 5% of 202,599
 
 
 def _steps(epochs: int, images: int, training: Training) -> int:
@@ -78,9 +90,9 @@ def _steps(epochs: int, images: int, training: Training) -> int:
 def cifar10_pixelcnn_plus_plus() -> Recipe:
     """PixelCNN++ for 32x32 images, as published: 160 filters, three scales of five blocks.
 
-    From its code: a batch of 16 on each of 8 GPUs, a decay of 0.999995 a step, no flips, at most 5,000 epochs. Its
-    README says that it converges after some 5 days on 8 Titan X: stop when the figure for test images no longer falls.
-    Adam's moments, 0.95 and 0.9995, are from there too.
+    From its code: a batch of 16 on each of 8 GPUs, a decay of 0.999995 per step, no flips, at most 5,000 epochs, and
+    Adam's moments of 0.95 and 0.9995. Its README says that it converges in about 5 days on 8 Titan X GPUs; stop when
+    the bits per dimension of test images no longer fall.
     """
     training = replace(PUBLISHED, batch_size=128, decay=0.999995, flip=False)
     return Recipe(
@@ -94,12 +106,12 @@ def cifar10_pixelcnn_plus_plus() -> Recipe:
 
 
 def cifar10_grayscale() -> Recipe:
-    """Grayscale PixelCNN for 32x32 images, as published: 160 filters, a 4-bit grey view.
+    """Grayscale PixelCNN for 32x32 images, as published: 160 filters, a 4-bit gray view.
 
-    The grey view has the network of PixelCNN++; the colours, and the embedding of the grey view that they are given, 24
-    blocks instead of 36 (see `GrayscalePixelCNN`). As recalled: those 24, a batch of 64, a learning rate of 0.001, a
-    decay of 0.99999 a step, 200 epochs for the colours and 30 for the grey view; that images are flipped is certain.
-    The parts of the 2.98 are, as recalled, 2.52 for the colours and 0.459 for the grey view.
+    The network of the gray view is that of PixelCNN++. The color network, and the embedding of the gray view that it is
+    given, have 24 blocks instead of 36 (see `GrayscalePixelCNN`). Training takes 200 epochs for the colors and 30 for
+    the gray view, and images are flipped. The 2.98 are made up of 2.52 for the colors and 0.459 for the gray view. See
+    the module for which of these numbers are confirmed.
     """
     training = replace(PUBLISHED, batch_size=64, decay=0.99999)
     return Recipe(
@@ -115,8 +127,8 @@ def cifar10_grayscale() -> Recipe:
 def cifar10_pyramid() -> Recipe:
     """Pyramid PixelCNN for 32x32 images, from 8x8: the networks of the published one for faces.
 
-    The paper gives a figure for CIFAR-10, 3.32 as recalled, and nothing else. The depth of 2, from 8x8 as for faces,
-    and the training, that of `celeba128_pyramid` with the flips of the Grayscale model, are our reading.
+    The paper reports only a result for CIFAR-10. The depth of 2, which starts at 8x8 as for faces, and the training,
+    which is that of `celeba128_pyramid` with the flips of the Grayscale model, are our interpretation.
     """
     training = replace(PUBLISHED, batch_size=16, decay=0.999995)
     return Recipe(
@@ -125,16 +137,16 @@ def cifar10_pyramid() -> Recipe:
         32,
         training,
         steps=(_steps(60, CIFAR10_IMAGES, training),) * 3,
-        expected=Expected(3.32, "the paper, section 4.2, as recalled"),
+        expected=Expected(3.32, "the paper, section 4.2, unconfirmed"),
     )
 
 
 def celeba128_pyramid() -> Recipe:
-    """Pyramid PixelCNN for 128x128 faces, from 8x8, as published: 100 filters, three blocks a factor.
+    """Pyramid PixelCNN for 128x128 faces, from 8x8, as published: 100 filters, three blocks per factor.
 
-    As recalled: embeddings of 15 blocks, a batch of 16, a learning rate of 0.001, a decay of 0.999995 a step, 60
-    epochs, the crop, and the figures: 1.52 at 128x128, and 2.61, 3.33, 4.30 and 4.58 at 64, 32, 16 and 8, each for the
-    sub-pixels of that size. Flips are mentioned for CIFAR-10 alone.
+    The embeddings have 15 blocks, and training takes 60 epochs. The published bits per dimension are 1.52 at 128x128,
+    and 2.61, 3.33, 4.30 and 4.58 at 64, 32, 16 and 8, each per sub-pixel of that size. The paper mentions flips only
+    for CIFAR-10. See the module for which of these numbers are confirmed.
     """
     training = replace(PUBLISHED, batch_size=16, decay=0.999995, flip=False)
     return Recipe(
@@ -143,12 +155,13 @@ def celeba128_pyramid() -> Recipe:
         128,
         training,
         steps=(_steps(60, CELEBA_IMAGES, training),) * 5,
-        expected=Expected(1.52, "the paper, section 4.2, as recalled"),
+        expected=Expected(1.52, "the paper, section 4.2, unconfirmed"),
     )
 
 
-# What learns most in a given time (docs/learning.md): Muon, many steps of few images, a rate that ends near zero, and
-# an average that is hardly needed then. Short trainings see a fraction of their data once: no dropout.
+# These settings learned the most in a given time (docs/learning.md): Muon, many steps on small batches, and a rate that
+# ends near zero, which leaves little for the average to do. Short runs see only a fraction of their data, once, so they
+# need no dropout.
 SHORT = Training(4, "muon", 0.015, warmup=50, decay=1.0, cooldown=0.6, average=0.998)
 SMALL_GRAYSCALE: ModelOptions = {
     "filters": (32, 40),
@@ -162,25 +175,25 @@ SMALL_GRAYSCALE: ModelOptions = {
 
 
 def cifar10_pixelcnn_plus_plus_small() -> Recipe:
-    """PixelCNN++ for 32x32 images, with the parameters and the minutes of both factors of `cifar10-grayscale-small`."""
+    """PixelCNN++ for 32x32 images, as large and trained for as long as both factors of `cifar10-grayscale-small`."""
     return Recipe(lambda: PixelCNN(filters=38, blocks=2, dropout=0.0), "cifar10", 32, SHORT, minutes=12)
 
 
 def cifar10_grayscale_small() -> Recipe:
-    """Grayscale PixelCNN for 32x32 images: three scales for the 4-bit grey view, one for the colours."""
+    """Grayscale PixelCNN for 32x32 images: three scales for the 4-bit gray view, one for the colors."""
     expected = Expected(3.48, "docs/results.md, on JPEG copies, 7 and 8 minutes on one core")
     sizes: ModelOptions = {**SMALL_GRAYSCALE, "filters": 32}
     return Recipe(lambda: GrayscalePixelCNN(**sizes), "cifar10", 32, SHORT, minutes=6, expected=expected)
 
 
 def cifar10_pyramid_small() -> Recipe:
-    """Pyramid PixelCNN for 32x32 images, from 8x8: the coarse views have more blocks, the finest stays light."""
+    """Pyramid PixelCNN for 32x32 images, from 8x8: more blocks for the coarse views, few for the finest."""
     sizes: ModelOptions = {"filters": (32, 32, 48), "blocks": (2, 3, 4), "embedding_blocks": (1, 2), "dropout": 0.0}
     return Recipe(lambda: PyramidPixelCNN(2, **sizes), "cifar10", 32, SHORT, minutes=4)
 
 
 def cifar10_classes_small() -> Recipe:
-    """Pyramid PixelCNN for 32x32 images of a class that is asked for: most parameters are in the coarsest view."""
+    """Pyramid PixelCNN for 32x32 images of a given class, with most parameters in the coarsest view."""
     sizes: ModelOptions = {
         "filters": (32, 40, 64),
         "blocks": (2, 3, 5),
@@ -193,7 +206,7 @@ def cifar10_classes_small() -> Recipe:
 
 
 def faces64_pyramid_small() -> Recipe:
-    """Pyramid PixelCNN for 64x64 faces, from 8x8: the coarse views have more blocks, the finest stays light."""
+    """Pyramid PixelCNN for 64x64 faces, from 8x8: more blocks for the coarse views, few for the finest."""
     sizes: ModelOptions = {
         "filters": (24, 32, 32, 48),
         "blocks": (2, 3, 3, 4),
@@ -204,10 +217,10 @@ def faces64_pyramid_small() -> Recipe:
 
 
 def faces64_pyramid_grayscale() -> Recipe:
-    """Pyramid of 64x64 faces down to 8x8, and below it the 4-bit grey view of those 8x8 pixels: small, for two cores.
+    """Pyramid of 64x64 faces down to 8x8, followed by a 4-bit gray view of those 8x8 pixels: small, for two cores.
 
-    The combination that the paper leaves to future work: down, down, down, grey. The last two factors split what the
-    pyramid's coarsest has to say: 64 grey pixels of 16 levels, and their colours.
+    This is the combination that the paper leaves to future work: three downsamplings, then gray. The last two factors
+    split the work of the pyramid's coarsest factor into 64 gray pixels of 16 levels, and their colors.
     """
     chain = [*[Downsample(2)] * 3, QuantizedGrayscale(4)]
     sizes: ModelOptions = {
@@ -218,23 +231,17 @@ def faces64_pyramid_grayscale() -> Recipe:
         "dropout": 0.0,
         "consistent": False,
     }
-    return Recipe(
-        lambda: ImageModel(auxiliaries=chain, **sizes),
-        "celeba",
-        64,
-        SHORT,
-        minutes=3,
-    )
+    return Recipe(lambda: ImageModel(auxiliaries=chain, **sizes), "celeba", 64, SHORT, minutes=3)
 
 
 def faces32_grayscale_small() -> Recipe:
-    """Grayscale PixelCNN for 32x32 faces: three scales for the 4-bit grey view, one for the colours."""
+    """Grayscale PixelCNN for 32x32 faces: three scales for the 4-bit gray view, one for the colors."""
     expected = Expected(3.64, "docs/results.md, on faces32-grayscale's data, 7 and 8 minutes on one core")
     return Recipe(lambda: GrayscalePixelCNN(**SMALL_GRAYSCALE), "celeba", 32, SHORT, minutes=6, expected=expected)
 
 
 def celeba128_pyramid_small() -> Recipe:
-    """Pyramid PixelCNN for 128x128 faces, from 8x8: most parameters are in the coarse views, the finest is light."""
+    """Pyramid PixelCNN for 128x128 faces, from 8x8, with most parameters in the coarse views."""
     sizes: ModelOptions = {
         "filters": (24, 40, 48, 64, 80),
         "blocks": (2, 3, 3, 4, 6),
@@ -242,15 +249,8 @@ def celeba128_pyramid_small() -> Recipe:
         "dropout": 0.0,
         "consistent": False,
     }
-    expected = Expected(2.61, "docs/results.md, on faces128-pyramid's data, 11 to 147 minutes a factor on one core")
-    return Recipe(
-        lambda: PyramidPixelCNN(4, **sizes),
-        "celeba",
-        128,
-        SHORT,
-        minutes=20,
-        expected=expected,
-    )
+    expected = Expected(2.61, "docs/results.md, on faces128-pyramid's data, 11 to 147 minutes per factor on one core")
+    return Recipe(lambda: PyramidPixelCNN(4, **sizes), "celeba", 128, SHORT, minutes=20, expected=expected)
 
 
 def photos128_pyramid_small() -> Recipe:
@@ -263,21 +263,14 @@ def photos128_pyramid_small() -> Recipe:
         "consistent": False,
     }
     training = replace(SHORT, random_crop=64)
-    expected = Expected(3.72, "docs/results.md, 3 to 23 minutes a factor on one core")
-    return Recipe(
-        lambda: PyramidPixelCNN(2, **sizes),
-        "photos",
-        128,
-        training,
-        minutes=10,
-        expected=expected,
-    )
+    expected = Expected(3.72, "docs/results.md, 3 to 23 minutes per factor on one core")
+    return Recipe(lambda: PyramidPixelCNN(2, **sizes), "photos", 128, training, minutes=10, expected=expected)
 
 
 def photos32_pyramid_small() -> Recipe:
-    """Pyramid PixelCNN for the shipped photographs at 32x32, from 8x8: needs no network and no data of your own."""
+    """Pyramid PixelCNN for the shipped photographs at 32x32, from 8x8: needs no internet and no data of your own."""
     sizes: ModelOptions = {"filters": (24, 32, 32), "blocks": (2, 3, 3), "embedding_blocks": 1, "dropout": 0.1}
-    # Photographs are few, and `pixelcnn demo` has a minute: many small steps.
+    # There are few photographs, and `pixelcnn demo` has one minute: take many small steps.
     training = replace(SHORT, batch_size=8)
     expected = Expected(4.98, "docs/results.md, a minute for all factors")
     return Recipe(lambda: PyramidPixelCNN(2, **sizes), "photos", 32, training, 2, expected=expected)
@@ -302,23 +295,32 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
 
 
 def find_recipe(name: str) -> Recipe:
-    """The recipe of that name; a ValueError that suggests the nearest where there is none."""
+    """Look up a recipe by its name.
+
+    Raises:
+        ValueError: if there is no such recipe; the message suggests the closest name.
+
+    Example:
+        >>> recipe = find_recipe("photos32-pyramid-small")
+        >>> recipe.source, recipe.size, recipe.training.optimizer
+        ('photos', 32, 'muon')
+    """
     if name not in RECIPES:
         near = get_close_matches(name, RECIPES, 1)
         raise ValueError(
-            f"no recipe {name!r}: " + (f"did you mean {near[0]!r}?" if near else f"there are {', '.join(RECIPES)}")
+            f"no recipe {name!r}: " + (f"did you mean {near[0]!r}?" if near else f"use one of {', '.join(RECIPES)}")
         )
     return RECIPES[name]()
 
 
 def describe(name: str) -> dict[str, Any]:
-    """What a recipe is, in plain values: for people to choose by.
+    """Summarize a recipe in plain values that help people to choose one.
 
     Raises:
-        ValueError: where there is no such recipe.
+        ValueError: if there is no such recipe.
     """
     recipe = find_recipe(name)
-    with torch.device("meta"):  # the largest has 135 million parameters: they are counted, not made
+    with torch.device("meta"):  # count the parameters without allocating up to 135 million of them
         parameters = sum(parameter.numel() for parameter in recipe.model().parameters())
     return {
         "what": (RECIPES[name].__doc__ or "").splitlines()[0],

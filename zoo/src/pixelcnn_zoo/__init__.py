@@ -1,6 +1,6 @@
 """Weights for `pixelcnn`, for non-commercial research only: `pixelcnn.load(name)` finds the folders in here.
 
-A package of weights fits the `pixelcnn` of its own version.
+The weights belong to the `pixelcnn` of the same version.
 """
 
 __all__ = ["__version__"]

@@ -1,4 +1,4 @@
-"""The verbs that look at models: `evaluate`, `sample`, `report` and `models`."""
+"""The commands `evaluate`, `sample`, `report` and `models`, which use trained models."""
 
 __all__ = ["models", "report", "sample"]
 
@@ -22,6 +22,7 @@ from pixelcnn.apps.cli.options import (
     Compile,
     Consistent,
     Crop,
+    Data,
     Json,
     Map,
     Model,
@@ -31,7 +32,6 @@ from pixelcnn.apps.cli.options import (
     Seed,
     Size,
     SkipBroken,
-    Source,
     app,
     drawing_options,
     fail,
@@ -46,21 +46,21 @@ if TYPE_CHECKING:
 @app.command()
 def evaluate(
     model: Model,
-    data: Source = None,
+    data: Data = None,
     size: Size = None,
     crop: Crop = None,
     split: Annotated[
         str | None,
-        typer.Option(help="train, test, validation or all; by default what the model was not trained on."),
+        typer.Option(help="train, test, validation or all; by default images the model was not trained on."),
     ] = None,
-    limit: Annotated[int | None, typer.Option(help="Score the first so many images only.")] = None,
-    batch_size: Annotated[int, typer.Option(help="Images scored at once.")] = 32,
-    codecs: Annotated[bool, typer.Option("--codecs", help="Also those of PNG, WebP and JPEG XL, lossless.")] = False,
+    limit: Annotated[int | None, typer.Option(help="Score at most this many images.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Number of images to score at once.")] = 32,
+    codecs: Annotated[bool, typer.Option("--codecs", help="Compare with lossless PNG, WebP and JPEG XL.")] = False,
     skip_broken: SkipBroken = False,
     consistent: Consistent = None,
     json: Json = False,
 ) -> None:
-    """Bits per dimension of images, in total and for each factor; by default of those held out from training."""
+    """Score images in bits per dimension, in total and per factor; by default those held out from training."""
     from dataclasses import asdict
 
     loaded = load_model(model, consistent)
@@ -86,7 +86,7 @@ def evaluate(
     if json:
         print(dumps(asdict(result) | ({"codecs": others} if codecs else {})))
         return
-    print(f"bits per dimension of {result.images} images, scored at {result.images_per_second:.1f} a second")
+    print(f"bits per dimension of {result.images} images, scored at {result.images_per_second:.1f} per second")
     factors = {f"factor {k}": bits for k, bits in enumerate(result.factors)}
     for name, bits in ({"total": result.bits_per_dim} | factors | others).items():
         print(f"  {name:<10}{bits:8.4f}")
@@ -96,24 +96,26 @@ def evaluate(
 def sample(
     model: Model,
     out: Annotated[
-        Path, typer.Option(help="A .png file, or - for standard output, for one sheet; or a folder for a file each.")
+        Path, typer.Option(help="A .png file or - (standard output) for one sheet, or a folder for one file per image.")
     ] = Path("samples.png"),
     n: Annotated[int, typer.Option("-n", help="Number of images.")] = 8,
     size: Annotated[
-        int | None, typer.Option(help="Side of the images; by default that of the training images, 32 if unknown.")
+        int | None, typer.Option(help="Side of the images; by default that of the training images, or 32 if unknown.")
     ] = None,
     seed: Seed = 0,
     scale_shift: ScaleShift = 0.0,
     map: Map = False,
     label: Annotated[int | None, typer.Option(help="Class of the images, for a model with classes.")] = None,
-    batch_size: Annotated[int, typer.Option(help="Images drawn at once: more are faster and need more memory.")] = 16,
+    batch_size: Annotated[int, typer.Option(help="Images drawn at once: more is faster, but needs more memory.")] = 16,
     precision: Precision = "float32",
     compile: Compile = False,
     consistent: Consistent = None,
-    stages: Annotated[bool, typer.Option("--stages", help="In a folder: also write the views they grew from.")] = False,
+    stages: Annotated[
+        bool, typer.Option("--stages", help="With a folder: also write the views that the images grew from.")
+    ] = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Draw images from a model, of the size that it was trained at; the sheet shows the views that they grew from."""
+    """Draw images from a model; the sheet also shows the views that they grew from."""
     import torch
 
     pixelcnn.tasks.check_out(out, overwrite)
@@ -153,8 +155,8 @@ def sample(
     if interrupted:
         drawn = ", ".join(f"{len(views.get(k, ()))} of {n} of view {k}" for k in finished)
         fail(
-            f"interrupted: drawn are {drawn}"
-            + (f"; see {out}" if out.exists() or (views and is_sheet) else "; nothing is saved"),
+            f"interrupted: drew {drawn}"
+            + (f"; see {out}" if out.exists() or (views and is_sheet) else "; nothing was saved"),
             130,
         )
     if str(out) != "-":
@@ -163,17 +165,19 @@ def sample(
 
 @app.command()
 def report(
-    models: Annotated[list[str], typer.Argument(metavar="MODELS", help="As for the other verbs; one or several.")],
+    models: Annotated[
+        list[str], typer.Argument(metavar="MODELS", help="One or more models: folders, shipped models or hub ids.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for report.html and the pictures.")] = Path("report"),
-    data: Source = None,
+    data: Data = None,
     size: Size = None,
     crop: Crop = None,
     skip_broken: SkipBroken = False,
-    limit: Annotated[int, typer.Option(help="Images of each part that are scored.")] = 200,
+    limit: Annotated[int, typer.Option(help="Score at most this many images of each part.")] = 200,
     seed: Seed = 0,
     overwrite: Overwrite = False,
 ) -> None:
-    """The paper's tables and figures from trained models, as one page and PNG files."""
+    """Reproduce the paper's tables and figures from trained models, as one page and PNG files."""
 
     options = pixelcnn.apps.ReportOptions(data, size, crop, skip_broken, limit, seed, progress=True)
     print(pixelcnn.apps.write_report(models, out, options, overwrite=overwrite))
@@ -181,7 +185,7 @@ def report(
 
 @app.command()
 def models(json: Json = False) -> None:
-    """List the recipes, and the models that come with the package."""
+    """List the recipes and the trained models that come with the package."""
 
     recipes = {name: pixelcnn.zoo.describe(name) for name in pixelcnn.zoo.RECIPES}
     names = shipped.shipped_names()
@@ -193,7 +197,7 @@ def models(json: Json = False) -> None:
     if json:
         print(dumps({"recipes": recipes, "models": zoo, "missing": missing}))
         return
-    expected = "bits per dimension are what to expect: published, or measured with this package; see --json for whose"
+    expected = "bits/dim: the result to expect, published or measured with this package; see --json for the source"
     _print_listing("recipes, for 'pixelcnn train'", recipes, expected)
     shown = {
         name: card
@@ -204,13 +208,13 @@ def models(json: Json = False) -> None:
         }
         for name, card in zoo.items()
     }
-    _print_listing("trained models", shown, "bits per dimension are of held-out images", "comes with")
+    _print_listing("trained models", shown, "bits/dim: on held-out images", "comes with")
     for reason in missing.values():
         print(reason)
 
 
 def _print_listing(title: str, listing: dict[str, dict[str, Any]], note: str, *extra: str) -> None:
-    """Print a table; `extra` are further columns."""
+    """Print a table, with `extra` columns at the end."""
     from rich.console import Console
     from rich.table import Table
 
@@ -222,5 +226,5 @@ def _print_listing(title: str, listing: dict[str, dict[str, Any]], note: str, *e
         bits = "" if row["bits_per_dim"] is None else f"{row['bits_per_dim']:.2f}"
         size, millions = f"{row['size']}x{row['size']}", f"{row['parameters'] / 1e6:.1f} M"
         table.add_row(name, row["what"], size, millions, row["data"], row["terms"], bits, *map(row.get, extra))
-    # Piped into a file or a pager it is not folded to the 80 columns that are assumed there.
+    # Rich assumes 80 columns for a pipe or file, which would wrap the table.
     Console(width=None if sys.stdout.isatty() else 150).print(table)

@@ -1,6 +1,6 @@
-"""The command line: every verb is a thin caller of one library function.
+"""The entry point of the command line, where every command is a thin wrapper around one library function.
 
-Packages import what they offer on first use, and the verbs import torch inside, so that `--help` answers at once.
+Packages load lazily and commands import torch in their bodies, so that `--help` answers at once.
 """
 
 __all__ = ["main"]
@@ -14,17 +14,17 @@ from typer.exceptions import Abort, Exit, TyperException
 
 import pixelcnn.apps.cli.evaluate
 import pixelcnn.apps.cli.pictures
-import pixelcnn.apps.cli.train  # noqa: F401  (the three add their verbs to the app)
+import pixelcnn.apps.cli.train  # noqa: F401  (the three add their commands to the app)
 from pixelcnn.apps.cli.options import app, fail
 
 
 def main() -> NoReturn:
-    """Run the command line. Whatever a user can cause ends in one line on standard error and exit code 2."""
+    """Run the command line, and turn errors that users can cause into one line on standard error and exit code 2."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # a pipe may have an encoding that lacks what a file's name has
+        if isinstance(stream, TextIOWrapper):  # file names may have characters that the encoding of a pipe lacks
             stream.reconfigure(errors="backslashreplace")
-    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")  # its bars tell of its own cache
-    os.environ.setdefault("DATASETS_VERBOSITY", "critical")  # its errors come as exceptions too
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")  # they show work on its internal cache
+    os.environ.setdefault("DATASETS_VERBOSITY", "critical")  # its errors are raised as exceptions too
     try:
         sys.exit(app(standalone_mode=False) or 0)
     except Exit as exit:
@@ -33,8 +33,8 @@ def main() -> NoReturn:
         fail("interrupted", 130)
     except TyperException as error:
         fail(error.format_message(), 2)
-    except BrokenPipeError:  # who reads the results has enough of them, as in `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains while it ends
+    except BrokenPipeError:  # the reader has stopped reading, as in `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # otherwise Python complains at exit
         sys.exit(1)
     except (ValueError, FloatingPointError, MemoryError, OSError) as error:
         fail(str(error), 2)

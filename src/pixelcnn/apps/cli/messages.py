@@ -1,4 +1,4 @@
-"""What the command line says of images on standard error, and what it knows of the images of a model."""
+"""Messages about images, and the images that belong to a model."""
 
 __all__ = ["count_images", "data_of_model", "say_data", "where_images_are"]
 
@@ -19,7 +19,7 @@ def count_images(images: "Images") -> str:
 
 
 def say_data(line: str, *sets: "Images") -> None:
-    """Say on standard error which images these are, and what of their source is left out."""
+    """Report on standard error which images are used, and which are left out."""
     print(f"data: {line}", file=sys.stderr)
     for note in dict.fromkeys(note for images in sets for note in images.notes):
         print(f"data: {note}", file=sys.stderr)
@@ -28,7 +28,7 @@ def say_data(line: str, *sets: "Images") -> None:
 
 
 def data_of_model(model: str) -> dict[str, Any]:
-    """What a run was trained on; of a shipped model the images, if they are shipped too."""
+    """Find the data a run was trained on; for a shipped model, only data that are shipped too."""
 
     if shipped.is_shipped(model):
         sources = {each["source"] for each in shipped.zoo_card(model)["data"]}
@@ -37,16 +37,16 @@ def data_of_model(model: str) -> dict[str, Any]:
 
 
 def where_images_are(model: str) -> str:
-    """How to get the images that a model can be scored on."""
+    """Explain how to get the images to score a model on."""
 
     if not shipped.is_shipped(model):
-        return f"{model!r} does not say what it was trained on: name images with --data"
+        return f"{model!r} does not record its training data: name images with --data"
     card = shipped.zoo_card(model)
     names = ", ".join(dict.fromkeys(each["source"] for each in card["data"]))
     source = pixelcnn.zoo.find_recipe(card["recipe"]).source
-    seen = ", of which it has seen some" if source == "celeba" else ""  # whose images are all in one part
+    seen = ", some of which it has seen" if source == "celeba" else ""  # a source without held-out parts
     return (
         f"{model!r} was trained on {names}, and scored on {card['held_out']}, which do not come with the package: use "
-        f"'pixelcnn evaluate {model} --data FOLDER' for images of yours, or --data {source} for those that the "
-        f"Hugging Face hub has{seen}"
+        f"'pixelcnn evaluate {model} --data FOLDER' for your own images, or --data {source} for those on the "
+        f"Hugging Face hub{seen}"
     )

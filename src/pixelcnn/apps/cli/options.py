@@ -1,9 +1,10 @@
-"""What the verbs of the command line share: the app, options, messages."""
+"""Shared parts of the command line: the app, options of several commands, and error messages."""
 
 __all__ = [
     "Compile",
     "Consistent",
     "Crop",
+    "Data",
     "Json",
     "Map",
     "Model",
@@ -13,7 +14,6 @@ __all__ = [
     "Seed",
     "Size",
     "SkipBroken",
-    "Source",
     "app",
     "drawing_options",
     "fail",
@@ -39,9 +39,9 @@ app = typer.Typer(
     help="Exact-likelihood image models: train, score and sample PixelCNNs with auxiliary variables.",
 )
 Model = Annotated[
-    str, typer.Argument(metavar="MODEL", help="A folder that training made, a shipped model, or a hub id.")
+    str, typer.Argument(metavar="MODEL", help="A folder made by training, the name of a shipped model, or a hub id.")
 ]
-Source = Annotated[
+Data = Annotated[
     str | None,
     typer.Option(
         "--data",
@@ -49,21 +49,22 @@ Source = Annotated[
         help="photos, cifar10, celeba, a folder of images or of parquet files, a parquet file, or a hub id.",
     ),
 ]
-Size = Annotated[int | None, typer.Option(help="Cut out the centre square and average its areas to this side.")]
+Size = Annotated[int | None, typer.Option(help="Crop to the center square and average it down to this side.")]
 Crop = Annotated[
-    tuple[int, int, int, int] | None, typer.Option(metavar="LEFT RIGHT TOP BOTTOM", help="Pixels to cut off first.")
+    tuple[int, int, int, int] | None,
+    typer.Option(metavar="LEFT RIGHT TOP BOTTOM", help="Pixels to cut off the edges before resizing."),
 ]
-SkipBroken = Annotated[bool, typer.Option("--skip-broken", help="Leave out and count files that cannot be read.")]
+SkipBroken = Annotated[bool, typer.Option("--skip-broken", help="Skip and count files that cannot be read.")]
 Json = Annotated[bool, typer.Option("--json", help="Print figures as JSON.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing results.")]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same result.")]
 ScaleShift = Annotated[float, typer.Option(help="Added to the log-scales: -0.5 for cleaner images.")]
-Map = Annotated[bool, typer.Option("--map", help="Take the mode of a drawn component for each pixel.")]
-Precision = Annotated[str, typer.Option(help="float32 or bf16, which needs half the memory.")]
-Compile = Annotated[bool, typer.Option("--compile", help="Fuse the draws: pays for large images.")]
+Map = Annotated[bool, typer.Option("--map", help="Draw a component for each pixel and take its mode.")]
+Precision = Annotated[str, typer.Option(help="float32, or bf16 for half the memory.")]
+Compile = Annotated[bool, typer.Option("--compile", help="Compile the sampling loop: worthwhile for large images.")]
 Consistent = Annotated[
     bool | None,
-    typer.Option("--consistent/--free", help="Whether images must have the views they are given."),
+    typer.Option("--consistent/--free", help="Rule out images that contradict the given views, or not."),
 ]
 PRECISIONS = {"float32": "float32", "bf16": "bfloat16"}
 
@@ -81,7 +82,7 @@ def load_model(model: str, consistent: bool | None) -> "ImageModel":
 
 
 def drawing_options(precision: str, scale_shift: float, map: bool, compile: bool) -> "DrawOptions":
-    """Gather the options that all verbs that draw have."""
+    """Combine the options that all drawing commands share."""
     import torch
 
     if precision not in PRECISIONS:

@@ -1,4 +1,4 @@
-"""The verbs of the command line that take pictures: `colorize`, `upscale`, `complete` and `score`."""
+"""The commands `colorize`, `upscale`, `complete` and `score`, which work on picture files."""
 
 __all__ = ["colorize", "complete", "score", "upscale"]
 
@@ -49,14 +49,14 @@ Arguments = Annotated[
     typer.Argument(metavar="PICTURES", help="Pictures, folders of pictures, patterns, or - for standard input."),
 ]
 Out = Annotated[Path, typer.Option(help="A folder; or, for a single result, a .png file or - for standard output.")]
-Samples = Annotated[int, typer.Option(help="Alternatives for each picture, with the seeds from --seed on.")]
-BatchSize = Annotated[int, typer.Option(help="Images of the same size that are drawn at once, if memory allows.")]
-AtOnce = 8  # images: a step of one takes as long as one of several
+Samples = Annotated[int, typer.Option(help="Number of results per picture, with seeds starting at --seed.")]
+BatchSize = Annotated[int, typer.Option(help="Images of the same size drawn at once, memory permitting.")]
+AT_ONCE = 8  # images: drawing several takes about as long per step as drawing one
 
 
 @dataclass(frozen=True)
 class _Task:
-    """What the verbs that draw have in common; the attributes are their options."""
+    """The common part of the drawing commands, with their options as attributes."""
 
     model: str
     pictures: list[str]
@@ -72,9 +72,9 @@ class _Task:
         draw: "Callable[[ImageModel, Tensor, Sequence[int], str], tuple[Strip, Tensor]]",
         *,
         mask: Path | None = None,
-        grey: bool = False,
+        gray: bool = False,
     ) -> None:
-        """Draw from every picture, and write the results; `grey` is whether grey ones are what is asked for."""
+        """Draw from every picture and write the results; `gray` says that gray pictures are expected."""
 
         check_whole(samples=self.samples, batch_size=self.batch_size)
         check_whole(seed=self.seed, at_least=0)
@@ -82,13 +82,13 @@ class _Task:
         origins = pixelcnn.pictures.find_pictures(self.pictures, [self.out, *([mask] if mask else [])], _say)
         results = pixelcnn.tasks.plan_results(origins, self.out, self.samples, mask=mask)
         loaded = _load_for_pictures(self.model, None)
-        self._draw(origins, loaded.formats[0][0], partial(draw, loaded), results, grey)
+        self._draw(origins, loaded.formats[0][0], partial(draw, loaded), results, gray)
         if results.sheet is not None:
             print(printable(results.sheet))
 
-    def _draw(self, origins: "Sequence[Origin]", channels: int, draw: "Draw", results: "Results", grey: bool) -> None:
+    def _draw(self, origins: "Sequence[Origin]", channels: int, draw: "Draw", results: "Results", gray: bool) -> None:
 
-        read = pixelcnn.pictures.Pictures(origins, channels, _say, skip_broken=self.skip_broken, grey=grey)
+        read = pixelcnn.pictures.Pictures(origins, channels, _say, skip_broken=self.skip_broken, gray=gray)
         finished = 0
 
         def show(file: Path, last: bool) -> None:
@@ -110,7 +110,7 @@ def colorize(
     out: Out,
     samples: Samples = 1,
     seed: Seed = 0,
-    batch_size: BatchSize = AtOnce,
+    batch_size: BatchSize = AT_ONCE,
     scale_shift: ScaleShift = 0.0,
     map: Map = False,
     precision: Precision = "float32",
@@ -118,16 +118,16 @@ def colorize(
     skip_broken: SkipBroken = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Colour grey pictures with a Grayscale model; the grey view of the result is that of the picture."""
+    """Colorize gray pictures with a Grayscale model; the result has the same gray view as the picture."""
 
     drawing = drawing_options(precision, scale_shift, map, compile)
 
     def draw(loaded: "ImageModel", x: "Tensor", seeds: Sequence[int], title: str) -> "tuple[Strip, Tensor]":
         drawn = pixelcnn.colorize(loaded, x, seed=seeds, options=replace(drawing, progress=title))
-        return ("grey view", loaded.views(drawn)[1], loaded.formats[1][1]), drawn
+        return ("gray view", loaded.views(drawn)[1], loaded.formats[1][1]), drawn
 
     task = _Task(model, pictures, out, samples, seed, batch_size, skip_broken, overwrite)
-    task.run(draw, grey=True)
+    task.run(draw, gray=True)
 
 
 @app.command()
@@ -135,10 +135,10 @@ def upscale(
     model: Model,
     pictures: Arguments,
     out: Out,
-    factor: Annotated[int, typer.Option(help="How many times larger: 2, 4, ... up to the model's depth.")] = 2,
+    factor: Annotated[int, typer.Option(help="Enlargement: 2, 4, ... up to the depth of the model.")] = 2,
     samples: Samples = 1,
     seed: Seed = 0,
-    batch_size: BatchSize = AtOnce,
+    batch_size: BatchSize = AT_ONCE,
     scale_shift: ScaleShift = 0.0,
     map: Map = False,
     precision: Precision = "float32",
@@ -146,7 +146,7 @@ def upscale(
     skip_broken: SkipBroken = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Enlarge pictures with a Pyramid model; the result, made small again, is the picture."""
+    """Enlarge pictures with a Pyramid model; the result, reduced again, is identical to the picture."""
 
     drawing = drawing_options(precision, scale_shift, map, compile)
 
@@ -163,14 +163,16 @@ def complete(
     model: Model,
     pictures: Arguments,
     out: Out,
-    mask: Annotated[Path | None, typer.Option(help="A picture that is white where pixels are to be drawn.")] = None,
+    mask: Annotated[Path | None, typer.Option(help="A picture that is white where pixels should be drawn.")] = None,
     box: Annotated[
         tuple[int, int, int, int] | None,
-        typer.Option(metavar="LEFT TOP RIGHT BOTTOM", help="Or the box to draw: pixels from the upper left corner."),
+        typer.Option(
+            metavar="LEFT TOP RIGHT BOTTOM", help="The box to draw instead, in pixels from the upper left corner."
+        ),
     ] = None,
     samples: Samples = 1,
     seed: Seed = 0,
-    batch_size: BatchSize = AtOnce,
+    batch_size: BatchSize = AT_ONCE,
     scale_shift: ScaleShift = 0.0,
     map: Map = False,
     precision: Precision = "float32",
@@ -178,12 +180,12 @@ def complete(
     skip_broken: SkipBroken = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Draw the unknown part of pictures; what is known stays."""
+    """Fill in the unknown part of pictures and keep the rest."""
 
     if (mask is None) == (box is None):
-        raise ValueError("say what to draw: with --mask FILE or with --box LEFT TOP RIGHT BOTTOM")
+        raise ValueError("give the part to draw: use either --mask FILE or --box LEFT TOP RIGHT BOTTOM")
     if str(mask) == "-" and "-" in pictures:
-        raise ValueError("standard input holds either the picture or the mask: name a file for one of the two")
+        raise ValueError("standard input can hold the picture or the mask, not both: name a file for one of the two")
     painted = pixelcnn.pictures.read_mask(mask) if mask else None
     for note in painted.notes if painted else ():
         _say(f"the mask {mask}: {note}")
@@ -205,9 +207,7 @@ def score(
     pictures: Arguments,
     heat_maps: Annotated[
         Path | None,
-        typer.Option(
-            help="Folder for a picture of each picture's surprise, pixel by pixel; or a .png file for a single one."
-        ),
+        typer.Option(help="A folder for maps of the bits that each pixel costs; or, for a single map, a .png file."),
     ] = None,
     csv: Annotated[bool, typer.Option("--csv", help="Print figures as CSV.")] = False,
     consistent: Consistent = None,
@@ -215,14 +215,14 @@ def score(
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
-    """Bits per dimension of each picture, in total and for each factor: what it is, and what its texture costs."""
+    """Score each picture in bits per dimension, in total and per factor."""
 
     if csv and json:
         raise ValueError("--csv and --json: use one of the two")
     results = None
     if heat_maps is not None:
         if str(heat_maps) == "-":
-            raise ValueError("--heat-maps '-': standard output has the figures; name a folder")
+            raise ValueError("--heat-maps '-': standard output is for the scores; name a folder")
         pixelcnn.tasks.check_out(heat_maps, overwrite, "--heat-maps")
     origins = pixelcnn.pictures.find_pictures(pictures, [heat_maps] if heat_maps else [], _say)
     if heat_maps is not None:
@@ -233,7 +233,7 @@ def score(
     finished = 0
     with (
         _printing(names, csv=csv, json=json) as show,
-        _counting(lambda: finished, len(origins), "their figures are here"),
+        _counting(lambda: finished, len(origins), "with the scores above"),
     ):
         for name, bits in pixelcnn.tasks.score_pictures(loaded, read, results, progress=True):
             show(name, bits)
@@ -243,7 +243,7 @@ def score(
 
 @contextmanager
 def _printing(names: list[str], *, csv: bool, json: bool) -> "Iterator[Callable[[str, list[float]], None]]":
-    """Print the figures of each picture as they come; what is there when it ends is whole, and valid."""
+    """Print scores picture by picture; the output is complete and valid even after an interruption."""
     from csv import writer
 
     rows = 0
@@ -274,7 +274,7 @@ def _printing(names: list[str], *, csv: bool, json: bool) -> "Iterator[Callable[
 
 @contextmanager
 def _counting(finished: Callable[[], int], number: int, where: str) -> Iterator[None]:
-    """Say in an error how many pictures were done before it."""
+    """Add the number of finished pictures to errors."""
     try:
         yield
     except KeyboardInterrupt:
@@ -286,10 +286,10 @@ def _counting(finished: Callable[[], int], number: int, where: str) -> Iterator[
 
 
 def _load_for_pictures(model: str, consistent: bool | None) -> "ImageModel":
-    """A model of the levels that pictures have.
+    """Load a model, which must have the 256 levels of pictures.
 
     Raises:
-        ValueError: for a model of other levels: what it is given, and what it draws, would be no picture.
+        ValueError: if the model has another number of levels, so that it cannot read or draw pictures.
     """
     loaded = load_model(model, consistent)
     if loaded.levels != 256:

@@ -1,10 +1,10 @@
-"""The verbs that make models: `demo`, `train` and `import`."""
+"""The commands `demo`, `train` and `import`, which make models."""
 
 __all__ = ["import_model", "train"]
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -18,27 +18,24 @@ from pixelcnn.apps.cli.messages import count_images, data_of_model, say_data
 from pixelcnn.apps.cli.options import (
     Consistent,
     Crop,
+    Data,
     Overwrite,
     Seed,
     Size,
     SkipBroken,
-    Source,
     app,
     load_model,
 )
 
-if TYPE_CHECKING:
-    pass
-
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for the model and the report.")] = Path("demo"),
-    minutes: Annotated[float, typer.Option(help="Training time.")] = 1.0,
+    out: Annotated[Path, typer.Option(help="Folder for the model and the page.")] = Path("demo"),
+    minutes: Annotated[float, typer.Option(help="Training time of all factors together.")] = 1.0,
     seed: Seed = 0,
     overwrite: Overwrite = False,
 ) -> None:
-    """Train a small model on the shipped photographs for a minute, and show what it does in a report."""
+    """Train a small model on the shipped photographs for a minute, and show the results on a page."""
 
     pixelcnn.apps.run_demo(out, minutes=minutes, seed=seed, overwrite=overwrite)
 
@@ -47,31 +44,34 @@ def demo(
 def train(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="See 'pixelcnn models'.")],
     out: Annotated[Path, typer.Option(help="Folder of the run.")],
-    data: Source = None,
+    data: Data = None,
     size: Size = None,
     crop: Crop = None,
     skip_broken: SkipBroken = False,
     minutes: Annotated[float | None, typer.Option(help="Training time of each factor.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Training steps of each factor, instead of a time.")] = None,
-    factor: Annotated[int | None, typer.Option(help="Train this factor alone; 0 is that of the image itself.")] = None,
-    start: Annotated[
-        str | None, typer.Option("--from", metavar="MODEL", help="Go on from this model instead of a fresh one.")
+    steps: Annotated[int | None, typer.Option(help="Training steps of each factor, instead of --minutes.")] = None,
+    factor: Annotated[
+        int | None, typer.Option(help="Train only this factor; 0 is the factor of the image itself.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
+    start: Annotated[
+        str | None,
+        typer.Option("--from", metavar="MODEL", help="Continue from this trained model instead of a fresh one."),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the folder.")] = False,
     overwrite: Overwrite = False,
-    batch_size: Annotated[int | None, typer.Option(help="Images in a step, over all processes.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images per step, over all processes.")] = None,
     accumulate: Annotated[
-        int | None, typer.Option(help="Parts that a batch is computed in, to need less memory.")
+        int | None, typer.Option(help="Split each batch into this many parts to save memory.")
     ] = None,
     optimizer: Annotated[str | None, typer.Option(help="adam or muon.")] = None,
     learning_rate: Annotated[
-        float | None, typer.Option(help="The highest: of Adam about 0.001, of Muon about 0.015, less with --from.")
+        float | None, typer.Option(help="Peak learning rate: about 0.001 for Adam, 0.015 for Muon, less with --from.")
     ] = None,
-    warmup: Annotated[int | None, typer.Option(help="Steps in which the rate rises to its highest.")] = None,
+    warmup: Annotated[int | None, typer.Option(help="Steps over which the rate rises to its peak.")] = None,
     cooldown: Annotated[
-        float | None, typer.Option(help="Last share of the budget, in which the rate falls to 3 %.")
+        float | None, typer.Option(help="Share of the budget, at its end, in which the rate falls to 3%.")
     ] = None,
-    clip: Annotated[float | None, typer.Option(help="Largest norm of the gradient; 0 for no limit.")] = None,
+    clip: Annotated[float | None, typer.Option(help="Largest allowed norm of the gradient; 0 for no limit.")] = None,
     random_crop: Annotated[int | None, typer.Option(help="Train on random crops of this side.")] = None,
     flip: Annotated[bool | None, typer.Option("--flip/--no-flip", help="Mirror half of the images.")] = None,
     bf16: Annotated[bool | None, typer.Option("--bf16/--float32", help="Precision of the networks.")] = None,
@@ -79,12 +79,14 @@ def train(
         bool | None, typer.Option("--compile/--eager", help="Fuse operations with torch.compile.")
     ] = None,
     consistent: Consistent = None,
-    workers: Annotated[int | None, typer.Option(help="Processes that decode images.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of fresh weights, order, augmentation and dropout.")] = None,
-    save_minutes: Annotated[float, typer.Option(help="Time between saved states; 0 for every step.")] = 5.0,
-    sheet_minutes: Annotated[float, typer.Option(help="Time between sheets of samples; 0 for none.")] = 10.0,
+    workers: Annotated[int | None, typer.Option(help="Number of processes that decode images.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of fresh weights, image order, augmentation and dropout.")
+    ] = None,
+    save_minutes: Annotated[float, typer.Option(help="Minutes between saved states; 0 saves after every step.")] = 5.0,
+    sheet_minutes: Annotated[float, typer.Option(help="Minutes between sheets of samples; 0 for none.")] = 10.0,
 ) -> None:
-    """Train a model; the same command with --resume goes on after an interruption."""
+    """Train a model; add --resume to the same command to continue after an interruption."""
     from dataclasses import fields, replace
 
     import torch
@@ -104,7 +106,7 @@ def train(
     torch.manual_seed(training.seed)
     if start is None:
         model = chosen.model()
-    else:  # a run that is resumed holds the weights that it began with
+    else:  # a run to resume already has its weights
         model = load_model(str(out) if resume and (out / pixelcnn.models.CONFIG).is_file() else start, None)
     if consistent is not None:
         model.consistent = consistent
@@ -121,7 +123,7 @@ def train(
     except pixelcnn.data.NothingHeldOutError:
         held_out = None
         say_data(
-            f"{images.name}: {count_images(images)} to train on, too few to hold any out: sheets show those", images
+            f"{images.name}: {count_images(images)} to train on, too few to hold any out; sheets show these", images
         )
     if resume and (
         changed := pixelcnn.data.changed_since(data_of_model(str(out)).get("fingerprint"), images.fingerprint)
@@ -142,7 +144,7 @@ def train(
         budget = chosen.budget if steps is None and minutes is None else {"steps": steps, "minutes": minutes}
         pixelcnn.train(model, images, out, training, **budget, run=run)
     finally:
-        if torch.distributed.is_initialized():  # or its threads may abort the process while it ends
+        if torch.distributed.is_initialized():  # otherwise its threads may abort the process at exit
             torch.distributed.destroy_process_group()
 
 
@@ -150,12 +152,12 @@ def train(
 def import_model(
     file: Annotated[
         Path,
-        typer.Argument(metavar="FILE", help="A state dict of the PyTorch port, or an .npz of variables."),
+        typer.Argument(metavar="FILE", help="A state dict of the PyTorch port, or an .npz of TensorFlow variables."),
     ],
     out: Annotated[Path, typer.Option(help="Folder for the model.")],
     overwrite: Overwrite = False,
 ) -> None:
-    """Make a model of a trained PixelCNN++ of another program; it computes the same likelihoods."""
+    """Import a PixelCNN++ that another program trained; the model computes the same likelihoods."""
 
     if out.exists() and not out.is_dir():
         raise ValueError(f"{str(out)!r} is a file: name a folder")
@@ -164,12 +166,12 @@ def import_model(
     if (out / pixelcnn.training.RUN).exists():
         raise ValueError(f"{str(out)!r} holds a training run: name another folder")
     if file.resolve() in [(out / name).resolve() for name in (pixelcnn.models.CONFIG, pixelcnn.models.WEIGHTS)]:
-        raise ValueError(f"{str(file)!r} would be replaced by what is made of it: name another folder")
+        raise ValueError(f"{str(file)!r} would be overwritten by its own import: name another folder")
     if out.exists() and any(out.iterdir()):
         try:
             pixelcnn.ImageModel.from_config(pixelcnn.models.read_config(out))
         except ValueError:
-            raise ValueError(f"{str(out)!r} is not empty, and holds no model: name another folder") from None
+            raise ValueError(f"{str(out)!r} is not empty and not a model: name another folder") from None
     model = pixelcnn.import_checkpoint(file)
     pixelcnn.save(model, out)
     config = model.config.to_json()

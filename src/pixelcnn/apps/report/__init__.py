@@ -1,1 +1,1 @@
-"""Reports: the tables and figures of the paper, from trained models."""
+"""Reports: the tables and figures of the paper, reproduced from trained models."""

@@ -1,4 +1,4 @@
-"""The figures of a report, model by model."""
+"""The figures of a report for each model."""
 
 __all__ = ["FIGURES", "subject_sections"]
 
@@ -21,54 +21,53 @@ from pixelcnn.tasks.sampling import colorize, sample
 COLUMNS = 8  # pictures in a row
 SHIFTS = [round(-0.1 * i, 1) for i in range(11)]
 GRID_ROWS, GRID_COLUMNS = 4, len(SHIFTS) + 1
-NEIGHBOURS, COMPARED_SIDE = 3, 32
+NEIGHBORS, COMPARED_SIDE = 3, 32
 SPEED_REPEATS = 3
-NEIGHBOURS_TEXT = """Below each sample the training images that are nearest to it in squared differences of pixels, at
-{side}x{side}. They are here since you made this report from your own copy of them: mind the terms of the data before
-you pass it on."""
-GRID = """Along a row the random numbers stay the same, and the log-scales are reduced by more and more; the last column
-is MAP sampling, which draws a component of the mixture for each pixel and takes its mode."""
-SPEED = """Milliseconds a pixel of the image, all views together, on {threads} threads of this machine: from cached
-activations, as this package samples, and by a full forward pass for every pixel (its time is that of {repeats} passes,
-times the number of pixels)."""
+NEIGHBORS_TEXT = """Below each sample are the training images that are closest to it by the squared differences of
+pixels at {side}x{side}. They come from your own copy of the data: check its terms before you share this report."""
+GRID = """All pictures in a row use the same random numbers, and the log-scales are lower from column to column. The
+last column is MAP sampling, which draws a component of the mixture for each pixel and takes its mode."""
+SPEED = """Milliseconds per pixel of the image, all views together, on {threads} threads of this machine. This package
+samples with cached activations. For comparison, we estimate the time with a full forward pass for every pixel from the
+median of {repeats} passes, times the number of pixels."""
 
 
 @lru_cache(maxsize=2)
 def _draw(subject: Subject, seed: int, options: DrawOptions) -> list[Tensor]:
-    """A row of samples with their views."""
+    """Draw a row of samples with their views."""
     return sample(subject.model, COLUMNS, subject.size, seed=seed, options=options)
 
 
 def _samples(subject: Subject, seed: int, progress: bool, map: bool = False) -> list[Part]:
-    """All views of samples, the coarsest on top: the pyramid growing, or gray images above their colors."""
+    """Show all views of samples, the coarsest on top: a growing pyramid, or gray images above their colors."""
     drawn = _draw(subject, seed, DrawOptions(map=map, progress=progress))
     formats = [levels for _, levels in subject.model.formats]
     strips: list[Strip] = [(view, x, levels) for view, x, levels in zip(subject.views, drawn, formats, strict=True)]
     strips.reverse()  # the coarsest on top
-    grown = " Each column is one sample, and the views that it grew from." if len(strips) > 1 else ""
+    grown = " Each column is one sample with the views that it grew from." if len(strips) > 1 else ""
     return [Gallery(strips, f"{len(drawn[0])} draws, seeds {seed} to {seed + COLUMNS - 1}.{grown}")]
 
 
-def _colourings(subject: Subject, seed: int, progress: bool) -> list[Part]:
-    """Real images, their grey views, and three colourings of each: the paper's figure 4."""
-    if not subject.grey:
+def _colorings(subject: Subject, seed: int, progress: bool) -> list[Part]:
+    """Show real images, their gray views, and three colorings of each, as in the paper's figure 4."""
+    if not subject.gray:
         return []
     images = subject.images.get("test") or load_images("photos", "test", size=subject.size)
     x = images.batch(range(min(COLUMNS, len(images))))
-    grey_levels = subject.model.formats[1][1]
-    strips: list[Strip] = [("real", x, 256), ("grey view", subject.model.views(x)[1], grey_levels)]
+    gray_levels = subject.model.formats[1][1]
+    strips: list[Strip] = [("real", x, 256), ("gray view", subject.model.views(x)[1], gray_levels)]
     for i in range(3):
         options = DrawOptions(progress=progress)
         drawn = colorize(subject.model, x, seed=seed + i * len(x), options=options)
-        strips.append((f"colouring {i + 1}", drawn, subject.model.levels))
-    caption = "Colourings of held-out images: the grey view of each is exactly the one it was given."
+        strips.append((f"coloring {i + 1}", drawn, subject.model.levels))
+    caption = "Colorings of held-out images. The gray view of each one is exactly the one it was given."
     if "test" not in subject.images:
-        caption += " These are photographs of CID22 by Cloudinary, CC BY-SA 4.0; the model was not trained on them."
+        caption += " These photographs are from CID22 by Cloudinary, CC BY-SA 4.0; the model was not trained on them."
     return [Gallery(strips, caption)]
 
 
 def _variance(subject: Subject, seed: int, progress: bool) -> list[Part]:
-    """The grid of log-scale reductions: the paper's figure 5."""
+    """Show a grid of log-scale reductions, as in the paper's figure 5."""
     options = [DrawOptions(shift, progress=progress) for shift in SHIFTS] + [DrawOptions(map=True, progress=progress)]
     drawn = [sample(subject.model, GRID_ROWS, subject.size, seed=seed, options=option)[0] for option in options]
     names = [f"{-shift:.1f}" for shift in SHIFTS] + ["MAP"]
@@ -79,8 +78,8 @@ def _variance(subject: Subject, seed: int, progress: bool) -> list[Part]:
     return [GRID, Gallery(strips, "From left to right: 0.0, 0.1, … 1.0, and MAP")]
 
 
-def _neighbours(subject: Subject, seed: int, progress: bool) -> list[Part]:
-    """Samples above the training images nearest to them."""
+def _neighbors(subject: Subject, seed: int, progress: bool) -> list[Part]:
+    """Show samples above the closest training images."""
     if "train" not in subject.images:
         return []
     images = subject.images["train"]
@@ -90,21 +89,21 @@ def _neighbours(subject: Subject, seed: int, progress: bool) -> list[Part]:
     for start in range(0, len(images), 512):
         others = _shrunk(images.batch(range(start, min(start + 512, len(images)))))
         distances.append(torch.cdist(wanted, others))
-    nearest = torch.cat(distances, 1).topk(min(NEIGHBOURS, len(images)), largest=False).indices
+    nearest = torch.cat(distances, 1).topk(min(NEIGHBORS, len(images)), largest=False).indices
     strips: list[Strip] = [("samples", drawn, subject.model.levels)]
     strips += [(f"nearest {i + 1}", images.batch(column), 256) for i, column in enumerate(nearest.T.tolist())]
     side = min(COMPARED_SIDE, subject.size)
-    return [NEIGHBOURS_TEXT.format(side=side), Gallery(strips, "")]
+    return [NEIGHBORS_TEXT.format(side=side), Gallery(strips, "")]
 
 
 def _shrunk(x: Tensor) -> Tensor:
-    """Images as vectors, reduced to a side that is quick to compare: (B, C, H, W) to (B, n)."""
+    """Reduce images to vectors that are quick to compare, (B, C, H, W) to (B, n)."""
     side = min(COMPARED_SIDE, *x.shape[2:])
     return torch.nn.functional.adaptive_avg_pool2d(x.float(), side).flatten(1)
 
 
 def _speed(subject: Subject, seed: int, progress: bool) -> list[Part]:
-    """Time to sample, cached and by full forward passes."""
+    """Measure the time to sample, with cached activations and with full forward passes."""
     model, pixels = subject.model, subject.size**2
     values = {}
     for n in (1, COLUMNS):
@@ -119,8 +118,8 @@ def _speed(subject: Subject, seed: int, progress: bool) -> list[Part]:
             naive += seconds * view[0, 0].numel()
     values["full forward passes, one image"] = 1e3 * naive / pixels
     text = SPEED.format(threads=torch.get_num_threads(), repeats=SPEED_REPEATS)
-    chart = bars(values, "milliseconds a pixel", digits=3, log=True)
-    return [text, Chart(chart, "Less is better; the scale is logarithmic.")]
+    chart = bars(values, "milliseconds per pixel", digits=3, log=True)
+    return [text, Chart(chart, "Lower is better. The scale is logarithmic.")]
 
 
 def _median_seconds(run: Callable[[], object]) -> float:
@@ -135,23 +134,23 @@ def _median_seconds(run: Callable[[], object]) -> float:
 FIGURES: dict[str, Callable[[Subject, int, bool], list[Part]]] = {
     "samples": _samples,
     "MAP samples": lambda subject, seed, progress: _samples(subject, seed + COLUMNS, progress, map=True),
-    "colourings of real images": _colourings,
+    "colorings of real images": _colorings,
     "less variance": _variance,
-    "nearest training images": _neighbours,
+    "nearest training images": _neighbors,
     "sampling speed": _speed,
 }
-"""The figures of one model by their titles; nothing where it, or what is known of its images, has no such figure."""
+"""The figures of one model by title. A function returns no parts if the model or its data do not have this figure."""
 
 
 def subject_sections(
     subject: Subject, *, seed: int = 0, figures: Sequence[str] | None = None, progress: bool = False
 ) -> list[Section]:
-    """The figures of one model.
+    """Make the figures of one model.
 
     Args:
         subject: the model.
-        seed: of the samples.
-        figures: titles of those that are wanted, out of `FIGURES`; None for all that the model has.
+        seed: seed of the samples.
+        figures: titles from `FIGURES` to make; None for all that the model has.
         progress: show progress bars.
     """
     wanted = FIGURES if figures is None else {title: FIGURES[title] for title in figures}

@@ -1,7 +1,7 @@
-"""The paper's tables and figures from trained models: one HTML page that needs nothing else, and PNG files.
+"""Reports that reproduce the paper's tables and figures from trained models, as one HTML page and PNG files.
 
-Which of them a model has follows from its chain: a grey view, smaller views, or none. What a model was trained on and
-how it scores is measured on its images where these are at hand, and else read from its card.
+The chain of a model (a gray view, smaller views, or none) decides which figures it has. Models are scored on their own
+images if these are available. Otherwise the scores come from the model card.
 
 Reference: Kolesnikov & Lampert, PixelCNN models with auxiliary variables (ICML 2017), tables 1 and 2, figures 3 to 7.
 """
@@ -30,16 +30,16 @@ def write_report(
     """Write `report.html` and a PNG file for each of its pictures.
 
     Args:
-        names: of models: folders, shipped models, hub ids.
-        folder: for the page and the pictures.
-        options: which images the models are scored on.
-        overwrite: replace an earlier report in the folder: `report.html`, and the pictures that the new one has too.
+        names: the models: folders, shipped models or hub ids.
+        folder: the folder for the page and the pictures.
+        options: the images to score the models on, and further options.
+        overwrite: replace an earlier report in the folder: its `report.html`, and pictures of the same names.
 
     Returns:
         The path of the page.
 
     Raises:
-        ValueError: where one of the names is no model, the images cannot be had, or the folder holds something else.
+        ValueError: if a name is not a model, the images are not available, or the folder holds something else.
     """
     options = options or ReportOptions()
     if not names:
@@ -57,19 +57,19 @@ def write_report(
     for subject in subjects:
         sections += subject_sections(subject, seed=options.seed, progress=options.progress)
     path = folder / PAGE
-    write_atomically(path, page(TITLE, sections).encode())  # first: a folder without it would not be known as a report
+    write_atomically(path, page(TITLE, sections).encode())  # first, since it identifies the folder as a report
     _save_pictures(sections, folder)
     return path
 
 
 def _check_folder(folder: Path, overwrite: bool) -> None:
-    """A ValueError for a folder that is neither empty nor that of an earlier report, to be replaced."""
+    """Raise a ValueError unless a folder is empty, or holds an earlier report that may be replaced."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{str(folder)!r} is a file: name a folder")
     if not folder.exists() or not any(folder.iterdir()):
         return
     if not has_title(folder / PAGE, TITLE):
-        raise ValueError(f"{str(folder)!r} is not empty, and holds no report: name another folder")
+        raise ValueError(f"{str(folder)!r} is not empty and not a report: name another folder")
     if not overwrite:
         raise ValueError(
             f"{str(folder)!r} is not empty: use --overwrite to replace the report in it, or another folder"
@@ -77,12 +77,12 @@ def _check_folder(folder: Path, overwrite: bool) -> None:
 
 
 def has_title(path: Path, title: str) -> bool:
-    """Whether a file is a page of that title that this package made."""
+    """Check whether a file is a page with this title, made by this package."""
     return path.is_file() and f"<title>{escape(title)}</title>" in path.read_text(errors="replace")
 
 
 def _save_pictures(sections: Sequence[Section], folder: Path) -> None:
-    """A PNG file for each gallery and chart, named after its section."""
+    """Write a PNG file for each gallery and chart, named after its section."""
     for section in sections:
         name = re.sub(r"[^a-z0-9]+", "-", section.title.lower()).strip("-")
         for part in section.parts:

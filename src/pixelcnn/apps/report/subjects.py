@@ -1,4 +1,4 @@
-"""The models of a report, and what they score."""
+"""The models of a report and their scores."""
 
 __all__ = ["ReportOptions", "Score", "Subject", "by_resolution", "find_subject"]
 
@@ -23,7 +23,7 @@ from pixelcnn.training.runs import data_of
 
 @dataclass(frozen=True)
 class Score:
-    """Bits for each sub-pixel of the image; the factors, the finest first, add up to the total."""
+    """Bits per sub-pixel of the image. The factors, the finest first, add up to the total."""
 
     total: float
     factors: list[float]
@@ -33,16 +33,16 @@ class Score:
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """A trained model, and what is known of its data.
+    """A trained model with its images and scores.
 
     Attributes:
-        name: what it is called: the last part of what was asked for.
+        name: the last part of the folder or name that the user gave.
         model: the model.
         size: side of its images.
-        source: what it was trained on, in words.
-        images: of the splits `train` and `test`, where they are at hand; of `train` only what it was trained on.
-        scores: of these splits.
-        codecs: bits per dimension of lossless files of the images that the test score is of.
+        source: the training data, in words.
+        images: the images of the splits `train` and `test`, if available. `train` has only images it was trained on.
+        scores: the scores on these splits.
+        codecs: bits per dimension of lossless codecs on the images of the test score.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Subject:
 
     @property
     def bound(self) -> str:
-        """What stands before a total; it says that this is a bound, since the views are free."""
+        """The sign before a total, which marks it as an upper bound if the views are free."""
         return "" if self.model.consistent or not self.model.auxiliaries else "≤ "
 
     @property
@@ -63,7 +63,7 @@ class Subject:
         return [f"{W}x{H}" for H, W in self.model.sizes((self.size, self.size))]
 
     @property
-    def grey(self) -> bool:
+    def gray(self) -> bool:
         first = self.model.auxiliaries[:1]
         return self.model.formats[0][0] == 3 and any(isinstance(each, QuantizedGrayscale) for each in first)
 
@@ -74,13 +74,13 @@ class Subject:
 
 @dataclass(frozen=True)
 class ReportOptions:
-    """Which images the models of a report are scored on.
+    """Options of a report, mostly about the images to score its models on.
 
     Args:
-        data, size, crop, skip_broken: images to score all models on, as in `load_images`; by default those that each
-            was trained on, and for shipped models, whose images are elsewhere, the figures of their cards.
-        limit: images of each split that are scored, at most.
-        seed: of the samples.
+        data, size, crop, skip_broken: the images to score all models on, as in `load_images`. By default each model is
+            scored on its own data. The images of shipped models are not included, so their cards provide the scores.
+        limit: maximum number of images to score from each split.
+        seed: seed of the samples.
         progress: show progress bars.
     """
 
@@ -98,16 +98,16 @@ class ReportOptions:
 
 
 def find_subject(name: str, options: ReportOptions | None = None) -> Subject:
-    """Load a model, and score it on its images; of a shipped one the card has the figures.
+    """Load a model and score it on its images; for a shipped model, read the scores from its card.
 
     Raises:
-        ValueError: where there is no such model, it has classes or other than 256 levels, or its images cannot be had.
+        ValueError: if there is no such model, it has classes or not 256 levels, or its images are not available.
     """
     given = options or ReportOptions()
     model = load(name)
     if model.classes or model.levels != 256:
         raise ValueError(
-            f"{name!r} has {model.classes} classes and {model.levels} levels: reports are of models of 8-bit images "
+            f"{name!r} has {model.classes} classes and {model.levels} levels: reports need models of 8-bit images "
             "without classes"
         )
     card = model.card if is_shipped(name) else {}
@@ -130,7 +130,7 @@ def find_subject(name: str, options: ReportOptions | None = None) -> Subject:
         images["test"] = load_unseen(given.data, trained, **how)
     else:
         images["train"] = load_images(trained["source"], "train", **how)
-        with suppress(NothingHeldOutError):  # then there are no figures of held-out images
+        with suppress(NothingHeldOutError):  # then the report has no scores on held-out images
             images["test"] = load_images(trained["source"], "test", **how)
     for split in images:
         result = evaluate(model, images[split], limit=given.limit, progress=given.progress)
@@ -140,7 +140,7 @@ def find_subject(name: str, options: ReportOptions | None = None) -> Subject:
 
 
 def by_resolution(subject: Subject) -> dict[int, float]:
-    """Bits for each sub-pixel of the views in colour, by their side: of a view's factor and of the coarser ones."""
+    """Compute the bits per sub-pixel of each color view, counting its factor and all coarser ones, by its side."""
     sizes, formats = subject.model.sizes((subject.size, subject.size)), subject.model.formats
     factors = subject.scores["test"].factors
     pixels = [channels * H * W for (channels, _), (H, W) in zip(formats, sizes, strict=True)]
