@@ -43,7 +43,7 @@ from pixelcnn.traversal.schedule import Schedule, groups, wavefront_lag
 
 LIKELIHOOD = LogisticMixture(3, 256, 10)
 WINDOW = 16
-TITAN_X = {"Pyramid": 4.0, "PixelCNN++ with caching": 50.0}  # milliseconds a pixel, as recalled from the paper
+TITAN_X = {"Pyramid": 4.0, "PixelCNN++ with caching": 50.0}  # milliseconds a pixel, unconfirmed from the paper
 
 
 class TimedFactor(Factor):
@@ -336,7 +336,7 @@ def main() -> None:
         results["precision"] = measure_precision(options.model)
         print("bits per dimension of the held-out photographs: ", results["precision"])
     for name, figure in TITAN_X.items():
-        print(f"another machine: {figure:g} ms a pixel for {name} on a TitanX (the paper, as recalled)")
+        print(f"another machine: {figure:g} ms a pixel for {name} on a TitanX (the paper, unconfirmed)")
     results["another_machine_titan_x_ms_a_pixel_as_recalled"] = TITAN_X
 
     if options.json:

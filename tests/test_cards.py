@@ -32,7 +32,7 @@ def test_the_cards_of_the_zoo_have_front_matter(name: str) -> None:
     assert data["metrics"] == ["bits_per_dim"]
     (index,) = data["model-index"]
     assert index["name"] == name
-    assert len(index["results"]) == 1 + len(card["views"])
+    assert len(index["results"]) == 1 + len(card["other_scores"])
     (metric,) = index["results"][0]["metrics"]
     assert metric["value"] == pytest.approx(card["bits_per_dim"]["total"], abs=1e-4)
 
@@ -76,7 +76,7 @@ def test_scores_are_kept_until_the_weights_change(tmp_path: Path) -> None:
     assert "model-index" not in loaded.of_view(1).generate_model_card().data.to_dict()
 
 
-@pytest.mark.parametrize("card", [{"scores": 3}, {"scores": {"test": {"total": 1}}}, {"views": []}])
+@pytest.mark.parametrize("card", [{"scores": 3}, {"scores": {"test": {"total": 1}}}, {"other_scores": 3}])
 def test_a_malformed_card_is_refused_when_it_is_needed(model: ImageModel, tmp_path: Path, card: object) -> None:
     save(model, tmp_path / "model")
     (tmp_path / "model" / CARD).write_text(json.dumps(card))

@@ -40,9 +40,8 @@ def card_data(name: str, card: Mapping[str, Any], **fields: Any) -> ModelCardDat
         "datasets": card.get("datasets"),
     }
     try:
-        scores = {"": card.get("scores", {}).get("test")}
-        scores |= {f", view {k}": score for k, score in card.get("views", {}).items()}
-        results = [_result(score, where) for where, score in scores.items() if score is not None]
+        scores = [card.get("scores", {}).get("test"), *card.get("other_scores", [])]
+        results = [_result(score) for score in scores if score is not None]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"card.json of {name!r}: {error!r}; remove it, or get it again") from None
     if results:
@@ -50,7 +49,8 @@ def card_data(name: str, card: Mapping[str, Any], **fields: Any) -> ModelCardDat
     return ModelCardData(**known | fields)
 
 
-def _result(score: Mapping[str, Any], where: str) -> EvalResult:
+def _result(score: Mapping[str, Any]) -> EvalResult:
+    where = f", view {score['view']}" if score.get("view") else ""
     source, _, rest = score["source"].rpartition(" (")  # such as "photos (test) at 128x128"
     return EvalResult(
         task_type=TASK,
