@@ -43,7 +43,7 @@ from pixelcnn.traversal.schedule import Schedule, groups, wavefront_lag
 
 LIKELIHOOD = LogisticMixture(3, 256, 10)
 WINDOW = 16
-TITAN_X = {"Pyramid": 4.0, "PixelCNN++ with caching": 50.0}  # milliseconds a pixel, unconfirmed from the paper
+TITAN_X = {"Pyramid": 4.0, "PixelCNN++ with caching": 50.0}  # milliseconds a pixel, from the paper, unconfirmed
 
 
 class TimedFactor(Factor):
