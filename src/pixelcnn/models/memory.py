@@ -4,15 +4,16 @@ The rehearsal runs on the device "meta", whose tensors have a shape, a type and 
 the bytes of the tensors that are alive.
 """
 
-__all__ = ["CPU_MARGIN", "GPU_MARGIN", "Allowance", "check_whole_memory", "meta_twin", "rehearse"]
+__all__ = ["CPU_MARGIN", "GPU_MARGIN", "Allowance", "check_whole_memory", "meta_inputs", "meta_twin", "rehearse"]
 
 from collections.abc import Sequence
 from copy import deepcopy
 from typing import NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from pixelcnn.auxiliary.chain import Link
 from pixelcnn.common.memory import free_memory, peak_memory
 from pixelcnn.models.factor import Factor
 
@@ -48,6 +49,19 @@ def meta_twin(factor: Factor) -> Factor:
     return deepcopy(factor, memo)
 
 
+def meta_inputs(factor: Factor, images: int, size: tuple[int, int]) -> tuple[Link, Tensor | None]:
+    """Make the inputs of a factor on the device "meta": views (H, W) with their given views, and labels."""
+    likelihood, embedding = factor.likelihood, factor.embedding
+    with torch.device("meta"):
+        x = torch.empty(images, likelihood.channels, *size, dtype=torch.uint8)
+        labels = torch.empty(images, dtype=torch.int64) if factor.classes is not None else None
+        given = None
+        if embedding is not None:
+            sides = (-(-side // embedding.upsample) for side in size)
+            given = torch.empty(images, embedding.channels, *sides, dtype=torch.uint8)
+    return Link(x, given), labels
+
+
 def rehearse(
     factor: Factor, images: int, size: tuple[int, int], *, learning: bool, consistent: bool, bf16: bool = False
 ) -> int:
@@ -63,17 +77,11 @@ def rehearse(
     twin = meta_twin(factor)
     if bf16:  # autocast does not work on "meta". It would leave the weights in float32, but those are counted elsewhere
         twin = twin.to(torch.bfloat16)
-    likelihood, embedding = factor.likelihood, factor.embedding
+    link, labels = meta_inputs(factor, images, size)
     with torch.device("meta"):
-        x = torch.empty(images, likelihood.channels, *size, dtype=torch.uint8)
-        labels = torch.empty(images, dtype=torch.int64) if factor.classes is not None else None
-        given = None
-        if embedding is not None:
-            sides = (-(-side // embedding.upsample) for side in size)
-            given = torch.empty(images, embedding.channels, *sides, dtype=torch.uint8)
         if learning:
-            return peak_memory(lambda: twin(x, given, labels, consistent=consistent))
-        return peak_memory(lambda: twin.initialize(x, given, labels))
+            return peak_memory(lambda: twin(*link, labels, consistent=consistent))
+        return peak_memory(lambda: twin.initialize(*link, labels))
 
 
 def check_whole_memory(
@@ -86,8 +94,7 @@ def check_whole_memory(
         number: the number of images.
         consistent: see `Factor`.
     """
-    parameters = list(factors[0].parameters())
-    _, most, margin = Allowance.of(parameters[0].device)
+    _, most, margin = Allowance.of(next(factors[0].parameters()).device)
     for k, (factor, size) in enumerate(zip(factors, sizes, strict=True)):
         needed = margin * rehearse(factor, number, size, learning=True, consistent=consistent)
         if needed > most:

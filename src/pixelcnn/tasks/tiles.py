@@ -22,7 +22,7 @@ from pixelcnn.auxiliary.chain import Link
 from pixelcnn.common.memory import peak_memory
 from pixelcnn.models.factor import Factor
 from pixelcnn.models.image_model import ImageModel
-from pixelcnn.models.memory import Allowance, meta_twin
+from pixelcnn.models.memory import Allowance, meta_inputs, meta_twin
 from pixelcnn.nn.layers import Conv, TransposedConv, evaluating
 from pixelcnn.tasks.margins import Margins, Stretch, enlarged_range, length, round_up, shrinkage, within
 
@@ -172,18 +172,10 @@ def _halvings(number: int, size: tuple[int, int], step: int) -> Iterator[tuple[i
 
 def _tile_memory(twin: Factor, tiling: Tiling, size: tuple[int, int], consistent: bool) -> int:
     """Find the peak memory of a tile in bytes, besides the images, without computing anything."""
-
-    def empty(channels: int, *sides: int) -> Tensor:
-        return torch.empty(tiling.images, channels, *sides, dtype=torch.uint8, device="meta")
-
-    x, given, labels = empty(twin.likelihood.channels, *size), None, None
-    if twin.embedding is not None:
-        given = empty(twin.embedding.channels, *(-(-side // twin.embedding.upsample) for side in size))
-    if twin.classes is not None:
-        labels = torch.empty(tiling.images, dtype=torch.int64, device="meta")
+    link, labels = meta_inputs(twin, tiling.images, size)
     row, col = tiling.largest()
     with evaluating():
-        return peak_memory(lambda: score_tile(twin, Link(x, given), labels, row, col, consistent=consistent))
+        return peak_memory(lambda: score_tile(twin, link, labels, row, col, consistent=consistent))
 
 
 def _generous_memory(factor: Factor) -> int:

@@ -179,7 +179,6 @@ def report(
     overwrite: Overwrite = False,
 ) -> None:
     """Reproduce the paper's tables and figures from trained models, as one page and PNG files."""
-
     options = pixelcnn.apps.ReportOptions(data, size, crop, skip_broken, limit, seed, progress=True)
     print(pixelcnn.apps.write_report(models, out, options, overwrite=overwrite))
 
@@ -187,7 +186,6 @@ def report(
 @app.command()
 def models(json: Json = False) -> None:
     """List the recipes and the trained models that come with the package."""
-
     recipes = {name: pixelcnn.zoo.describe(name) for name in pixelcnn.zoo.RECIPES}
     names = shipped.shipped_names()
     missing = {name: reason for name in names if (reason := shipped.why_missing(name))}

@@ -29,7 +29,6 @@ def say_data(line: str, *sets: "Images") -> None:
 
 def data_of_model(model: str) -> dict[str, Any]:
     """Find the data a run was trained on; for a shipped model, only data that are shipped too."""
-
     if shipped.is_shipped(model):
         sources = {each["source"] for each in shipped.zoo_card(model)["data"]}
         return {"source": "photos"} if "photos" in sources else {}
@@ -38,7 +37,6 @@ def data_of_model(model: str) -> dict[str, Any]:
 
 def where_images_are(model: str) -> str:
     """Explain how to get the images to score a model on."""
-
     if not shipped.is_shipped(model):
         return f"{model!r} does not record its training data: name images with --data"
     card = shipped.zoo_card(model)

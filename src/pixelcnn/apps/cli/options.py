@@ -61,7 +61,7 @@ Seed = Annotated[int, typer.Option(help="The same seed gives the same result.")]
 ScaleShift = Annotated[float, typer.Option(help="Added to the log-scales: -0.5 for cleaner images.")]
 Map = Annotated[bool, typer.Option("--map", help="Draw a component for each pixel and take its mode.")]
 Precision = Annotated[str, typer.Option(help="float32, or bf16 for half the memory.")]
-Compile = Annotated[bool, typer.Option("--compile", help="Compile the sampling loop: worthwhile for large images.")]
+Compile = Annotated[bool, typer.Option("--compile", help="Fuse the draws of pixels: worthwhile for large images.")]
 Consistent = Annotated[
     bool | None,
     typer.Option("--consistent/--free", help="Rule out images that contradict the given views, or not."),

@@ -65,7 +65,6 @@ class _Task:
         gray: bool = False,
     ) -> None:
         """Draw from every picture and write the results; `gray` says that gray pictures are expected."""
-
         check_whole(samples=self.samples, batch_size=self.batch_size)
         check_whole(seed=self.seed, at_least=0)
         pixelcnn.tasks.check_out(self.out, self.overwrite)
@@ -77,7 +76,6 @@ class _Task:
             print(printable(results.sheet))
 
     def _draw(self, origins: "Sequence[Origin]", channels: int, draw: "Draw", results: "Results", gray: bool) -> None:
-
         read = pixelcnn.pictures.Pictures(origins, channels, say, skip_broken=self.skip_broken, gray=gray)
         finished = 0
 
@@ -109,7 +107,6 @@ def colorize(
     overwrite: Overwrite = False,
 ) -> None:
     """Colorize gray pictures with a Grayscale model; the result has the same gray view as the picture."""
-
     drawing = drawing_options(precision, scale_shift, map, compile)
 
     def draw(loaded: "ImageModel", x: "Tensor", seeds: Sequence[int], title: str) -> "tuple[Strip, Tensor]":
@@ -137,7 +134,6 @@ def upscale(
     overwrite: Overwrite = False,
 ) -> None:
     """Enlarge pictures with a Pyramid model; the result, reduced again, is identical to the picture."""
-
     drawing = drawing_options(precision, scale_shift, map, compile)
 
     def draw(loaded: "ImageModel", x: "Tensor", seeds: Sequence[int], title: str) -> "tuple[Strip, Tensor]":
@@ -171,7 +167,6 @@ def complete(
     overwrite: Overwrite = False,
 ) -> None:
     """Fill in the unknown part of pictures and keep the rest."""
-
     if (mask is None) == (box is None):
         raise ValueError("give the part to draw: use either --mask FILE or --box LEFT TOP RIGHT BOTTOM")
     if str(mask) == "-" and "-" in pictures:

@@ -33,7 +33,6 @@ def score(
     json: Json = False,
 ) -> None:
     """Score each picture in bits per dimension, in total and per factor."""
-
     if csv and json:
         raise ValueError("--csv and --json: use one of the two")
     results = None

@@ -39,7 +39,6 @@ def demo(
     overwrite: Overwrite = False,
 ) -> None:
     """Train a small model on the shipped photographs for a minute, and show the results on a page."""
-
     pixelcnn.apps.run_demo(out, minutes=minutes, seed=seed, overwrite=overwrite)
 
 
@@ -170,7 +169,6 @@ def import_model(
     overwrite: Overwrite = False,
 ) -> None:
     """Import a PixelCNN++ that another program trained; the model computes the same likelihoods."""
-
     if out.exists() and not out.is_dir():
         raise ValueError(f"{str(out)!r} is a file: name a folder")
     if out.exists() and any(out.iterdir()) and not overwrite:
