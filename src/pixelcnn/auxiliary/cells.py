@@ -73,7 +73,7 @@ class CellAuxiliary(Auxiliary):
         """Estimate each sub-pixel by the mean of its cell, from the middle of the sums that the view allows."""
         ones = per_channel(self.weights(channels), view.device).expand(1, channels, *size)
         before, after = self.partial_sums(ones)
-        sums = self._sums_of_pixels(view, size, levels)
+        sums = self.sums_of_pixels(view, size, levels)
         return (sums.lowest + sums.highest) / (2 * (before + ones + after))
 
     def bounds(self, x: Tensor, view: Tensor, levels: int) -> Bounds:
@@ -98,7 +98,7 @@ class CellAuxiliary(Auxiliary):
         """Bound the sum of each cell up to each sub-pixel, (B, C, H, W), if all sub-pixels lie in a box."""
         _, C, H, W = box.lowest.shape
         weights = per_channel(self.weights(C), box.lowest.device)
-        sums = self._sums_of_pixels(view, (H, W), levels)
+        sums = self.sums_of_pixels(view, (H, W), levels)
         least, most = (self.partial_sums(weights * end)[1] for end in box)
         return Bounds(sums.lowest - most, sums.highest - least)
 
@@ -116,8 +116,8 @@ class CellAuxiliary(Auxiliary):
         )
         return before, after
 
-    def _sums_of_pixels(self, view: Tensor, size: tuple[int, int], levels: int) -> Bounds:
-        """Return the bounds of the cell that each pixel lies in: (B, C or 1, H, W)."""
+    def sums_of_pixels(self, view: Tensor, size: tuple[int, int], levels: int) -> Bounds:
+        """Return the bounds of the sum of the cell that each pixel lies in: (B, C or 1, H, W)."""
         sums, f = self.sums(view.to(torch.int64), size, levels), self.shrinkage
         if f == 1:
             return sums
@@ -154,12 +154,21 @@ class CellBounds(NamedTuple):
 
     def __call__(self, drawn: list[Tensor]) -> Bounds:
         channel = len(drawn)
-        before = self.spent[:, channel]
+        limits, box = Bounds(*self.limits[:, :, channel]), Bounds(*self.box[:, :, channel])
+        return interval(limits, self.before(drawn), self.weights[channel], box)
+
+    def before(self, drawn: list[Tensor]) -> Tensor:
+        """Sum what comes before the next channel in its cell, (B, N)."""
+        before = self.spent[:, len(drawn)]
         if self.joint_channels:
             for weight, values in zip(self.weights, drawn, strict=False):
                 before = before + weight * values
-        limits, box = Bounds(*self.limits[:, :, channel]), Bounds(*self.box[:, :, channel])
-        return interval(limits, before, self.weights[channel], box)
+        return before
+
+    def of(self, values: Tensor) -> Bounds:
+        """Return the bounds of all channels of a group that has these values, (B, C, N) each."""
+        channels = list(values.unbind(1))
+        return Bounds(*map(torch.stack, zip(*(self(channels[:c]) for c in range(len(channels))), strict=True), [1, 1]))
 
 
 class Filling:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pixelcnn.auxiliary.base import Auxiliary
 from pixelcnn.auxiliary.cells import CellAuxiliary
-from pixelcnn.likelihoods.base import Bounds, check_format
+from pixelcnn.likelihoods.base import check_format
 
 BAND = 2**20  # pixels whose view is made at once, to save memory: sums take eight bytes each
 
@@ -75,30 +75,6 @@ class Chain:
         """Pair each view with the one that its factor is given: (x_0, x_1), ..., (x_K, None)."""
         views = self.views(x)
         return [Link(view, given) for view, given in zip(views, [*views[1:], None], strict=True)]
-
-    def boxes(self, box: Bounds | None, shape: tuple[int, ...]) -> list[Bounds | None]:
-        """Return the bounds of the sub-pixels of each view, if those of the images lie in a box.
-
-        Args:
-            box: bounds of each sub-pixel of the images; None if every level is possible.
-            shape: (B, C, H, W) of the images.
-
-        Raises:
-            ValueError: if the box has another shape or exceeds the levels, or if a view is not a `CellAuxiliary`.
-        """
-        if box is None:
-            return [None] * len(self.formats)
-        levels = self.formats[0][1]
-        if (
-            any(end.shape != shape for end in box)
-            or not ((box.lowest >= 0) & (box.lowest <= box.highest) & (box.highest < levels)).all()
-        ):
-            raise ValueError(f"box: use bounds of shape {shape} with 0 <= lowest <= highest < {levels}")
-        boxes = [box]
-        for auxiliary, (_, levels) in zip(self.auxiliaries, self.formats, strict=False):
-            require_cells(auxiliary, "known pixels", "derive it")
-            boxes.append(Bounds(*(auxiliary(end, levels) for end in boxes[-1])))
-        return list(boxes)
 
 
 def require_cells(

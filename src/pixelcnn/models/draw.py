@@ -5,7 +5,7 @@ seed s is image 0 of seed s + i, alone or in a batch, up to rounding. (Sums are 
 another size. Now and then, that moves a draw to the next level, and all later pixels are drawn given that level.)
 """
 
-__all__ = ["DrawOptions", "Request", "draw_view", "draw_views", "position_noise"]
+__all__ = ["Draw", "DrawOptions", "Hole", "Request", "draw_view", "draw_views", "position_noise"]
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +21,7 @@ from pixelcnn.auxiliary.chain import Chain, check_images
 from pixelcnn.common.checks import check_whole
 from pixelcnn.common.memory import check_sampling_memory
 from pixelcnn.common.progress import progress_bar
-from pixelcnn.likelihoods.base import Bounds, Likelihood
+from pixelcnn.likelihoods.base import Likelihood
 from pixelcnn.models.factor import Factor, Visit
 from pixelcnn.traversal.schedule import Schedule, groups, wavefront_lag
 
@@ -67,6 +67,27 @@ class DrawOptions:
 
 
 @dataclass(frozen=True, eq=False)
+class Hole:
+    """The unknown part of images, and how many fillings are tried.
+
+    Args:
+        x: integers (n, C, H, W); the values of unknown pixels do not matter.
+        unknown: bool (n, 1, H, W).
+        candidates: number of fillings that are drawn of each view, to choose from (see `pixelcnn.models.completion`).
+
+    Raises:
+        ValueError: if there is less than one candidate.
+    """
+
+    x: Tensor
+    unknown: Tensor
+    candidates: int = 1
+
+    def __post_init__(self) -> None:
+        check_whole(candidates=self.candidates)
+
+
+@dataclass(frozen=True, eq=False)
 class Request:
     """A description of which images to draw.
 
@@ -76,7 +97,7 @@ class Request:
         seed: of the first image (image i has seed + i), or a sequence with the seed of each image.
         labels: (n,) class labels, for a model with classes.
         given: (k, x_k), where x_k is view k as integers (n, C_k, H_k, W_k): only the views before it are drawn.
-        box: bounds of the sub-pixels of the images, (n, C, H, W) each; None if every level is possible.
+        hole: what to draw of images that are partly known; None to draw all of them.
 
     Example:
         >>> import pixelcnn
@@ -91,7 +112,7 @@ class Request:
     seed: int | Sequence[int] = 0
     labels: Tensor | None = None
     given: tuple[int, Tensor] | None = None
-    box: Bounds | None = None
+    hole: Hole | None = None
 
     def sides(self) -> tuple[int, int]:
         """Return the size as (H, W).
@@ -123,11 +144,11 @@ class Request:
             raise ValueError(f"seed={self.seed!r}: use one number, or one for each of {self.n} images")
         return self.seed
 
-    def given_view(self, chain: Chain, boxes: Sequence[Bounds | None]) -> tuple[int, Tensor | None]:
+    def given_view(self, chain: Chain) -> tuple[int, Tensor | None]:
         """Return (k, x_k) of the given view, or (K + 1, None) if all views are drawn.
 
         Raises:
-            ValueError: if the chain has no such view, or no image in the box has it.
+            ValueError: if the chain has no such view, or it has another shape.
         """
         if self.given is None:
             return len(chain.formats), None
@@ -137,28 +158,29 @@ class Request:
         check_images(view, *chain.formats[k], name="given")
         if (len(view), *view.shape[2:]) != (self.n, *sizes[k]):
             raise ValueError(f"given of shape {tuple(view.shape)}: use {self.n} views of {sizes[k]}")
-        possible = boxes[k]
-        if possible is not None and not ((view >= possible.lowest) & (view <= possible.highest)).all():
-            raise ValueError("given: no image in the box has this view")
         return k, view
 
 
-def position_noise(factor: Factor, size: tuple[int, int], seeds: Sequence[int], index: int = 0) -> Tensor:
-    """Draw independent uniform numbers for each seed: (len(seeds), num_noise, H, W) in [0, 1).
+def position_noise(
+    factor: Factor, size: tuple[int, int], seeds: Sequence[int], index: int = 0, candidates: int = 1
+) -> Tensor:
+    """Draw independent uniform numbers for each seed: (len(seeds) * candidates, num_noise, H, W) in [0, 1).
 
     Args:
         factor: the factor that the noise is for.
         size: (H, W) of the view.
         seeds: of the images.
         index: of the factor in its chain, so that each factor has its own noise.
+        candidates: number of independent canvases for each seed, the first of which is always the same.
 
     Raises:
         MemoryError: if there is not enough memory for the noise and to compute the embedding.
     """
-    _check_memory(factor, len(seeds), size)
-    # A numpy generator tells all (seed, index) pairs apart; a torch generator uses only 32 bits of its seed.
+    _check_memory(factor, len(seeds) * candidates, size)
+    # A numpy generator tells all such keys apart; a torch generator uses only 32 bits of its seed.
+    keys = [(seed, index, candidate) for seed in seeds for candidate in range(candidates)]
     shape = (factor.likelihood.num_noise, *size)
-    canvases = [np.random.default_rng((seed, index)).random(shape, dtype=np.float32) for seed in seeds]
+    canvases = [np.random.default_rng(key).random(shape, dtype=np.float32) for key in keys]
     return torch.from_numpy(np.stack(canvases))
 
 
@@ -167,7 +189,6 @@ def draw_view(
     noise: Tensor,
     given: Tensor | None = None,
     labels: Tensor | None = None,
-    box: Bounds | None = None,
     options: DrawOptions | None = None,
     progress: Callable[[Tensor], None] | None = None,
 ) -> Tensor:
@@ -178,7 +199,6 @@ def draw_view(
         noise: (n, num_noise, H, W), from `position_noise`.
         given: the next view of the chain, (n, C', H', W'); None for the last factor.
         labels: (n,) class labels, for a factor with classes.
-        box: bounds of the sub-pixels, (n, C, H, W) each; None if every level is possible.
         options: how to draw. `progress` and `callback` apply to whole chains, and are ignored here.
         progress: called with the canvas after each group of pixels.
 
@@ -193,9 +213,8 @@ def draw_view(
     canvas = torch.zeros(n, likelihood.channels, H, W, dtype=levels_dtype, device=device)
     consistent, filling = bool(options.consistent), None
     constraint = factor.constraint(consistent=consistent)
-    if box is not None or constraint is not None:
-        box = box or whole_box(canvas.shape, likelihood.levels, device)
-        filling = Filling(box, constraint, given, likelihood.levels)
+    if constraint is not None:
+        filling = Filling(whole_box(canvas.shape, likelihood.levels, device), constraint, given, likelihood.levels)
 
     # A draw without bounds is only a few operations, and gains nothing.
     draw_pixels = _compiled_sample(likelihood) if options.compile and filling is not None else likelihood.sample
@@ -212,10 +231,20 @@ def draw_view(
     return factor.traverse(canvas, fill, given, labels, Visit(options.schedule, options.dtype, consistent, progress))
 
 
+Draw = Callable[[int, Factor, Tensor | None, Callable[[Tensor], None]], Tensor]
+"""Draws the view of factor k given the next view, and calls its last argument with the canvas after each group."""
+
+
 def draw_views(
-    factors: Sequence[Factor], chain: Chain, request: Request, options: DrawOptions
+    factors: Sequence[Factor], chain: Chain, request: Request, options: DrawOptions, draw: Draw | None = None
 ) -> Iterator[tuple[int, Tensor]]:
     """Draw images view by view: yield (k, x_k) for k = K, ..., 0, each as soon as it is finished.
+
+    Args:
+        factors, chain: of the model.
+        request: which images to draw.
+        options: how to draw them.
+        draw: how to draw one view; by default with `position_noise` and `draw_view`.
 
     Raises:
         ValueError: if the request or the options do not fit the chain.
@@ -223,8 +252,7 @@ def draw_views(
         FloatingPointError: if a network gives parameters that are not finite.
     """
     sizes, seeds = chain.sizes(request.sides()), request.seeds()
-    boxes = chain.boxes(request.box, (request.n, chain.formats[0][0], *sizes[0]))
-    first, view = request.given_view(chain, boxes)
+    first, view = request.given_view(chain)
     drawn = list(enumerate(factors))[:first]
     for k, factor in drawn:  # before counting steps, which would take forever for a huge size
         _check_memory(factor, request.n, sizes[k])
@@ -233,6 +261,11 @@ def draw_views(
         for k, factor in drawn
     ]
     total = sum(sum(1 for _ in groups(size, lag)) for size, lag in zip(sizes, lags, strict=False))
+
+    def draw_freely(k: int, factor: Factor, given: Tensor | None, show: Callable[[Tensor], None]) -> Tensor:
+        noise = position_noise(factor, sizes[k], seeds, k)
+        return draw_view(factor, noise, given, request.labels, options, show)
+
     with progress_bar(visible=bool(options.progress)) as bar:
         title = options.progress if isinstance(options.progress, str) else "sampling"
         task = bar.add_task(title, total=total)
@@ -244,9 +277,8 @@ def draw_views(
 
         for k, factor in reversed(drawn):
             bar.update(task, description=f"{title} {sizes[k][1]}x{sizes[k][0]}")
-            noise = position_noise(factor, sizes[k], seeds, k)
             try:
-                view = draw_view(factor, noise, view, request.labels, boxes[k], options, partial(show, k))
+                view = (draw or draw_freely)(k, factor, view, partial(show, k))
             except FloatingPointError as error:
                 raise FloatingPointError(f"factor {k}: {error}") from None
             yield k, view

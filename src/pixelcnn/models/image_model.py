@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from pixelcnn.auxiliary.base import Auxiliary
 from pixelcnn.auxiliary.chain import Link, check_images
+from pixelcnn.models.completion import complete_views
 from pixelcnn.models.config import MOST_PARAMETERS, ModelConfig, ModelOptions
 from pixelcnn.models.draw import DrawOptions, Request, draw_views
 from pixelcnn.models.factor import Factor
@@ -239,7 +240,10 @@ class ImageModel(HubModel):
             options = replace(options, consistent=self.consistent)
         size = self.size if request.size is None else request.size
         labels = self.check_labels(request.labels, request.n)
-        return draw_views(self.factors, self.config.chain, replace(request, size=size, labels=labels), options)
+        request, chain = replace(request, size=size, labels=labels), self.config.chain
+        if request.hole is not None:
+            return complete_views(self.factors, chain, request, request.hole, options)
+        return draw_views(self.factors, chain, request, options)
 
     def sample(
         self,

@@ -16,8 +16,7 @@ from torch import Tensor
 from pixelcnn.auxiliary.chain import check_images
 from pixelcnn.auxiliary.downsample import Downsample
 from pixelcnn.auxiliary.grayscale import QuantizedGrayscale
-from pixelcnn.likelihoods.base import Bounds
-from pixelcnn.models.draw import DrawOptions, Request
+from pixelcnn.models.draw import DrawOptions, Hole, Request
 from pixelcnn.models.image_model import ImageModel
 
 Seed = int | Sequence[int]
@@ -168,6 +167,7 @@ def complete(
     x: Tensor,
     unknown: Tensor,
     *,
+    candidates: int = 1,
     seed: Seed = 0,
     labels: Tensor | None = None,
     options: DrawOptions | None = None,
@@ -208,10 +208,8 @@ def complete(
     if not unknown.any():
         raise ValueError("the mask has no unknown pixels: mark the ones to draw as true, or white")
     unknown = unknown.expand(len(x), -1, -1)[:, None]
-    known = x.to(torch.int64)
-    box = Bounds(known.masked_fill(unknown, 0), known.masked_fill(unknown, model.levels - 1))
     H, W = x.shape[2:]
-    return _draw_consistently(model, Request(len(x), (H, W), seed, labels, box=box), options)
+    return _draw_consistently(model, Request(len(x), (H, W), seed, labels, hole=Hole(x, unknown, candidates)), options)
 
 
 def _draw_consistently(model: ImageModel, request: Request, options: DrawOptions | None) -> Tensor:
