@@ -63,9 +63,9 @@ from pixelcnn.models.draw import DrawOptions
 from pixelcnn.models.image_model import ImageModel
 from pixelcnn.models.load import save
 from pixelcnn.models.presets import GrayscalePixelCNN, PixelCNN, PyramidPixelCNN
+from pixelcnn.models.sampling import sample, sample_views
 from pixelcnn.nn.layers import evaluating
 from pixelcnn.pictures.sheets import Strip, save_picture, sheet
-from pixelcnn.tasks.sampling import sample
 from pixelcnn.training.history import HISTORY
 from pixelcnn.training.loop import train
 from pixelcnn.training.options import Run, Training
@@ -198,11 +198,11 @@ def draw(model: ImageModel, n: int, seed: int) -> dict[str, Tensor]:
     for start in range(0, n, DRAWN_AT_ONCE):
         number, first = min(DRAWN_AT_ONCE, n - start), 1000 * seed + start
         free, consistent = (DrawOptions(consistent=way) for way in WAYS.values())
-        views = sample(model, number, SIDE, seed=first, options=free)
-        given = (last, views[-1])
-        finer = sample(model, number, SIDE, seed=first, given=given, options=consistent) if last else []
-        for way, found in (("free", views), ("consistent", [*finer, views[-1]])):
-            for k, view in enumerate(found):
+        views = dict(sample_views(model, number, SIDE, seed=first, options=free))
+        given = (last, views[last])
+        finer = sample_views(model, number, SIDE, seed=first, given=given, options=consistent) if last else ()
+        for way, found in (("free", views), ("consistent", {last: views[last], **dict(finer)})):
+            for k, view in found.items():
                 drawn.setdefault(f"{way}-{k}", []).append(view)
     return {name: torch.cat(batches) for name, batches in drawn.items()}
 
@@ -292,7 +292,7 @@ def picture(runs: Path, images: str, path: Path) -> None:
                 (f"{name}: the {VIEWS[name]} of each sample", views[f"free-{last}"][:SHOWN], model.formats[last][1])
             )
         strips.append(
-            (f"{name}: MAP sampling", sample(model, SHOWN, SIDE, options=DrawOptions(map=True))[0], model.levels)
+            (f"{name}: MAP sampling", sample(model, SHOWN, SIDE, options=DrawOptions(map=True)), model.levels)
         )
     save_picture(sheet(strips, height=2 * SIDE), path)
 

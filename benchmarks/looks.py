@@ -20,8 +20,8 @@ from pixelcnn.common.files import write_json
 from pixelcnn.data.images import Images, JoinedImages, load_images
 from pixelcnn.models.image_model import ImageModel
 from pixelcnn.models.load import load
+from pixelcnn.models.sampling import sample
 from pixelcnn.pictures.sheets import save_picture, sheet
-from pixelcnn.tasks.sampling import sample
 
 FRAME = (12, 13, 25, 20)  # the paper's crop of CelebA, at half size
 SIDES = (8, 16, 32)
@@ -44,7 +44,7 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor]:
 def draw(model: ImageModel, number: int, size: int, batch_size: int = 64) -> Tensor:
     """Draw (N, C, H, W) with the seeds 0 to N - 1."""
     starts = range(0, number, batch_size)
-    return torch.cat([sample(model, min(batch_size, number - seed), size, seed=seed)[0] for seed in starts])
+    return torch.cat([sample(model, min(batch_size, number - seed), size, seed=seed) for seed in starts])
 
 
 def distances(model: ImageModel, data: Path, size: int, number: int) -> dict[str, float]:

@@ -9,24 +9,17 @@ known: averaged over squares of 2x2 pixels, twice, the large picture is the smal
 
 import sys
 
-import numpy as np
 import torch
-from PIL import Image
 
 import pixelcnn
-from pixelcnn.pictures import to_picture
 
 model = pixelcnn.load("photos-pyramid")
-if len(sys.argv) > 1:
-    pixels = np.array(Image.open(sys.argv[1]).convert("RGB"))
-    small = torch.from_numpy(pixels).permute(2, 0, 1)[None]
-else:
-    small = pixelcnn.load_images("photos", "test", size=24).batch([4])
+given = sys.argv[1] if len(sys.argv) > 1 else pixelcnn.load_images("photos", "test", size=24)[4]
+(small,) = pixelcnn.to_pil(given)
 
-large = pixelcnn.upscale(model, small, 4, seed=0)
-to_picture(small[0], model.levels).save("small.png")
-to_picture(large[0], model.levels).save("large.png")
+large = model.upscale(small, 4, seed=0)  # a picture, since a picture went in
+small.save("small.png")
+large.save("large.png")
 
-_, _, again = model.views(large)
-print(f"enlarged {tuple(small.shape[2:])} to {tuple(large.shape[2:])}; made small again it is the same:", end=" ")
-print(torch.equal(again, small))
+same = torch.equal(model.views(large)[2], model.views(small)[0])
+print(f"enlarged {small.size} to {large.size}; made small again it is the same: {same}")

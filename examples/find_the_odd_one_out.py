@@ -12,27 +12,25 @@ import io
 import sys
 
 import numpy as np
-import torch
 from PIL import Image
 
 import pixelcnn
-from pixelcnn.pictures import to_picture
 
 if len(sys.argv) > 1:
-    pictures = {name: Image.open(name).convert("RGB") for name in sys.argv[1:]}
+    pictures = dict(zip(sys.argv[1:], pixelcnn.to_pil(sys.argv[1:]), strict=True))
 else:
     photographs = pixelcnn.load_images("photos", "test", size=48).batch(range(12))
-    pictures = {f"photograph {i}": to_picture(x, 256) for i, x in enumerate(photographs)}
+    pictures = {f"photograph {i}": picture for i, picture in enumerate(pixelcnn.to_pil(photographs))}
     pictures["stripes"] = Image.fromarray(np.tile(np.arange(48, dtype=np.uint8)[:, None] * 37, (48, 1, 3)))
 
 model = pixelcnn.load("photos-pyramid")
 scores: dict[str, float] = {}
 print("bits for each number: under the model, in a file, difference")
 for name, picture in pictures.items():
-    x = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+    numbers = 3 * picture.width * picture.height
     file = io.BytesIO()
     picture.save(file, "WebP", lossless=True)
-    bits = sum(float(view.sum()) for view in pixelcnn.surprisal(model, x[None])) / x.numel()
-    scores[name] = bits - 8 * len(file.getvalue()) / x.numel()
+    bits = sum(float(view.sum()) for view in pixelcnn.surprisal(model, picture)) / numbers
+    scores[name] = bits - 8 * len(file.getvalue()) / numbers
     print(f"{name}: {bits:.2f}, {bits - scores[name]:.2f}, {scores[name]:+.2f}")
 print("the odd one out:", max(scores, key=lambda name: scores[name]))

@@ -50,7 +50,7 @@ model = pixelcnn.train(model, pictures, "posters", training, steps=40, run=pixel
 
 photographs = pixelcnn.load_images("photos", "test", size=32).batch(range(8))
 posters = model.views(photographs)[1]
-drawn, *_ = pixelcnn.sample(model, 8, 32, given=(1, posters), options=pixelcnn.DrawOptions(scale_shift=-1.0))
+drawn = pixelcnn.sample(model, 8, 32, given=(1, posters), options=pixelcnn.DrawOptions(scale_shift=-1.0))
 strips = [("photographs", photographs, 256), ("their posters", posters, 4), ("drawn", drawn, 256)]
 save_picture(sheet(strips), Path("posters.png"))
 print("the drawn pictures have the given posters:", torch.equal(model.views(drawn)[1], posters))

@@ -29,6 +29,6 @@ model = pixelcnn.train(model, pictures, "mine", training, steps=steps, run=pixel
 after = pixelcnn.evaluate(model, held_out, limit=16).bits_per_dim
 print(f"bits for each number of a held-out picture: {before:.2f} before training, {after:.2f} after it")
 
-views = pixelcnn.sample(model, 8)
-strips = [(f"drawn at {view.shape[3]}x{view.shape[2]}", view, model.levels) for view in reversed(views)]
+views = pixelcnn.sample_views(model, 8)
+strips = [(f"drawn at {view.shape[3]}x{view.shape[2]}", view, model.levels) for _, view in views]
 save_picture(sheet(strips), Path("mine/samples.png"))

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,8 @@ from scipy.stats import chisquare
 from torch import Tensor, nn
 
 from pixelcnn.apps.cli.main import main
+from pixelcnn.models.image_model import ImageModel
+from pixelcnn.models.sampling import sample_views
 
 torch.set_num_threads(1)  # the networks here are too small to gain from a second thread
 settings.register_profile("laws", deadline=None, max_examples=15, derandomize=True)
@@ -64,6 +67,11 @@ def scramble() -> Scramble:
         return module
 
     return scrambled
+
+
+def all_views(model: ImageModel, *arguments: Any, **options: Any) -> list[Tensor]:
+    """Draw images with their views x_0, ..., x_K."""
+    return [view for _, view in sample_views(model, *arguments, **options)][::-1]
 
 
 def save_noise(folder: Path, number: int, size: tuple[int, int]) -> Path:

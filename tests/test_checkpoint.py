@@ -372,7 +372,7 @@ def test_a_model_remembers_the_size_it_was_trained_at(tmp_path: Path) -> None:
         assert loaded.size == (9, 6)
         assert loaded.sample(1).shape == (1, 3, 9, 6)
         assert loaded.sample(1, 4).shape == (1, 3, 4, 4)
-        assert [view.shape[2:] for view in pixelcnn.sample(loaded)] == [(9, 6), (5, 3)]
+        assert [view.shape[2:] for _, view in pixelcnn.sample_views(loaded)] == [(5, 3), (9, 6)]
         assert loaded.of_view(1).size == (5, 3)
     model.size = 8
     assert (model.size, model.side, model.of_view(1).side) == ((8, 8), 8, 4)

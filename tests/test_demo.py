@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import all_views
 from PIL import Image
 from test_figures import Page, assert_self_contained, decoded, pixels
 
@@ -24,7 +25,6 @@ from pixelcnn.data.images import load_images
 from pixelcnn.models.image_model import ImageModel
 from pixelcnn.models.load import load, save
 from pixelcnn.tasks.lossless import codec_bits_per_dim
-from pixelcnn.tasks.sampling import sample
 from pixelcnn.tasks.scoring import evaluate
 from pixelcnn.training.loop import train
 from pixelcnn.training.options import Run
@@ -83,7 +83,7 @@ def test_the_report_has_all_pictures(run, page):
     starts = range(len(faces) * PICTURES, len([*faces, *own]) * PICTURES, PICTURES)
     found = [torch.stack([pixels(p) for p in pictures[i : i + PICTURES]]) for i in starts]
     model = load(run)
-    for shown, drawn in zip(found, sample(model, PICTURES, SIZE, seed=SEED)[::-1], strict=False):
+    for shown, drawn in zip(found, all_views(model, PICTURES, SIZE, seed=SEED)[::-1], strict=False):
         assert torch.equal(shown, drawn)
     photographs, view, _ = model.views(load_images("photos", "test", size=SIZE).batch(range(PICTURES)))
     assert torch.equal(found[3], view)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import Scramble, assert_follows, save_noise
+from conftest import Scramble, all_views, assert_follows, save_noise
 from torch import Tensor
 
 from pixelcnn.auxiliary.base import AUXILIARIES, Auxiliary, register_auxiliary
@@ -27,8 +27,8 @@ from pixelcnn.models import memory
 from pixelcnn.models.draw import DrawOptions
 from pixelcnn.models.image_model import ImageModel
 from pixelcnn.models.load import load, save
+from pixelcnn.models.sampling import complete, sample
 from pixelcnn.tasks import tiles
-from pixelcnn.tasks.sampling import complete, sample
 from pixelcnn.tasks.scoring import surprisal
 from pixelcnn.training.loop import train
 from pixelcnn.training.options import Run, Training
@@ -175,12 +175,12 @@ def test_images_agree_with_a_view_of_ones_own_in_every_channel(
 ) -> None:
     """Law: the views of a drawn image are those drawn before it, by every schedule."""
     model = tiny(scramble, channels, 16, chain)
-    views = sample(model, 3, size, seed=1)
+    views = all_views(model, 3, size, seed=1)
     assert_has_views(model, views)
     assert model.log_prob(views[0]).isfinite().all()
     schedules: tuple[Schedule, ...] = "naive", "raster"
     for schedule in schedules:
-        again = sample(model, 3, size, seed=1, options=DrawOptions(schedule=schedule))
+        again = all_views(model, 3, size, seed=1, options=DrawOptions(schedule=schedule))
         assert all(torch.equal(a, b) for a, b in zip(again, views, strict=True))
 
 
@@ -190,9 +190,9 @@ def test_images_agree_with_a_view_that_is_given(scramble: Scramble, chain: list[
     model = tiny(scramble, 3, 16, chain, consistent=False)
     for k, view in enumerate(model.views(images(16, 4, 3, 5, 7))[1:], 1):
         for seed in (0, 7):
-            drawn = sample(model, 4, (5, 7), seed=seed, given=(k, view), options=DrawOptions(consistent=True))
+            drawn = all_views(model, 4, (5, 7), seed=seed, given=(k, view), options=DrawOptions(consistent=True))
             assert_has_views(model, [*drawn, view, *model.views(drawn[0])[k + 1 :]])
-    free = sample(model, 4, (5, 7), given=(1, model.views(images(16, 4, 3, 5, 7))[1]))
+    free = all_views(model, 4, (5, 7), given=(1, model.views(images(16, 4, 3, 5, 7))[1]))
     assert not torch.equal(model.views(free[0])[1].long(), model.views(images(16, 4, 3, 5, 7))[1])
 
 
@@ -246,7 +246,7 @@ def test_the_images_of_a_view_of_ones_own_sum_to_one(
     totals = torch.zeros(len(kinds), dtype=torch.float64).index_add(0, members, masses)
     assert float((totals - 1).abs().max()) < 1e-9
     digits = levels ** torch.arange(x[0].numel()).flip(0)
-    codes = (sample(model, 2000, size)[0].flatten(1).long() * digits).sum(1)
+    codes = (sample(model, 2000, size).flatten(1).long() * digits).sum(1)
     assert_follows(torch.bincount(codes, minlength=len(x)), log_probs)
 
 
@@ -498,8 +498,8 @@ def test_a_free_view_needs_nothing_else(scramble: Scramble, tmp_path: Path) -> N
     for loaded in (load(tmp_path / "run"), load(tmp_path / "copy")):
         assert loaded.auxiliaries == (Edges(8), Posterize(2))
         assert torch.equal(loaded.log_prob(x), model.log_prob(x))
-        views = sample(loaded, 2, (5, 6))
-        assert all(torch.equal(a, b) for a, b in zip(views, sample(model, 2, (5, 6)), strict=True))
+        views = all_views(loaded, 2, (5, 6))
+        assert all(torch.equal(a, b) for a, b in zip(views, all_views(model, 2, (5, 6)), strict=True))
         assert [view.shape[1] for view in views] == [3, 1, 1]
 
 
@@ -633,7 +633,7 @@ def test_a_likelihood_of_ones_own_is_drawn_saved_and_loaded(
         probabilities = model.log_prob(x).exp()
     assert abs(float(probabilities.sum()) - 1) < 1e-6  # a likelihood computes in float64 where the network does
     digits = 3 ** torch.arange(x[0].numel()).flip(0)
-    views = sample(model, 3000, size)
+    views = all_views(model, 3000, size)
     assert_has_views(model, views)
     assert_follows(torch.bincount((views[0].flatten(1).long() * digits).sum(1), minlength=len(x)), probabilities)
     model.float()
@@ -643,7 +643,7 @@ def test_a_likelihood_of_ones_own_is_drawn_saved_and_loaded(
     assert loaded.factors[0].likelihood == Binomial(channels, 3, (0.7, 2.0))
     assert hash(loaded.factors[0].likelihood) == hash(likelihoods[0])
     assert torch.equal(loaded.log_prob(x), model.log_prob(x))
-    assert all(torch.equal(a, b) for a, b in zip(sample(loaded, 4, size), sample(model, 4, size), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(all_views(loaded, 4, size), all_views(model, 4, size), strict=True))
 
 
 def test_draws_of_a_table_follow_its_pmf() -> None:

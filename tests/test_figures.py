@@ -119,8 +119,9 @@ def test_a_sheet_enlarges_every_pixel_by_a_whole_factor(sizes, n, height, title)
     cell_H = max(H * factor for (H, _), factor in zip(sizes, factors, strict=True))
     cell_W = max(W * factor for (_, W), factor in zip(sizes, factors, strict=True))
     found = pixels(picture)
+    line, gap = (FONT_SIZE + MARGIN, MARGIN) if title else (0, GAP)  # an empty title takes no room
     for i, ((_, images, _), (H, W), factor) in enumerate(zip(strips, sizes, factors, strict=True)):
-        top = MARGIN + FONT_SIZE + MARGIN + i * (FONT_SIZE + MARGIN + cell_H + MARGIN) + (cell_H - H * factor) // 2
+        top = MARGIN + line + i * (line + cell_H + gap) + (cell_H - H * factor) // 2
         for j, x in enumerate(images):
             left = MARGIN + j * (cell_W + GAP) + (cell_W - W * factor) // 2
             enlarged = x.byte().repeat_interleave(factor, 1).repeat_interleave(factor, 2)

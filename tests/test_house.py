@@ -14,7 +14,7 @@ import pytest
 import pixelcnn
 
 ROOT = Path(pixelcnn.__file__).parent
-FLOORS: str = "common likelihoods auxiliary nn traversal models data pictures tasks training zoo pixelcnn apps __main__"
+FLOORS: str = "common likelihoods auxiliary nn traversal data models pictures tasks training zoo pixelcnn apps __main__"
 """From the top down; `pixelcnn` are the public names, which the programs use."""
 MOST_PACKAGES, MOST_LINES, MOST_PARAMETERS = 12, 300, 7
 MANY_PARAMETERS = {

@@ -23,7 +23,7 @@ from pixelcnn.likelihoods.logistic import LogisticMixture
 from pixelcnn.models.image_model import ImageModel
 from pixelcnn.models.load import load, save
 from pixelcnn.models.presets import PixelCNN
-from pixelcnn.tasks.sampling import sample
+from pixelcnn.models.sampling import sample
 from pixelcnn.zoo.published import import_checkpoint
 
 State = dict[str, Tensor]
@@ -486,7 +486,7 @@ def test_the_import_command(tmp_path: Path) -> None:
     assert json.loads((out / "config.json").read_text())["log_scales"] == [-7.0, None]
     loaded, imported = load(out), import_checkpoint(file)
     assert loaded.factors[0].likelihood == LogisticMixture(3, 256, 2, (-7, None))
-    drawn = sample(loaded, 2, (5, 4))[0]
+    drawn = sample(loaded, 2, (5, 4))
     assert torch.equal(loaded.log_prob(drawn), imported.log_prob(drawn))
 
 

@@ -536,7 +536,7 @@ def test_a_model_without_classes_takes_no_labels() -> None:
         (torch.full((1, 3, 4, 4), -1), "-1"),
         (torch.full((1, 3, 4, 4), 16, dtype=torch.uint8), "16"),
         (torch.zeros(1, 1, 4, 4, dtype=torch.uint8), r"\(1, 1, 4, 4\)"),
-        (torch.zeros(3, 4, 4, dtype=torch.uint8), r"\(3, 4, 4\)"),
+        (torch.zeros(2, 4, 4, dtype=torch.uint8), r"\(2, 4, 4\)"),
         (torch.zeros(1, 3, 0, 4, dtype=torch.uint8), r"\(1, 3, 0, 4\)"),
     ],
 )
@@ -647,12 +647,39 @@ def test_arguments_of_another_type_are_quoted(arguments: dict[str, object], mess
 
 
 def test_labels_of_any_integer_type_fit() -> None:
-    """Law: uint8 labels are as good as int64 ones."""
+    """Law: a list, an array and uint8 labels are as good as int64 ones, and one number is the label of all images."""
     model = ImageModel(1, 16, **TINY, classes=3).eval()
     x, labels = random_images(model, 2, (3, 3)), torch.tensor([2, 0])
     assert torch.equal(model.log_prob(x, labels), model.log_prob(x, labels.to(torch.uint8)))
-    with pytest.raises(ValueError, match="labels="):
-        model.log_prob(x, [2, 0])  # pyright: ignore[reportArgumentType]
+    for others in ([2, 0], (2, 0), labels.numpy(), labels.numpy().astype("uint16"), labels.to(torch.uint64)):
+        assert torch.equal(model.log_prob(x, labels), model.log_prob(x, others))
+    assert torch.equal(model.log_prob(x, torch.tensor([1, 1])), model.log_prob(x, 1))
+
+
+@pytest.mark.parametrize(
+    ("labels", "quoted"),
+    [
+        (3, "labels=3"),
+        (-1, "labels=-1"),
+        (10**30, f"labels={10**30}"),
+        (True, "labels=True"),
+        ([0, 1, 2], r"labels=\[0, 1, 2\]"),
+        ([[0], [1, 2]], r"labels=\[\[0\], \[1, 2\]\]"),
+        (["a", "b"], r"labels=\['a', 'b'\]"),
+        (torch.arange(100), r"labels=\[0, 1, 2, 3, 4, 5, 6, 7\] and 92 more"),
+        (torch.zeros(2, 1, dtype=torch.int64), r"labels=Tensor of shape \(2, 1\)"),
+        (torch.zeros(2), r"labels=\[0.0, 0.0\]"),
+        (None, "labels=None"),
+    ],
+)
+def test_labels_that_do_not_fit_are_quoted_briefly(labels: Any, quoted: str) -> None:
+    """Law: an error shows the labels that were given, at most the first few, and says which would fit."""
+    model = ImageModel(1, 16, **TINY, classes=3)
+    with pytest.raises(ValueError, match=f"^{quoted}: use a whole number in .0, 3. for all images, or 2 of them"):
+        model.log_prob(random_images(model, 2, (3, 3)), labels)
+    if labels is not None:
+        with pytest.raises(ValueError, match=f"^{quoted}: this model has no classes; leave the labels out$"):
+            ImageModel(1, 16, **TINY).sample(2, 3, labels=labels)
 
 
 @pytest.mark.parametrize("k", [0, 1, 2])

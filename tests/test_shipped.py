@@ -24,11 +24,11 @@ from pixelcnn.models.shipped import (
     CARD,
     CONFIG,
     RESEARCH_ONLY,
+    list_models,
     shipped_names,
     why_missing,
     zoo_card,
     zoo_folder,
-    zoo_names,
 )
 
 ROOT = Path(__file__).parents[1]
@@ -107,13 +107,13 @@ def test_research_models_are_in_the_other_distribution() -> None:
     """Law: the two folders hold the models that the code lists, and the package has no license for research alone."""
     assert sorted(path.parent.name for path in (ROOT / "zoo").glob(f"src/*/*/{CONFIG}")) == sorted(RESEARCH_ONLY)
     assert sorted(path.parent.name for path in shipped.ZOO.glob(f"*/{CONFIG}")) == ["photos-pyramid"]
-    assert zoo_names() == shipped_names() == sorted([*RESEARCH_ONLY, "photos-pyramid"])
+    assert list_models() == shipped_names() == sorted([*RESEARCH_ONLY, "photos-pyramid"])
     assert "research" not in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["license"]
 
 
 def test_without_the_zoo_the_rest_works_and_says_how_to_get_it(reason: str) -> None:
     """Its models give one line and exit code 2; `pixelcnn models` lists the others, and says which are missing."""
-    assert zoo_names() == ["photos-pyramid"]
+    assert list_models() == ["photos-pyramid"]
     assert load("photos-pyramid").size == (128, 128)
     for name in RESEARCH_ONLY:
         with pytest.raises(ValueError, match="pixelcnn-zoo") as error:

@@ -7,7 +7,7 @@ from threading import Barrier, Event
 
 import pytest
 import torch
-from conftest import Scramble
+from conftest import Scramble, all_views
 from torch import Tensor, nn
 
 from pixelcnn.auxiliary.base import Auxiliary
@@ -17,8 +17,8 @@ from pixelcnn.models.config import ModelOptions
 from pixelcnn.models.draw import DrawOptions
 from pixelcnn.models.factor import Visit
 from pixelcnn.models.image_model import ImageModel
+from pixelcnn.models.sampling import colorize, complete, sample, sample_views, upscale
 from pixelcnn.nn.layers import Dropout
-from pixelcnn.tasks.sampling import colorize, complete, sample, sample_views, upscale
 from pixelcnn.tasks.scoring import surprisal
 
 THREADS, ROUNDS = 8, 3
@@ -55,11 +55,11 @@ def score(model: ImageModel, seed: int) -> list[Tensor]:
 
 
 def draw(model: ImageModel, seed: int) -> list[Tensor]:
-    return sample(model, 2, (4, 5), seed=seed, options=DrawOptions(scale_shift=-0.1))
+    return all_views(model, 2, (4, 5), seed=seed, options=DrawOptions(scale_shift=-0.1))
 
 
 def draw_consistently(model: ImageModel, seed: int) -> list[Tensor]:
-    views = sample(model, 2, (4, 5), seed=seed, options=DrawOptions(consistent=True))
+    views = all_views(model, 2, (4, 5), seed=seed, options=DrawOptions(consistent=True))
     assert all(torch.equal(a, b) for a, b in zip(model.views(views[0]), views, strict=True))
     return views
 

@@ -31,10 +31,10 @@ from pixelcnn.models.draw import DrawOptions
 from pixelcnn.models.files import WEIGHTS
 from pixelcnn.models.image_model import ImageModel
 from pixelcnn.models.load import load, save
-from pixelcnn.models.shipped import CARD, CONFIG, RESEARCH_ONLY, zoo_card, zoo_folder, zoo_names
+from pixelcnn.models.sampling import colorize, sample, sample_views, upscale
+from pixelcnn.models.shipped import CARD, CONFIG, RESEARCH_ONLY, list_models, zoo_card, zoo_folder
 from pixelcnn.pictures.sheets import Strip, sheet
 from pixelcnn.tasks.lossless import codec_bits_per_dim
-from pixelcnn.tasks.sampling import colorize, sample, upscale
 from pixelcnn.tasks.scoring import evaluate
 from pixelcnn.training.history import HISTORY
 from pixelcnn.training.loop import train
@@ -256,7 +256,7 @@ def train_factor(name: str, k: int, data: Path, runs: Path) -> None:
     shipped = PLANS[name]
     plan = shipped.plans[k]
     for i, stage in enumerate(plan.stages):
-        fresh = i == 0 and name not in zoo_names()
+        fresh = i == 0 and name not in list_models()
         torch.manual_seed(k)
         model = find_recipe(shipped.recipe).model() if fresh else load(name)
         view = color_view(model, k)
@@ -367,7 +367,7 @@ def score(model: ImageModel, test: Test, data: Path, split: str) -> dict[str, An
 def budget(name: str, model: ImageModel, runs: Path) -> dict[str, list[float]]:
     """Add up the steps and minutes of each factor, the finest first, including those of the version before."""
     none = [0] * len(PLANS[name].plans)
-    before = zoo_card(name) if name in zoo_names() else {"steps": none, "minutes": none}
+    before = zoo_card(name) if name in list_models() else {"steps": none, "minutes": none}
     steps, minutes = [], []
     for k, plan in enumerate(PLANS[name].plans):
         steps.append(before["steps"][k])
@@ -392,13 +392,12 @@ def pictures(name: str, model: ImageModel, shipped: Shipped) -> dict[str, list[S
         classes = range(model.classes)
         for title, options in WAYS.items():
             labels = torch.arange(model.classes).repeat_interleave(8)
-            drawn = sample(model, len(labels), shipped.size, labels=labels, options=options)[0]
+            drawn = sample(model, len(labels), shipped.size, labels=labels, options=options)
             found[title] = [(CIFAR10_CLASSES[k], x, 256) for k, x in zip(classes, drawn.split(8), strict=True)]
     elif name != "photos-pyramid":
         for title, options in WAYS.items():
-            views = sample(model, 8, shipped.size, options=options)
-            strips: list[Strip] = [(size, x, n) for size, x, n in zip(sizes, views, levels, strict=True)]
-            found[title] = strips[::-1]
+            views = sample_views(model, 8, shipped.size, options=options)
+            found[title] = [(sizes[k], x, levels[k]) for k, x in views]
     if "grayscale" in name:
         gray = model.views(photos)[1]
         drawn = [(f"colorization {i + 1}", colorize(model, photos, seed=8 * i), 256) for i in range(2)]

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from pixelcnn.models.image_model import ImageModel
     from pixelcnn.models.load import load, save
     from pixelcnn.models.presets import GrayscalePixelCNN, PixelCNN, PyramidPixelCNN
-    from pixelcnn.tasks.sampling import colorize, complete, sample, sample_views, upscale
+    from pixelcnn.models.sampling import colorize, complete, sample, sample_views, upscale
+    from pixelcnn.models.shipped import list_models
+    from pixelcnn.pictures.notebooks import show, to_pil
     from pixelcnn.tasks.scoring import evaluate, surprisal
     from pixelcnn.training.loop import train
     from pixelcnn.training.options import Run, Training
@@ -55,6 +57,7 @@ __all__ = [
     "complete",
     "evaluate",
     "import_checkpoint",
+    "list_models",
     "load",
     "load_images",
     "register_auxiliary",
@@ -62,7 +65,9 @@ __all__ = [
     "sample",
     "sample_views",
     "save",
+    "show",
     "surprisal",
+    "to_pil",
     "train",
     "upscale",
 ]
@@ -84,7 +89,9 @@ __getattr__, __dir__ = lazy_names(
         "models.image_model": ["ImageModel"],
         "models.load": ["load", "save"],
         "models.presets": ["GrayscalePixelCNN", "PixelCNN", "PyramidPixelCNN"],
-        "tasks.sampling": ["colorize", "complete", "sample", "sample_views", "upscale"],
+        "models.sampling": ["colorize", "complete", "sample", "sample_views", "upscale"],
+        "models.shipped": ["list_models"],
+        "pictures.notebooks": ["show", "to_pil"],
         "tasks.scoring": ["evaluate", "surprisal"],
         "training.loop": ["train"],
         "training.options": ["Run", "Training"],

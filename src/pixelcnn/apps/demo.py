@@ -25,12 +25,12 @@ from pixelcnn.common.files import write_atomically
 from pixelcnn.data.images import Images, load_images
 from pixelcnn.models.draw import DrawOptions
 from pixelcnn.models.image_model import ImageModel
+from pixelcnn.models.sampling import sample, sample_views, upscale
 from pixelcnn.models.shipped import why_missing
 from pixelcnn.pictures.charts import Drawing, bars, curves
 from pixelcnn.pictures.page import Chart, Code, Gallery, Section, Table, page
 from pixelcnn.pictures.sheets import Strip, save_picture, sheet
 from pixelcnn.tasks.lossless import codec_bits_per_dim
-from pixelcnn.tasks.sampling import sample, sample_views, upscale
 from pixelcnn.tasks.scoring import Evaluation, evaluate
 from pixelcnn.training.history import HISTORY
 from pixelcnn.training.loop import INITIAL_IMAGES, train
@@ -219,9 +219,8 @@ def _curves(model: ImageModel, folder: Path, size: int) -> Drawing:
 
 def _samples(model: ImageModel, size: int, seed: int, progress: bool) -> list[Strip]:
     """Draw samples, and show their views from the coarsest to the finest."""
-    drawn = sample(model, PICTURES, size, seed=seed, options=DrawOptions(progress=progress))
-    strips: list[Strip] = [(name, x, model.levels) for name, x in zip(_views(model, size), drawn, strict=True)]
-    return strips[::-1]
+    names, options = _views(model, size), DrawOptions(progress=progress)
+    return [(names[k], x, model.levels) for k, x in sample_views(model, PICTURES, size, seed=seed, options=options)]
 
 
 def _samples_given_view(model: ImageModel, held_out: Images, seed: int, progress: bool) -> list[Strip]:
@@ -231,7 +230,7 @@ def _samples_given_view(model: ImageModel, held_out: Images, seed: int, progress
     drawn = []
     for variant, choice in VARIANTS.items():
         options = replace(choice, progress=progress and "sampling given a view")
-        sampled = sample(model, PICTURES, held_out.size, seed=seed, given=(1, given), options=options)[0]
+        sampled = sample(model, PICTURES, held_out.size, seed=seed, given=(1, given), options=options)
         drawn.append((f"{fine}, drawn {variant}", sampled, model.levels))
     return [(f"{coarse}, given", given, model.levels), *drawn, (f"{fine}, the photograph", x, model.levels)]
 

@@ -1,6 +1,6 @@
 """The chain of views `x = x_0, x_1 = a_1(x_0), ..., x_K = a_K(x_{K-1})` of an image."""
 
-__all__ = ["Chain", "Link", "check_images"]
+__all__ = ["Chain", "Link", "check_images", "view_in_bands"]
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pixelcnn.auxiliary.base import Auxiliary
 from pixelcnn.auxiliary.cells import CellAuxiliary
+from pixelcnn.common.checks import check_integers, tensor_hint
 from pixelcnn.likelihoods.base import check_format
 
 BAND = 2**20  # pixels whose view is made at once, to save memory: sums take eight bytes each
@@ -68,7 +69,7 @@ class Chain:
         check_images(x, *self.formats[0])
         views = [x]
         for auxiliary, (_, levels) in zip(self.auxiliaries, self.formats, strict=False):
-            views.append(_view_in_bands(auxiliary, views[-1], levels))
+            views.append(view_in_bands(auxiliary, views[-1], levels))
         return views
 
     def links(self, x: Tensor) -> list[Link]:
@@ -93,14 +94,14 @@ def check_images(x: object, channels: int, levels: int, name: str = "x") -> None
     if not isinstance(x, Tensor):
         raise ValueError(f"{name} of type {type(x).__name__}: use a tensor of images (B, {channels}, H, W)")
     if x.dim() != 4 or x.shape[1] != channels or 0 in x.shape[2:]:
-        raise ValueError(f"{name} of shape {tuple(x.shape)}: use images (B, {channels}, H, W)")
-    if x.is_floating_point() or x.is_complex() or x.dtype == torch.bool:
-        raise ValueError(f"{name} of type {x.dtype}: use integers in [0, {levels}), such as torch.uint8")
+        hint = tensor_hint(x.shape, channels, name)
+        raise ValueError(f"{name} of shape {tuple(x.shape)}: use images (B, {channels}, H, W){hint}")
+    check_integers(x.dtype, levels, name)
     if x.numel() and not (int(x.min()) >= 0 and int(x.max()) < levels):
         raise ValueError(f"{name} with values from {int(x.min())} to {int(x.max())}: use integers in [0, {levels})")
 
 
-def _view_in_bands(auxiliary: Auxiliary, x: Tensor, levels: int) -> Tensor:
+def view_in_bands(auxiliary: Auxiliary, x: Tensor, levels: int) -> Tensor:
     """Make the view of images, in bands of rows if they are large and the view of a band depends on nothing else."""
     B, _, H, W = x.shape
     f = auxiliary.shrinkage

@@ -4,7 +4,18 @@ Only a fixed list of formats is read, no other file is ever opened, and the numb
 picture reads its header, and the header is checked before any pixel is decoded.
 """
 
-__all__ = ["FORMATS", "MAX_PIXELS", "BrokenImageError", "Crop", "Preparation", "is_deep", "open_picture", "read_file"]
+__all__ = [
+    "FORMATS",
+    "MAX_PIXELS",
+    "BrokenImageError",
+    "Crop",
+    "Preparation",
+    "check_mode",
+    "convert",
+    "is_deep",
+    "open_picture",
+    "read_file",
+]
 
 import io
 import os
@@ -104,6 +115,20 @@ def is_deep(picture: Image.Image, content: bytes) -> bool:
     return False
 
 
+def check_mode(picture: Image.Image, name: str) -> None:
+    """Raise a ValueError if the pixels of a picture are not 8-bit color or gray."""
+    if picture.mode.startswith(("I", "F", "LAB")):
+        raise ValueError(f"{name} has pixels of mode {picture.mode}: convert it to 8-bit color or gray")
+
+
+def convert(picture: Image.Image, channels: int) -> Image.Image:
+    """Turn a picture upright and convert it to color (3 channels) or gray (1); transparency is dropped."""
+    image = ImageOps.exif_transpose(picture)  # turns photos upright, as `datasets` does
+    if image.has_transparency_data:
+        image = image.convert("RGBA")  # going straight to RGB, Pillow warns about transparent palettes
+    return image.convert("L" if channels == 1 else "RGB")
+
+
 @dataclass(frozen=True)
 class Preparation:
     """The steps from a stored image to its pixels.
@@ -135,25 +160,18 @@ class Preparation:
         if not content:
             raise BrokenImageError(f"{name} cannot be read (it is empty): {_ADVICE}")
         picture = open_picture(content, name)
-        if picture.mode.startswith(("I", "F", "LAB")):
-            raise ValueError(f"{name} has pixels of mode {picture.mode}: convert it to 8-bit color or gray")
+        check_mode(picture, name)
         image = self._frame(self._decode(picture, content, name), name)
         return np.asarray(image).reshape(image.height, image.width, self.channels)
 
     def _decode(self, picture: Image.Image, content: bytes, name: str) -> Image.Image:
         try:
-            image = None if is_deep(picture, content) else self._convert(picture)
+            image = None if is_deep(picture, content) else convert(picture, self.channels)
         except Exception as error:  # again, a dozen kinds
             raise BrokenImageError(f"{name} cannot be read ({first_line(error)}): {_ADVICE}") from error
         if image is None:
             raise ValueError(f"{name} has more than 8 bits a channel: convert it to 8-bit color or gray")
         return image
-
-    def _convert(self, picture: Image.Image) -> Image.Image:
-        image = ImageOps.exif_transpose(picture)  # turns photos upright, as `datasets` does
-        if image.has_transparency_data:
-            image = image.convert("RGBA")  # going straight to RGB, Pillow warns about transparent palettes
-        return image.convert("L" if self.channels == 1 else "RGB")
 
     def _frame(self, image: Image.Image, name: str) -> Image.Image:
         left, right, top, bottom = self.crop or (0, 0, 0, 0)

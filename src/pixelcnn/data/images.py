@@ -8,11 +8,20 @@ A source can have the usual parts: train, test, validation. Without a test or va
 held out, each by the hash of its own content (see `pixelcnn.data.sources`).
 """
 
-__all__ = ["SPLITS", "Images", "JoinedImages", "load_images", "load_unseen"]
+__all__ = [
+    "SPLITS",
+    "ImageSource",
+    "Images",
+    "JoinedImages",
+    "PictureSequence",
+    "as_images",
+    "load_images",
+    "load_unseen",
+]
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -22,13 +31,25 @@ from torch.utils.data import Dataset
 from pixelcnn.data.decode import BrokenImageError, Crop, Preparation
 from pixelcnn.data.fingerprints import changed_since, fingerprint, joined_fingerprint
 from pixelcnn.data.rows import for_each, name_of, pairs, to_record, without_labels
-from pixelcnn.data.sources import HUB, Selection, Source, is_same_source, open_source
+from pixelcnn.data.sources import HUB, Selection, Source, is_same_source, open_given, open_source
 
 if TYPE_CHECKING:
     from datasets import Dataset as Rows
 
 SPLITS = ("train", "test", "validation", "all")
 _KEPT_BYTES = 2**28  # decoded images up to this size stay in memory, since decoding them again slows every step
+
+
+class PictureSequence(Protocol):
+    """Anything with a length whose items are images: a list, a batch of arrays or tensors, a `datasets.Dataset`."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Any: ...
+
+
+ImageSource = str | Path | PictureSequence
+"""A name or a path, a sequence of pictures, or a `datasets.Dataset`, see `load_images`."""
 
 
 class Images(Dataset[Tensor]):
@@ -127,8 +148,8 @@ class JoinedImages(Images):
         return torch.stack(found)
 
 
-def _preparation(source: str, size: int | None, crop: Crop | None, channels: int) -> Preparation:
-    if crop is None and source in HUB:
+def _preparation(source: object, size: int | None, crop: Crop | None, channels: int) -> Preparation:
+    if crop is None and isinstance(source, str) and source in HUB:
         crop = HUB[source][1]
     return Preparation(channels, crop, size)
 
@@ -156,13 +177,13 @@ def _check(
         if size != (H, W):
             name, other = (name_of(rows, i) for i in (first, index))
             sizes = f"{name!r} is {size[1]}x{size[0]}, {other!r} is {W}x{H}"
-            raise ValueError(f"images of different sizes, {sizes}: make them the same with --size")
+            raise ValueError(f"images of different sizes, {sizes}: make them the same with size=N (--size N)")
     kept = [pixels for _, _, pixels in found if pixels is not None]
     return [index for index, _, _ in found], size, np.stack(kept) if len(kept) == len(found) else None
 
 
 def load_images(
-    source: str | Path,
+    source: ImageSource,
     split: str = "train",
     *,
     size: int | None = None,
@@ -176,7 +197,9 @@ def load_images(
     Args:
         source: `photos` (shipped), `cifar10` or `celeba` (downloaded from the Hugging Face hub), a single image or
             parquet file, a folder of these at any depth, or a hub id `owner/name`. The three names take precedence
-            over folders of the same name: write `./photos` for the folder.
+            over folders of the same name: write `./photos` for the folder. Or images that you have: a sequence of
+            pictures in any form that `pixelcnn.data.given` lists, or of pairs of a picture and its label; a
+            `datasets.Dataset` with a column `image`; or a dictionary of data sets by part.
         split: `train`, `test`, `validation` or `all`. Parts are recognized by the usual names, such as `train`, `Test`
             or `val`, among the subfolders of a folder, parquet files, and the splits of a hub data set. If there is no
             `test` part, `validation` is used to test. Without either, 5 % of the images are held out, each by the hash
@@ -196,12 +219,24 @@ def load_images(
         >>> photos = pixelcnn.load_images("photos", "test", size=16, channels=1)
         >>> len(photos), photos[0].shape
         (41, torch.Size([1, 16, 16]))
+        >>> pictures = pixelcnn.to_pil(photos.batch(range(3)))
+        >>> pixelcnn.load_images(pictures, "all", size=8).size
+        (8, 8)
     """
     if split not in SPLITS:
         raise ValueError(f"split={split!r}: use one of {', '.join(map(repr, SPLITS))}")
-    source = source if isinstance(source, str) else str(source.absolute())  # a Path is never one of the names
+    if isinstance(source, Path):
+        source = str(source.absolute())  # a Path is never one of the names
     prepare = _preparation(source, size, crop, channels)
-    return _load(open_source(source), split, prepare, skip_broken, progress)
+    opened = open_source(source) if isinstance(source, str) else open_given(source)
+    return _load(opened, split, prepare, skip_broken, progress)
+
+
+def as_images(images: Images | ImageSource, split: str, channels: int) -> Images:
+    """Load images that are not loaded yet: those of a split if the source has parts or a name, and else all."""
+    if isinstance(images, Images):
+        return images
+    return load_images(images, split if isinstance(images, str | Path | Mapping) else "all", channels=channels)
 
 
 def load_unseen(

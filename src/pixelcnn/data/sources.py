@@ -13,11 +13,13 @@ __all__ = [
     "Source",
     "UnfetchedError",
     "is_same_source",
+    "open_given",
     "open_source",
 ]
 
 import difflib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -28,6 +30,7 @@ from pixelcnn.data.decode import Crop
 from pixelcnn.data.fingerprints import hash_row, is_held_out
 from pixelcnn.data.folders import OTHER, find_files, find_parts, part_of, settle
 from pixelcnn.data.rows import for_each, read_files, select_columns, with_files
+from pixelcnn.data.tables import read_dataset, read_sequence
 
 if TYPE_CHECKING:
     from datasets import Dataset as Rows
@@ -171,17 +174,40 @@ def _fetch(hub_id: str, crop: Crop | None = None) -> dict[str, "Rows"]:
 
 
 def _open_hub(name: str, hub_id: str, crop: Crop | None = None) -> Source:
-    from datasets import concatenate_datasets
-
     parts: dict[str, list[Rows]] = {}
     for part, rows in _fetch(hub_id, crop).items():
         rows = with_files(select_columns(rows, name), hub_id)
         parts.setdefault(part_of(part, whole=True) or OTHER, []).append(rows)
-    return Source(name, {part: concatenate_datasets(rows) for part, rows in settle(parts).items()}, [])
+    return _join(name, parts)
+
+
+def open_given(source: object) -> Source:
+    """Open a `datasets.Dataset`, a dictionary of these by part, or a sequence of pictures.
+
+    Raises:
+        ValueError: if it is none of these, or holds something else than pictures.
+    """
+    from datasets import Dataset
+
+    if isinstance(source, Mapping):
+        named = "the data set"
+        parts: dict[str, list[Rows]] = {}
+        for part, rows in source.items():
+            parts.setdefault(part_of(str(part), whole=True) or OTHER, []).append(read_dataset(rows, named))
+        return _join(named, parts)
+    if isinstance(source, Dataset):
+        return Source("the data set", {"train": read_dataset(source, "the data set")}, [])
+    return Source("the pictures", {"train": read_sequence(source)}, [])
+
+
+def _join(name: str, parts: Mapping[str, "list[Rows]"]) -> Source:
+    from datasets import concatenate_datasets
+
+    return Source(name, {part: concatenate_datasets(rows) for part, rows in settle(dict(parts)).items()}, [])
 
 
 def open_source(source: str) -> Source:
-    """Open every part of a source without decoding it."""
+    """Open every part of a named source without decoding it."""
     if source in HUB:
         return _open_hub(source, *HUB[source])
     path = _PHOTOS if source == "photos" else Path(source).expanduser()

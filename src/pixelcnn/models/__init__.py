@@ -8,10 +8,16 @@ __all__ = [
     "ImageModel",
     "PixelCNN",
     "PyramidPixelCNN",
+    "colorize",
+    "complete",
     "distribution",
     "is_shipped",
+    "list_models",
     "read_config",
+    "sample",
+    "sample_views",
     "shipped_names",
+    "upscale",
     "why_missing",
     "zoo_card",
 ]
@@ -25,7 +31,16 @@ if TYPE_CHECKING:
     from pixelcnn.models.files import WEIGHTS, read_config
     from pixelcnn.models.image_model import ImageModel
     from pixelcnn.models.presets import GrayscalePixelCNN, PixelCNN, PyramidPixelCNN
-    from pixelcnn.models.shipped import CONFIG, distribution, is_shipped, shipped_names, why_missing, zoo_card
+    from pixelcnn.models.sampling import colorize, complete, sample, sample_views, upscale
+    from pixelcnn.models.shipped import (
+        CONFIG,
+        distribution,
+        is_shipped,
+        list_models,
+        shipped_names,
+        why_missing,
+        zoo_card,
+    )
 
 __getattr__, __dir__ = lazy_names(
     __name__,
@@ -34,6 +49,7 @@ __getattr__, __dir__ = lazy_names(
         "files": ["WEIGHTS", "read_config"],
         "image_model": ["ImageModel"],
         "presets": ["GrayscalePixelCNN", "PixelCNN", "PyramidPixelCNN"],
-        "shipped": ["CONFIG", "distribution", "is_shipped", "shipped_names", "why_missing", "zoo_card"],
+        "sampling": ["colorize", "complete", "sample", "sample_views", "upscale"],
+        "shipped": ["CONFIG", "distribution", "is_shipped", "list_models", "shipped_names", "why_missing", "zoo_card"],
     },
 )

@@ -47,9 +47,8 @@ class DrawOptions:
     Example:
         >>> import pixelcnn
         >>> model = pixelcnn.load("photos-pyramid")
-        >>> views = pixelcnn.sample(model, 1, 8, options=pixelcnn.DrawOptions(scale_shift=-0.5))
-        >>> [tuple(view.shape) for view in views]
-        [(1, 3, 8, 8), (1, 3, 4, 4), (1, 3, 2, 2)]
+        >>> pixelcnn.sample(model, 1, 8, options=pixelcnn.DrawOptions(scale_shift=-0.5)).shape
+        torch.Size([1, 3, 8, 8])
     """
 
     scale_shift: float = 0.0

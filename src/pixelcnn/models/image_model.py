@@ -18,20 +18,19 @@ Reference: Kolesnikov & Lampert, PixelCNN models with auxiliary variables (ICML 
 __all__ = ["BitsPerDim", "ImageModel"]
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Unpack, cast
 
 import torch
 from torch import Tensor, nn
 
 from pixelcnn.auxiliary.base import Auxiliary
-from pixelcnn.auxiliary.chain import Link, check_images
-from pixelcnn.models.completion import complete_views
+from pixelcnn.auxiliary.chain import check_images
+from pixelcnn.data.given import ImagesLike, as_computable, take_images
+from pixelcnn.models import sampling
+from pixelcnn.models.base import ChainModel, LabelsLike
 from pixelcnn.models.config import MOST_PARAMETERS, ModelConfig, ModelOptions
-from pixelcnn.models.draw import DrawOptions, Request, draw_views
 from pixelcnn.models.factor import Factor
-from pixelcnn.models.hub import HubModel
 from pixelcnn.models.memory import check_whole_memory
 from pixelcnn.nn.causal import CausalNetwork
 from pixelcnn.nn.embedding import EmbeddingNetwork
@@ -46,7 +45,7 @@ class BitsPerDim(NamedTuple):
     factors: Tensor  # (B, K + 1), the image first
 
 
-class ImageModel(HubModel):
+class ImageModel(ChainModel):
     """A model of integer images (B, channels, H, W) of any size, with values in [0, levels).
 
     Options for each factor are either one number for all factors, or a sequence that begins with the factor of the
@@ -108,49 +107,6 @@ class ImageModel(HubModel):
             raise ValueError(f"a model of {number} parameters: at most {MOST_PARAMETERS} can be loaded")
         return model
 
-    @property
-    def auxiliaries(self) -> Sequence[Auxiliary]:
-        """The chain a_1, ..., a_K."""
-        return self.config.auxiliaries
-
-    @property
-    def formats(self) -> list[tuple[int, int]]:
-        """Channels and levels of each view, the image first."""
-        return self.config.chain.formats
-
-    @property
-    def levels(self) -> int:
-        """The number of levels; a sub-pixel has a value in [0, levels)."""
-        return self.config.levels
-
-    @property
-    def classes(self) -> int:
-        """The number of class labels; 0 for none."""
-        return self.config.classes
-
-    @property
-    def consistent(self) -> bool:
-        """Whether the model scores and draws consistently by default. A trained model can do either."""
-        return self.config.consistent
-
-    @consistent.setter
-    def consistent(self, consistent: bool) -> None:
-        self.config = replace(self.config, consistent=consistent)
-
-    @property
-    def size(self) -> tuple[int, int] | None:
-        """(H, W) of the images that the model was trained on; None if unknown. Set it to one number for squares."""
-        return self.config.sides
-
-    @size.setter
-    def size(self, size: int | Sequence[int] | None) -> None:
-        self.config = replace(self.config, size=size)
-
-    @property
-    def side(self) -> int | None:
-        """The side of the images that the model was trained on, if they were square; otherwise None."""
-        return self.size[0] if self.size and self.size[0] == self.size[1] else None
-
     def of_view(self, k: int) -> "ImageModel":
         """Return a model of view k: the part of the chain from there on, which shares its factors with this model.
 
@@ -168,51 +124,40 @@ class ImageModel(HubModel):
         model.training = self.training  # and not by `train`, which would set the modes of the factors
         return model
 
-    def sizes(self, size: tuple[int, int]) -> list[tuple[int, int]]:
-        """Return (H, W) of every view of an image of size (H, W), the image first."""
-        return self.config.chain.sizes(size)
+    def _factor_log_probs(self, x: ImagesLike, labels: LabelsLike | None, *, per_dim: bool = False) -> Tensor:
+        """Compute the log-probability of each view: (B, K + 1) in nats, or in bits per sub-pixel of the image."""
+        device = next(self.parameters()).device
+        if isinstance(x, Tensor) and x.dim() == 4:
+            plain = as_computable(x).to(device)
+            return self._batch_log_probs(plain, self.check_labels(labels, len(x)), per_dim=per_dim)
+        given = take_images(x, *self.formats[0], device=device)
+        checked = self.check_labels(labels, given.number)
+        results = [
+            self._batch_log_probs(batch, None if checked is None else checked[places], per_dim=per_dim)
+            for places, batch in given.batches
+        ]
+        return given.joined(results)
 
-    def views(self, x: Tensor) -> list[Tensor]:
-        """Make the views x_0 = x, ..., x_K of integers (B, channels, H, W); see `Chain.views`."""
-        return self.config.chain.views(x)
-
-    def links(self, x: Tensor) -> list[Link]:
-        """Pair each view with the one that its factor is given; see `Chain.links`."""
-        return self.config.chain.links(x)
-
-    def check_labels(self, labels: Tensor | None, number: int) -> Tensor | None:
-        """Return labels (number,) on the device of the model; raise a ValueError if they do not fit its classes."""
-        if not self.classes:
-            if labels is not None:
-                raise ValueError(f"labels={labels!r}: this model has no classes; leave the labels out")
-            return None
-        if isinstance(labels, Tensor) and not labels.is_floating_point() and labels.shape == (number,):
-            labels = labels.to(next(self.parameters()).device, torch.int64)
-            if ((labels >= 0) & (labels < self.classes)).all():
-                return labels
-        wanted = f"a tensor of {number} whole numbers in [0, {self.classes}), one for each image"
-        raise ValueError(f"labels={labels!r}: use {wanted}")
-
-    def _factor_log_probs(self, x: Tensor, labels: Tensor | None) -> Tensor:
-        """Compute the log-probability of each view, in nats: (B, K + 1)."""
+    def _batch_log_probs(self, x: Tensor, labels: Tensor | None, *, per_dim: bool) -> Tensor:
         check_images(x, *self.formats[0])
-        labels = self.check_labels(labels, len(x))
         B, _, H, W = x.shape
         if B * H * W > LARGE and not torch.compiler.is_compiling():
             check_whole_memory(self.factors, B, self.sizes((H, W)), consistent=self.consistent)
         links = zip(self.factors, self.links(x), strict=True)
         log_probs = [factor(view, given, labels, consistent=self.consistent) for factor, (view, given) in links]
-        return torch.stack(log_probs, 1)
+        stacked = torch.stack(log_probs, 1)
+        return stacked / (-math.log(2) * math.prod(x.shape[1:])) if per_dim else stacked
 
-    def log_prob(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+    def log_prob(self, x: ImagesLike, labels: LabelsLike | None = None) -> Tensor:
         """Compute `log p(x_0, ..., x_K)` in nats: integers (B, C, H, W) to (B,).
 
         For a consistent model or an empty chain, this is `log p(x)`; for others, it is a lower bound. Images are scored
         in one piece, so that the result is differentiable. `pixelcnn.surprisal` needs less memory for large images.
 
         Args:
-            x: images of any size.
-            labels: (B,) integer class labels, for a model with classes.
+            x: integers (B, C, H, W) of any size, or images in any form that `pixelcnn.data.given` lists. Images of
+                different sizes are scored in batches of equal size, and their results are in the order of the images.
+            labels: a class label for all images, or (B,) labels, for a model with classes.
 
         Raises:
             ValueError: if the images or the labels do not fit the model.
@@ -222,44 +167,19 @@ class ImageModel(HubModel):
 
     forward = log_prob
 
-    def bits_per_dim(self, x: Tensor, labels: Tensor | None = None) -> BitsPerDim:
-        """Compute the negative log-probability in bits per sub-pixel of `x`, in total and for each factor."""
-        factors = self._factor_log_probs(x, labels) / (-math.log(2) * math.prod(x.shape[1:]))
+    def bits_per_dim(self, x: ImagesLike, labels: LabelsLike | None = None) -> BitsPerDim:
+        """Compute the negative log-probability in bits per sub-pixel of `x`, in total and for each factor.
+
+        Args and errors are those of `log_prob`.
+        """
+        factors = self._factor_log_probs(x, labels, per_dim=True)
         return BitsPerDim(factors.sum(1), factors)
 
-    def draw(self, request: Request, options: DrawOptions | None = None) -> Iterator[tuple[int, Tensor]]:
-        """Draw images view by view: iterate over (k, x_k) for k = K, ..., 0, each as soon as it is finished.
-
-        Raises:
-            ValueError: if the request or the options do not fit the model.
-            MemoryError: if the cached activations need more memory than is free. Draw fewer images at once.
-            FloatingPointError: if a network gives parameters that are not finite.
-        """
-        options = options or DrawOptions()
-        if options.consistent is None:
-            options = replace(options, consistent=self.consistent)
-        size = self.size if request.size is None else request.size
-        labels = self.check_labels(request.labels, request.n)
-        request, chain = replace(request, size=size, labels=labels), self.config.chain
-        if request.hole is not None:
-            return complete_views(self.factors, chain, request, request.hole, options)
-        return draw_views(self.factors, chain, request, options)
-
-    def sample(
-        self,
-        n: int = 1,
-        size: int | tuple[int, int] | None = None,
-        seed: int = 0,
-        scale_shift: float = 0.0,
-        map: bool = False,
-        labels: Tensor | None = None,
-    ) -> Tensor:
-        """Draw n images (n, C, H, W); see `pixelcnn.sample`, which also returns the views.
-
-        By default, they have the size of the images that the model was trained on.
-        """
-        *_, (_, x) = self.draw(Request(n, size, seed, labels), DrawOptions(scale_shift, map))
-        return x
+    sample = sampling.sample
+    sample_views = sampling.sample_views
+    colorize = sampling.colorize
+    upscale = sampling.upscale
+    complete = sampling.complete
 
 
 def _from_config(config: ModelConfig) -> ImageModel:

@@ -12,11 +12,12 @@ __all__ = [
     "check_shipped",
     "distribution",
     "is_shipped",
+    "list_models",
+    "names_with",
     "shipped_names",
     "why_missing",
     "zoo_card",
     "zoo_folder",
-    "zoo_names",
 ]
 
 import hashlib
@@ -43,9 +44,24 @@ def shipped_names() -> list[str]:
     return sorted({*RESEARCH_ONLY, *(path.parent.name for path in ZOO.glob(f"*/{CONFIG}"))})
 
 
-def zoo_names() -> list[str]:
-    """List the names of the shipped models that are installed."""
+def list_models() -> list[str]:
+    """List the names of the shipped models that are installed, for `load`.
+
+    The others come with the package `pixelcnn-zoo`: `pip install pixelcnn-zoo`, or `pip install ./zoo` from the
+    repository. `pixelcnn models` describes all of them.
+
+    Example:
+        >>> import pixelcnn
+        >>> "photos-pyramid" in pixelcnn.list_models()
+        True
+    """
     return [name for name in shipped_names() if why_missing(name) is None]
+
+
+def names_with(auxiliary: str) -> list[str]:
+    """List the installed models whose first auxiliary variable has this registered name."""
+    firsts = {name: json.loads((zoo_folder(name) / CONFIG).read_bytes())["auxiliaries"][:1] for name in list_models()}
+    return [name for name, first in firsts.items() if first and first[0]["name"] == auxiliary]
 
 
 def is_shipped(name: str) -> bool:

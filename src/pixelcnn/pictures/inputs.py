@@ -22,9 +22,9 @@ from torch import Tensor
 
 from pixelcnn.data.decode import Preparation, open_picture, read_file
 from pixelcnn.data.folders import find_files
+from pixelcnn.data.given import GRAY_MODES
 
 PIPE = "-"  # standard input or output
-GRAY_MODES = ("1", "L", "LA")
 USUAL_GAMMA = 1 / 2.2
 
 

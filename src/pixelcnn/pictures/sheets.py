@@ -11,24 +11,12 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from pixelcnn.common.files import write_atomically
+from pixelcnn.data.given import to_picture
 
 Strip = tuple[str, Sequence[Tensor] | Tensor, int]
 """A row of images, as a title, integers (n, C, H, W) or a list of images (C, H, W), and the number of levels."""
 GAP, MARGIN, FONT_SIZE = 2, 8, 14
 PAPER, INK = (238, 238, 238), (34, 34, 34)
-
-
-def to_picture(x: Tensor, levels: int) -> Image.Image:
-    """Convert an image (C, H, W) of integers in [0, levels) to an 8-bit picture, stretching the levels to 0 to 255.
-
-    Raises:
-        ValueError: if values are out of range, since they would wrap around.
-    """
-    if x.numel() and not (int(x.min()) >= 0 and int(x.max()) < levels):
-        raise ValueError(f"an image with values from {int(x.min())} to {int(x.max())}: use integers in [0, {levels})")
-    stretched = (x.cpu().long() * 255 + (levels - 1) // 2) // (levels - 1)
-    pixels = stretched.byte().permute(1, 2, 0).numpy()
-    return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
 
 
 def heat_map(values: Tensor, most: float) -> Tensor:
@@ -61,7 +49,7 @@ def sheet(strips: Sequence[Strip], *, height: int = 96) -> Image.Image:
     """Make a contact sheet: each strip is a row with a title, and image i of every strip is in column i.
 
     Args:
-        strips: the rows, from top to bottom.
+        strips: the rows, from top to bottom. An empty title takes no room.
         height: largest side, in pixels, to which images are enlarged. Smaller images are enlarged to the size of the
             largest, or as close as a whole factor gets, and centered in their cell.
     """
@@ -70,15 +58,17 @@ def sheet(strips: Sequence[Strip], *, height: int = 96) -> Image.Image:
     rows = [[_enlarge(to_picture(x, levels), side) for x in images] for _, images, levels in strips]
     W, H = (max(picture.size[i] for row in rows for picture in row) for i in range(2))
     font = ImageFont.load_default(FONT_SIZE)
-    line = FONT_SIZE + MARGIN
     widths = [len(row) * (W + GAP) - GAP for row in rows] + [int(font.getlength(title)) for title, _, _ in strips]
-    paper = Image.new("RGB", (max(widths) + 2 * MARGIN, len(rows) * (line + H + MARGIN) + MARGIN), PAPER)
-    for i, ((title, _, _), row) in enumerate(zip(strips, rows, strict=True)):
-        top = MARGIN + i * (line + H + MARGIN)
+    lines = [FONT_SIZE + MARGIN if title else 0 for title, _, _ in strips]
+    gaps = [MARGIN if title else GAP for title, _, _ in [*strips[1:], ("-", [], 0)]]  # below each row
+    paper = Image.new("RGB", (max(widths) + 2 * MARGIN, MARGIN + sum(lines) + len(rows) * H + sum(gaps)), PAPER)
+    top = MARGIN
+    for (title, _, _), row, line, gap in zip(strips, rows, lines, gaps, strict=True):
         ImageDraw.Draw(paper).text((MARGIN, top), title, INK, font)
         for j, picture in enumerate(row):
             left = MARGIN + j * (W + GAP)
             paper.paste(picture, (left + (W - picture.width) // 2, top + line + (H - picture.height) // 2))
+        top += line + H + gap
     return paper
 
 

@@ -1,20 +1,15 @@
-"""Tasks for a trained model: draw, colorize, upscale, complete and score images."""
+"""Tasks for a trained model: score images, and draw results for many pictures."""
 
 __all__ = [
     "Evaluation",
     "check_out",
     "codec_bits_per_dim",
-    "colorize",
-    "complete",
     "draw_alternatives",
     "evaluate",
     "is_file_name",
     "plan_results",
-    "sample",
-    "sample_views",
     "score_pictures",
     "surprisal",
-    "upscale",
     "write_picture",
 ]
 
@@ -26,7 +21,6 @@ if TYPE_CHECKING:
     from pixelcnn.tasks.batches import draw_alternatives, score_pictures
     from pixelcnn.tasks.lossless import codec_bits_per_dim
     from pixelcnn.tasks.results import check_out, is_file_name, plan_results, write_picture
-    from pixelcnn.tasks.sampling import colorize, complete, sample, sample_views, upscale
     from pixelcnn.tasks.scoring import Evaluation, evaluate, surprisal
 
 __getattr__, __dir__ = lazy_names(
@@ -35,7 +29,6 @@ __getattr__, __dir__ = lazy_names(
         "batches": ["draw_alternatives", "score_pictures"],
         "lossless": ["codec_bits_per_dim"],
         "results": ["check_out", "is_file_name", "plan_results", "write_picture"],
-        "sampling": ["colorize", "complete", "sample", "sample_views", "upscale"],
         "scoring": ["Evaluation", "evaluate", "surprisal"],
     },
 )

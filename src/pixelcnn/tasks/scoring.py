@@ -6,14 +6,16 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from pixelcnn.auxiliary.chain import check_images
 from pixelcnn.common.checks import check_whole
 from pixelcnn.common.progress import progress_bar
-from pixelcnn.data.images import Images
+from pixelcnn.data.given import ImagesLike, take_images
+from pixelcnn.data.images import Images, ImageSource, as_images
+from pixelcnn.models.base import LabelsLike
 from pixelcnn.models.image_model import ImageModel
 from pixelcnn.nn.layers import evaluating
 from pixelcnn.tasks.tiles import Tiling, plan, score_by_tiles
@@ -30,13 +32,19 @@ class Evaluation:
 
 
 def evaluate(
-    model: ImageModel, images: Images, *, batch_size: int = 32, limit: int | None = None, progress: bool = False
+    model: ImageModel,
+    images: Images | ImageSource,
+    *,
+    batch_size: int = 32,
+    limit: int | None = None,
+    progress: bool = False,
 ) -> Evaluation:
     """Score every image of a set in float32, and average in float64.
 
     Args:
         model: any model; one loaded from a training run has the averaged weights.
-        images: images with the model's channels and levels, all of one size.
+        images: images with the model's channels and levels, all of one size, made by `load_images`; or a source that
+            it takes. Of a named source, the images of the split `test` are scored; of a sequence or a data set, all.
         batch_size: largest number of images scored at once; it does not change the result. If memory is short, fewer
             are scored at once, and large images are scored in tiles.
         limit: score at most this many images.
@@ -56,8 +64,11 @@ def evaluate(
         (4, 3)
         >>> 0 < result.bits_per_dim < 8  # a uniform guess of 8-bit images costs 8 bits
         True
+        >>> pixelcnn.evaluate(pixelcnn.load("photos-pyramid"), pixelcnn.to_pil(photos.batch(range(3)))).images
+        3
     """
     check_whole(batch_size=batch_size)
+    images = as_images(images, "test", model.formats[0][0])
     number = _limited(images, limit)
     device = next(model.parameters()).device
     tilings = plan(model, min(batch_size, number), images.size)
@@ -82,20 +93,25 @@ def evaluate(
 
 
 def surprisal(
-    model: ImageModel, x: Tensor, labels: Tensor | None = None, *, callback: Callable[[float], None] | None = None
-) -> list[Tensor]:
+    model: ImageModel,
+    x: ImagesLike,
+    labels: LabelsLike | None = None,
+    *,
+    callback: Callable[[float], None] | None = None,
+) -> list[Any]:
     """Compute the bits that each pixel of each view costs, given the pixels before it.
 
     Large images are scored in tiles, with the same result up to rounding and a fraction of the memory.
 
     Args:
         model: any model.
-        x: integer images (B, C, H, W) of any size.
-        labels: (B,) class labels, for a model with classes.
+        x: integer images (B, C, H, W) of any size, or images in any form that `pixelcnn.data.given` lists.
+        labels: a class label for all images, or (B,) labels, for a model with classes.
         callback: called after each tile with the share of all pixels that is done.
 
     Returns:
-        A map (B, H_k, W_k) for each of the K + 1 views, the image first, summed over channels.
+        A map (B, H_k, W_k) for each of the K + 1 views, the image first, summed over channels. Of a list, whose images
+        may differ in size, a list: for each of its items what the item alone would give.
 
     Raises:
         ValueError: if images or labels do not fit the model.
@@ -107,9 +123,26 @@ def surprisal(
         >>> [tuple(bits.shape) for bits in pixelcnn.surprisal(pixelcnn.load("photos-pyramid"), x)]
         [(1, 8, 8), (1, 4, 4), (1, 2, 2)]
     """
-    check_images(x, *model.formats[0])
-    H, W = x.shape[2:]
-    return _surprisal(model, x, labels, plan(model, len(x), (H, W)), callback)
+    images = take_images(x, *model.formats[0], device=next(model.parameters()).device)
+    labels = model.check_labels(labels, images.number)
+    tilings = [plan(model, len(batch.x), (batch.x.shape[2], batch.x.shape[3])) for batch in images.batches]
+    total, done = sum(_pixels(model, batch.x) for batch in images.batches), 0
+    maps = []
+    for (places, batch), tiling in zip(images.batches, tilings, strict=True):
+
+        def show(share: float, done: int = done, pixels: int = _pixels(model, batch)) -> None:
+            if callback is not None:
+                callback((done + share * pixels) / total)
+
+        some = None if labels is None else labels[places]
+        maps.append(_surprisal(model, batch, some, tiling, show))
+        done += _pixels(model, batch)
+    return images.listed(maps, lambda found, within: [bits[within] for bits in found])
+
+
+def _pixels(model: ImageModel, x: Tensor) -> int:
+    """Count the pixels of all views of images."""
+    return len(x) * sum(math.prod(size) for size in model.sizes((x.shape[2], x.shape[3])))
 
 
 def _surprisal(
@@ -117,16 +150,15 @@ def _surprisal(
     x: Tensor,
     labels: Tensor | None,
     tilings: list[Tiling],
-    callback: Callable[[float], None] | None,
+    callback: Callable[[float], None],
 ) -> list[Tensor]:
     labels = model.check_labels(labels, len(x))
-    total, done = len(x) * sum(math.prod(size) for size in model.sizes((x.shape[2], x.shape[3]))), 0
+    total, done = _pixels(model, x), 0
 
     def count(pixels: int) -> None:
         nonlocal done
         done += pixels
-        if callback is not None:
-            callback(done / total)
+        callback(done / total)
 
     with evaluating():
         return [

@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from pixelcnn.common.progress import progress_bar
-from pixelcnn.data.images import Images
+from pixelcnn.data.images import Images, ImageSource, as_images
 from pixelcnn.data.order import Shuffled
 from pixelcnn.models.factor import Factor
 from pixelcnn.models.image_model import ImageModel
@@ -62,7 +62,7 @@ INITIAL_IMAGES = 32  # images used by the data-dependent initialization
 
 def train(
     model: ImageModel,
-    images: Images,
+    images: Images | ImageSource,
     folder: str | Path,
     training: Training | None = None,
     *,
@@ -77,7 +77,9 @@ def train(
     Args:
         model: the model to train, with fresh weights (or see `Run.initialize`). Create it after `torch.manual_seed` to
             make the whole run reproducible.
-        images: the training images.
+        images: the training images, made by `load_images`; or a source that it takes: a sequence of pictures of one
+            size or a `datasets.Dataset` with an image column, of which all are used, or a name, of which the images of
+            the split `train` are used.
         folder: the folder of the run.
         training: how to train.
         steps, minutes: the budget of each factor, counted from its first step even when resumed; give one of the two.
@@ -106,6 +108,7 @@ def train(
     budgets = budgets_of(steps, minutes, len(model.factors))
     if run.factor is not None and not 0 <= run.factor < len(model.factors):
         raise ValueError(f"factor={run.factor!r}: this model has the factors 0 to {len(model.factors) - 1}")
+    images = as_images(images, "train", model.formats[0][0])
     _check_fit(model, images)
     accelerator = _make_accelerator(training, folder)
     factors = list(reversed(range(len(model.factors)))) if run.factor is None else [run.factor]

@@ -129,9 +129,8 @@ def sample(
     try:
         for start in range(0, n, batch_size):
             number = min(batch_size, n - start)
-            labels = None if label is None else torch.tensor([label] * number)
             for k, view in pixelcnn.sample_views(
-                loaded, number, size, seed=seed + start, labels=labels, options=drawing
+                loaded, number, size, seed=seed + start, labels=label, options=drawing
             ):
                 finished[k].append(view)
                 if not is_sheet and (k == 0 or stages):

@@ -12,11 +12,11 @@ from torch import Tensor
 from pixelcnn.apps.report.subjects import Subject
 from pixelcnn.data.images import load_images
 from pixelcnn.models.draw import DrawOptions
+from pixelcnn.models.sampling import colorize, sample, sample_views
 from pixelcnn.nn.layers import evaluating
 from pixelcnn.pictures.charts import bars
 from pixelcnn.pictures.page import Chart, Gallery, Part, Section
 from pixelcnn.pictures.sheets import Strip
-from pixelcnn.tasks.sampling import colorize, sample
 
 COLUMNS = 8  # pictures in a row
 SHIFTS = [round(-0.1 * i, 1) for i in range(11)]
@@ -34,8 +34,9 @@ median of {repeats} passes, times the number of pixels."""
 
 @lru_cache(maxsize=2)
 def _draw(subject: Subject, seed: int, options: DrawOptions) -> list[Tensor]:
-    """Draw a row of samples with their views."""
-    return sample(subject.model, COLUMNS, subject.size, seed=seed, options=options)
+    """Draw a row of samples with their views, the image first."""
+    views = dict(sample_views(subject.model, COLUMNS, subject.size, seed=seed, options=options))
+    return [views[k] for k in sorted(views)]
 
 
 def _samples(subject: Subject, seed: int, progress: bool, map: bool = False) -> list[Part]:
@@ -69,7 +70,7 @@ def _colorings(subject: Subject, seed: int, progress: bool) -> list[Part]:
 def _variance(subject: Subject, seed: int, progress: bool) -> list[Part]:
     """Show a grid of log-scale reductions, as in the paper's figure 5."""
     options = [DrawOptions(shift, progress=progress) for shift in SHIFTS] + [DrawOptions(map=True, progress=progress)]
-    drawn = [sample(subject.model, GRID_ROWS, subject.size, seed=seed, options=option)[0] for option in options]
+    drawn = [sample(subject.model, GRID_ROWS, subject.size, seed=seed, options=option) for option in options]
     names = [f"{-shift:.1f}" for shift in SHIFTS] + ["MAP"]
     strips: list[Strip] = []
     for row in range(GRID_ROWS):
