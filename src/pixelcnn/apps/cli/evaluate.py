@@ -60,9 +60,7 @@ def evaluate(
             rich_help_panel=IMAGES,
         ),
     ] = None,
-    limit: Annotated[
-        int | None, typer.Option(help="Score at most this many images.", rich_help_panel=IMAGES)
-    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Score at most this many images.", rich_help_panel=IMAGES)] = None,
     batch_size: Annotated[int, typer.Option(help="Number of images to score at once.")] = 32,
     codecs: Annotated[bool, typer.Option("--codecs", help="Compare with lossless PNG, WebP and JPEG XL.")] = False,
     skip_broken: SkipBroken = False,

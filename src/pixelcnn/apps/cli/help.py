@@ -41,6 +41,7 @@ class Command(TyperCommand):
         rows = [(_title(each), row) for each in self.get_params(ctx) if (row := each.get_help_record(ctx))]
         _write_sections(formatter, sorted(rows, key=lambda pair: ORDER.get(pair[0], 2)))
 
+
 class Commands(TyperGroup):
     """The commands, shown in groups."""
 

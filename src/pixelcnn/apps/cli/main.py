@@ -16,15 +16,19 @@ import pixelcnn.apps.cli.evaluate
 import pixelcnn.apps.cli.pictures
 import pixelcnn.apps.cli.score
 import pixelcnn.apps.cli.train  # noqa: F401  (the four add their commands to the app)
-from pixelcnn.apps.cli.options import app, fail
+from pixelcnn.apps.cli.options import INTERRUPTED, app, fail
 
-INTERRUPTED = 130  # the exit code that Typer makes of a KeyboardInterrupt
+EXPECTED = {"int_parsing": "use a whole number", "float_parsing": "use a number"}
 
 
 def _explain(error: TyperException) -> str:
     """Word an error in how the command line was used, with what helps."""
     if near := getattr(error, "possibilities", None):  # options that look like the one that does not exist
         return f"{error.message}. Did you mean {', '.join(map(repr, near))}?"
+    if (cause := error.__cause__) is not None and (found := getattr(cause, "errors", None)) is not None:
+        (first, *_), option = found(), getattr(error, "param", None)
+        if option is not None and first["type"] in EXPECTED:
+            return f"{option.opts[-1]} {first['input']!r}: {EXPECTED[first['type']]}"
     message, context = error.format_message(), getattr(error, "ctx", None)
     if context is None or message.endswith("?"):
         return message

@@ -3,6 +3,7 @@
 __all__ = [
     "DRAWING",
     "IMAGES",
+    "INTERRUPTED",
     "Compile",
     "Consistent",
     "Crop",
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 PRECISIONS = {"float32": "float32", "bf16": "bfloat16"}
 SOURCES = ("photos", "cifar10", "celeba")
+INTERRUPTED = 130  # the exit code of a process that Ctrl-C ends; Typer makes it of a KeyboardInterrupt
 IMAGES, DRAWING = "Images", "Drawing"  # groups of options
 HELP = {"help_option_names": ["-h", "--help"]}
 app = typer.Typer(

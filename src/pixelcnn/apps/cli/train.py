@@ -15,9 +15,10 @@ import pixelcnn.models
 import pixelcnn.training
 import pixelcnn.zoo
 from pixelcnn.apps.cli.help import MAKE
-from pixelcnn.apps.cli.messages import count_images, data_of_model, say_data
+from pixelcnn.apps.cli.messages import count_images, data_of_model, explain_another_run, say_data
 from pixelcnn.apps.cli.options import (
     IMAGES,
+    INTERRUPTED,
     Crop,
     Data,
     Overwrite,
@@ -25,6 +26,7 @@ from pixelcnn.apps.cli.options import (
     Size,
     SkipBroken,
     command,
+    fail,
     load_model,
 )
 
@@ -75,9 +77,7 @@ def train(
     flip: Annotated[
         bool | None, typer.Option("--flip/--no-flip", help="Mirror half of the images.", rich_help_panel=IMAGES)
     ] = None,
-    minutes: Annotated[
-        float | None, typer.Option(help="Training time of each factor.", rich_help_panel=BUDGET)
-    ] = None,
+    minutes: Annotated[float | None, typer.Option(help="Training time of each factor.", rich_help_panel=BUDGET)] = None,
     steps: Annotated[
         int | None, typer.Option(help="Training steps of each factor, instead of --minutes.", rich_help_panel=BUDGET)
     ] = None,
@@ -197,6 +197,10 @@ def train(
     try:
         budget = chosen.budget if steps is None and minutes is None else {"steps": steps, "minutes": minutes}
         pixelcnn.train(model, images, out, training, **budget, run=run)
+    except pixelcnn.training.AnotherRunError as error:
+        raise ValueError(explain_another_run(error)) from None
+    except pixelcnn.training.InterruptedTraining:
+        fail(f"interrupted: the run in {out} is saved; add --resume to the same command to go on", INTERRUPTED)
     finally:
         if torch.distributed.is_initialized():  # otherwise its threads may abort the process at exit
             torch.distributed.destroy_process_group()
