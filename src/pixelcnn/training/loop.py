@@ -33,6 +33,7 @@ from accelerate.utils import DataLoaderConfiguration, ProjectConfiguration
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from pixelcnn.common.compiler import explain_compiler
 from pixelcnn.common.progress import progress_bar
 from pixelcnn.data.images import Images
 from pixelcnn.data.order import Shuffled
@@ -241,7 +242,8 @@ def _train_factor(job: _Job) -> None:
         while used < budget.total:
             started = time.perf_counter()
             set_rate(prepared, training.rate(state.step, used / budget.total))
-            bits = _step(job, network, prepared, batches)
+            with explain_compiler():
+                bits = _step(job, network, prepared, batches)
             state.averaged.update_parameters(state.factor)
             # Averaged, so that all processes agree on when to save and when to stop.
             leaving = mean_over_processes(float(job.interruption.asked), accelerator) > 0

@@ -135,6 +135,8 @@ def sample(
     check_whole(n=n, batch_size=batch_size)
     drawing = drawing_options(precision, scale_shift, map, compile)
     loaded = load_model(model, consistent)
+    if label is not None and loaded.classes and not 0 <= label < loaded.classes:
+        raise ValueError(f"--label {label}: {model!r} has the classes 0 to {loaded.classes - 1}")
     is_sheet = pixelcnn.tasks.is_file_name(out)
     finished: dict[int, list[torch.Tensor]] = {k: [] for k in reversed(range(len(loaded.factors)))}
     unsaved: list[tuple[Image, Path]] = []
