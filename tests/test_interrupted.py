@@ -80,21 +80,27 @@ def at_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], obje
     return plan
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("step", [2, STEPS - 1, STEPS])
+@pytest.fixture(scope="module")
+def whole(images: Images, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train without interruptions."""
+    folder = tmp_path_factory.mktemp("whole")
+    train(tiny_model(), images, folder, HOW, steps=STEPS, run=Run(sheet_minutes=0))
+    return folder
+
+
+@pytest.mark.parametrize(("step", "number"), [(2, signal.SIGTERM), (STEPS - 1, signal.SIGINT), (STEPS, signal.SIGINT)])
 def test_interrupted_and_resumed_is_uninterrupted(
-    images: Images, at_step: Callable, number: signal.Signals, step: int, tmp_path: Path
+    whole: Path, images: Images, at_step: Callable, number: signal.Signals, step: int, tmp_path: Path
 ) -> None:
     """Law: a signal in any step, the last and the first of a factor too, lets it finish, saves, and loses nothing."""
-    train(tiny_model(), images, tmp_path / "a", HOW, steps=STEPS, run=Run(sheet_minutes=0))
     at_step(step, lambda: os.kill(os.getpid(), number))
     before = signal.getsignal(number)
     with pytest.raises(InterruptedTraining, match=r"is saved: go on with Run\(resume=True\)"):
-        train(tiny_model(), images, tmp_path / "b", HOW, steps=STEPS, run=Run(sheet_minutes=0))
+        train(tiny_model(), images, tmp_path, HOW, steps=STEPS, run=Run(sheet_minutes=0))
     assert signal.getsignal(number) is before
-    assert (tmp_path / "b" / "factor-0" / "state.safetensors").exists() == (step == STEPS)
-    train(tiny_model(), images, tmp_path / "b", HOW, steps=STEPS, run=Run(sheet_minutes=0, resume=True))
-    assert_same_states(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "factor-0" / "state.safetensors").exists() == (step == STEPS)
+    train(tiny_model(), images, tmp_path, HOW, steps=STEPS, run=Run(sheet_minutes=0, resume=True))
+    assert_same_states(whole, tmp_path)
 
 
 def test_a_second_signal_leaves_at_once(images: Images, at_step: Callable, tmp_path: Path) -> None:
@@ -207,13 +213,13 @@ def test_resuming_with_other_words_for_the_same(
 def test_without_a_compiler_there_is_one_line(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An error of PyTorch's compiler, and no other, becomes a line with the remedy, for training and for drawing."""
 
-    class MissingCompiler(RuntimeError):
+    class MissingCompilerError(RuntimeError):
         pass
 
-    MissingCompiler.__module__ = "torch._inductor.exc"
+    MissingCompilerError.__module__ = "torch._inductor.exc"
 
     def fail(*_: object, **__: object) -> None:
-        raise MissingCompiler("No working C++ compiler found\nin config")
+        raise MissingCompilerError("No working C++ compiler found\nin config")
 
     monkeypatch.setattr(torch, "compile", lambda *_, **__: fail)
     monkeypatch.setattr(torch.nn.Module, "compile", lambda module: setattr(module, "forward", fail))
@@ -228,7 +234,7 @@ def test_without_a_compiler_there_is_one_line(pictures: Path, tmp_path: Path, mo
     ):
         assert result.returncode == 2
         (line,) = [each for each in result.stderr.splitlines() if each.startswith("pixelcnn:")]
-        assert "compile=True: PyTorch cannot compile on this machine (MissingCompiler: No working C++ compiler" in line
+        assert "compile=True: PyTorch cannot compile on this machine (MissingCompilerError: No working C++" in line
         assert "install a C++ compiler, such as g++, or leave compile out" in line
     with pytest.raises(RuntimeError, match="another"), explain_compiler():
         raise RuntimeError("another")
