@@ -16,9 +16,9 @@ import pixelcnn.apps.cli.evaluate
 import pixelcnn.apps.cli.pictures
 import pixelcnn.apps.cli.score
 import pixelcnn.apps.cli.train  # noqa: F401  (the four add their commands to the app)
-from pixelcnn.apps.cli.options import INTERRUPTED, app, fail
+from pixelcnn.apps.cli.options import INTERRUPTED, app, explain, fail
 
-EXPECTED = {"int_parsing": "use a whole number", "float_parsing": "use a number"}
+EXPECTED = {"int_parsing": "use whole numbers", "float_parsing": "use numbers"}
 
 
 def _explain(error: TyperException) -> str:
@@ -28,7 +28,8 @@ def _explain(error: TyperException) -> str:
     if (cause := error.__cause__) is not None and (found := getattr(cause, "errors", None)) is not None:
         (first, *_), option = found(), getattr(error, "param", None)
         if option is not None and first["type"] in EXPECTED:
-            return f"{option.opts[-1]} {first['input']!r}: {EXPECTED[first['type']]}"
+            each = f", {option.metavar}" if option.nargs > 1 else ""
+            return f"{option.opts[-1]} {first['input']!r}: {EXPECTED[first['type']]}{each}"
     message, context = error.format_message(), getattr(error, "ctx", None)
     if context is None or message.endswith("?"):
         return message
@@ -52,4 +53,4 @@ def main() -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # otherwise Python complains at exit
         sys.exit(1)
     except (ValueError, FloatingPointError, MemoryError, OSError) as error:
-        fail(str(error), 2)
+        fail(explain(error), 2)

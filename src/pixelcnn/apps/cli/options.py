@@ -20,10 +20,12 @@ __all__ = [
     "app",
     "command",
     "drawing_options",
+    "explain",
     "fail",
     "load_model",
 ]
 
+import errno
 import sys
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 PRECISIONS = {"float32": "float32", "bf16": "bfloat16"}
 SOURCES = ("photos", "cifar10", "celeba")
 INTERRUPTED = 130  # the exit code of a process that Ctrl-C ends; Typer makes it of a KeyboardInterrupt
+UNUSABLE = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
 IMAGES, DRAWING = "Images", "Drawing"  # groups of options
 HELP = {"help_option_names": ["-h", "--help"]}
 app = typer.Typer(
@@ -145,6 +148,14 @@ Consistent = Annotated[
 def fail(message: str, code: int) -> NoReturn:
     print(f"pixelcnn: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(code)
+
+
+def explain(error: BaseException) -> str:
+    """Word an error for one line; the system's own errors get the name of the file first, and a remedy."""
+    if not isinstance(error, OSError) or error.filename is None:
+        return str(error)
+    remedy = "; name another place" if error.errno in UNUSABLE else ""
+    return f"{str(error.filename)!r}: {error.strerror}{remedy}"
 
 
 def load_model(model: str, consistent: bool | None) -> "ImageModel":
