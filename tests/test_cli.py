@@ -1,6 +1,7 @@
 """The command line on real files: results on standard output, and errors of one line with exit code 2."""
 
 import json
+import os
 import re
 import signal
 import statistics
@@ -15,6 +16,7 @@ import torch
 from conftest import inside, pixelcnn, save_noise
 from PIL import Image
 
+from pixelcnn import __version__ as pixelcnn_version
 from pixelcnn.common.files import write_json
 from pixelcnn.data.images import load_images
 from pixelcnn.models.files import read_config
@@ -48,6 +50,67 @@ def test_help_answers_at_once() -> None:
     assert result.returncode == 0
     assert all(verb in result.stdout for verb in ("demo", "train", "evaluate", "sample", "models"))
     assert min(times) < 0.5, statistics.median(times)
+
+
+def test_models_answers_without_torch() -> None:
+    """So do --version and the completion of words: nothing of them builds a model."""
+    script = (
+        "import sys; from pixelcnn.apps.cli.main import main\ntry: main()\nfinally: assert 'torch' not in sys.modules"
+    )
+    for arguments in (["models"], ["--version"], ["train", "-h"]):
+        times = []
+        for _ in range(2):
+            start = time.perf_counter()
+            result = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True)
+            times.append(time.perf_counter() - start)
+            assert result.returncode == 0, result.stderr
+        assert min(times) < 1, arguments
+        if arguments == ["--version"]:
+            assert result.stdout == f"pixelcnn {pixelcnn_version}\n"
+
+
+def test_the_help_is_in_groups_and_80_columns() -> None:
+    """-h and --help are the same; a pipe gets plain text; metavars and all options are there."""
+    bare = pixelcnn()
+    assert (bare.returncode, bare.stdout) == (2, "")
+    assert bare.stderr == inside("-h").stdout == inside("--help").stdout
+    assert bare.stderr.startswith("Usage: pixelcnn [OPTIONS] COMMAND [ARGS]...\n")
+    titles = [line for line in bare.stderr.splitlines() if re.fullmatch(r"\w.*:", line)]
+    assert titles == ["Options:", "Make models:", "Use models:", "Work on your pictures:"]
+    assert "..." not in bare.stderr.partition("Make models")[2]  # no summary is cut short
+    verbs = re.findall(r"^  (\w+)  ", bare.stderr.partition("Make models")[2], flags=re.M)
+    assert len(verbs) == 11
+    for verb in verbs:
+        shown = inside(verb, "-h").stdout
+        assert max(map(len, shown.splitlines())) <= 80
+        assert shown.splitlines()[-1].strip().startswith("-h, --help")
+    shown = inside("train", "-h").stdout
+    titles = [line for line in shown.splitlines() if re.fullmatch(r"\w.*:", line)]
+    assert titles == [
+        "Arguments:", "The run:", "Images:", "Budget:", "Learning:", "Speed and memory:", "Help:",
+    ]  # fmt: skip
+    assert "--crop LEFT RIGHT TOP BOTTOM  Pixels" in shown
+
+
+def test_shells_complete_names() -> None:
+    """The script for a shell, and the words that it asks for, from real processes."""
+    command = f"{sys.executable} -m pixelcnn"
+    shown = subprocess.run(["bash", "-c", f"{command} --show-completion; exit $?"], capture_output=True, text=True)
+    assert shown.returncode == 0, shown.stderr
+    assert "complete -o default -F _pixelcnn_completion pixelcnn" in shown.stdout
+    for words, expected in (
+        ("tr", {"train"}),
+        ("train photos", {"photos32-pyramid-small", "photos128-pyramid-small"}),
+        ("sample faces", {"faces128-pyramid", "faces32-grayscale"}),
+        ("train x --optimizer ", {"adam", "muon"}),
+        ("evaluate x --sp", {"--split"}),
+    ):
+        asked = {"_PIXELCNN_COMPLETE": "complete_bash", "COMP_WORDS": f"pixelcnn {words}"}
+        number = len(words.split()) + words.endswith(" ")
+        got = subprocess.run(
+            command.split(), env=os.environ | asked | {"COMP_CWORD": str(number)}, capture_output=True, text=True
+        )
+        assert set(got.stdout.split()) == expected, words
 
 
 def test_models_lists_every_recipe() -> None:
@@ -250,7 +313,15 @@ def test_errors_are_one_line_and_code_2(model: Path, pictures: Path, tmp_path: P
     out = tmp_path / "out"
     train = ("train", "photos32-pyramid-small", "--out", out, "--steps", 1, "--data")
     cases: list[tuple[tuple[object, ...], str]] = [
-        (("trian",), "Did you mean 'train'"),
+        (("trian",), "No such command 'trian'. Did you mean 'train'"),
+        (("train", "photos32-pyramid-small", "--sead", 1), "No such option: --sead. Did you mean '--seed'"),
+        (("help",), "'pixelcnn -h' shows what there is"),
+        (("train", "photos32-pyramid-small", "--out", out, "--steps", "a"), "--steps 'a': use whole numbers"),
+        (("sample", model, "--size"), "'--size' requires an argument"),
+        (("sample", tmp_path / "classes", "--label", 3, "--out", out), "--label 3: "),
+        (("sample", tmp_path / "classes", "--label", 10**30, "--out", out), "has the classes 0 to 1"),
+        (("sample", model, "-n", 1, "--out", "/proc/none"), "name another place"),
+        ((*train, pictures, "--size", 8, "--seed", 2**63), "below 2**63"),
         (("train", "photos32-pyramid-smal", "--out", out), "did you mean 'photos32-pyramid-small'"),
         (("train", "photos32-pyramid-small"), "--out"),
         ((*train, "photo"), "did you mean 'photos'"),

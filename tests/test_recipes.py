@@ -18,8 +18,9 @@ from pixelcnn.models.image_model import ImageModel
 from pixelcnn.models.presets import PyramidPixelCNN
 from pixelcnn.nn.embedding import EmbeddingNetwork
 from pixelcnn.training.options import Training
+from pixelcnn.zoo.listing import describe, recipe_names
 from pixelcnn.zoo.recipe import Recipe
-from pixelcnn.zoo.recipes import RECIPES, describe, find_recipe
+from pixelcnn.zoo.recipes import RECIPES, find_recipe, summarize
 
 PUBLISHED = ("cifar10-pixelcnn++", "cifar10-grayscale", "cifar10-pyramid", "celeba128-pyramid")
 CARD = {
@@ -66,6 +67,11 @@ def test_recipes_build(name: str) -> None:
     assert RECIPES[name].__doc__
     if recipe.expected is not None:
         assert 0 < recipe.expected.bits_per_dim < 8
+
+
+def test_the_listing_is_that_of_the_recipes() -> None:
+    """Law: the file that `pixelcnn models` shows says what the recipes say (else run tools/list_recipes.py)."""
+    assert {name: describe(name) for name in recipe_names()} == {name: summarize(name) for name in RECIPES}
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

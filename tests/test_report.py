@@ -149,7 +149,7 @@ def test_a_shipped_model_has_the_figures_of_its_card(tmp_path, folders, monkeypa
         "scores": {"test": score},
         "sha256": {},
     }
-    (folder / shipped.CARD).write_text(json.dumps(card))
+    (folder / shipped.CARD).write_text(json.dumps(shipped.zoo_card("photos-pyramid") | card))
     monkeypatch.setattr(shipped, "ZOO", zoo)
     page = Page(report(["tiny"], tmp_path / "out").read_text())
     assert "tiny: nearest training images" not in page.text("h2")

@@ -12,7 +12,7 @@ import pytest
 import torch
 from test_checkpoint import stop_after
 
-from pixelcnn.common.files import write_json
+from pixelcnn.common.files import read_json, write_json
 from pixelcnn.models.image_model import ImageModel
 from pixelcnn.models.load import load, save
 from pixelcnn.models.presets import PyramidPixelCNN
@@ -167,6 +167,33 @@ def test_a_factor_has_one_writer(tmp_path: Path) -> None:
         holder.kill()
     claim(tmp_path, resume=True)
     claim(tmp_path, overwrite=True)
+
+
+def test_what_changes_only_time_and_memory_may_change(tmp_path: Path) -> None:
+    """Also a setting that an older version did not record, at its default; `run.json` then says what is so now."""
+    data = {"source": "photos", "size": 8, "crop": None, "fingerprint": {"images": 4, "blake2b": "00"}}
+    claim(tmp_path, {"training": {"batch_size": 4, "workers": 0, "accumulate": 1}, "data": data})
+    now = {"batch_size": 4, "workers": 3, "accumulate": 2, "compile": True, "cooldown": 0.0}
+    changed = {"training": now, "data": data | {"fingerprint": {"images": 5, "blake2b": "11"}}}
+    claim(tmp_path, changed, resume=True)
+    # The fingerprint stays that of the images that the run began with.
+    assert read_json(tmp_path / "run.json") == {"training": now, "data": data}
+    with pytest.raises(ValueError, match=r"cooldown is 0\.0 there and 0\.5 here; data\.size is 8 there and 9"):
+        claim(tmp_path, {"training": now | {"cooldown": 0.5}, "data": data | {"size": 9}}, resume=True)
+    with pytest.raises(ValueError, match=r"data\.source is 'photos' there and '\./photos' here"):
+        claim(tmp_path, {"training": now, "data": data | {"source": "./photos", "fingerprint": None}}, resume=True)
+
+
+def test_the_model_that_a_run_began_from_may_be_spelled_in_another_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    claim(tmp_path / "run", RUN | {"from": "models/a"})
+    for same in ("./models/a/", str(tmp_path / "models" / "a")):
+        claim(tmp_path / "run", RUN | {"from": same}, resume=True)
+    for other in ("models/b", "photos-pyramid", None):
+        with pytest.raises(ValueError, match=r"from is .* there and"):
+            claim(tmp_path / "run", RUN | {"from": other}, resume=True)
 
 
 def test_another_run_is_not_resumed(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import re
+import subprocess
 import sys
 import tomllib
 from importlib import import_module
@@ -23,6 +25,7 @@ from pixelcnn.models.presets import PyramidPixelCNN
 from pixelcnn.models.shipped import (
     CARD,
     CONFIG,
+    FIELDS,
     RESEARCH_ONLY,
     list_models,
     shipped_names,
@@ -45,7 +48,7 @@ def tiny(model: ImageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     folder = tmp_path / "zoo" / "tiny"
     save(model, folder, torch.bfloat16)
     digests = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in (CONFIG, WEIGHTS)}
-    (folder / CARD).write_text(json.dumps({"title": "Tiny", "sha256": digests}))
+    (folder / CARD).write_text(json.dumps(zoo_card("photos-pyramid") | {"title": "Tiny", "sha256": digests}))
     monkeypatch.setattr(shipped, "ZOO", tmp_path / "zoo")
     return folder
 
@@ -84,9 +87,11 @@ def test_a_shipped_file_whose_hash_differs_is_refused(tiny: Path, name: str, dam
 
 
 def test_a_damaged_card_is_refused(tiny: Path) -> None:
-    (tiny / CARD).write_text("{")
-    with pytest.raises(ValueError, match=r"card\.json is damaged .*install pixelcnn again"):
-        load("tiny")
+    card = zoo_card("tiny")
+    for name in (None, *FIELDS):
+        (tiny / CARD).write_text(json.dumps({key: card[key] for key in card if key != name}) if name else "{")
+        with pytest.raises(ValueError, match=r"card\.json is damaged .*install pixelcnn again"):
+            load("tiny")
 
 
 @pytest.mark.parametrize("name", shipped_names())
@@ -166,3 +171,65 @@ def test_a_folder_hides_a_shipped_model_only_if_it_holds_one(
     other = PyramidPixelCNN(1, filters=2, blocks=1, embedding_blocks=1)
     save(other, tmp_path / "tiny")
     assert load("tiny").config == other.config
+
+
+UNREACHABLE = """
+import os, socket, sys, time
+silent = socket.socket()
+silent.bind(("127.0.0.1", 0))
+if sys.argv[1] == "silent":
+    silent.listen(50)  # it takes connections, and never answers
+os.environ["HF_ENDPOINT"] = f"http://127.0.0.1:{silent.getsockname()[1]}"
+import pixelcnn.models.files
+pixelcnn.models.files.PATIENCE = 0.3
+for name in ("photos-pyramid", "photo-pyramid", "no-such-model", "nobody/nothing"):
+    start = time.monotonic()
+    try:
+        pixelcnn.ImageModel.from_pretrained(name)
+        said = "loaded"
+    except ValueError as error:
+        said = str(error)
+    print(name, time.monotonic() - start, said, sep=";")
+"""
+
+
+@pytest.mark.parametrize("kind", ["closed", "silent"])
+def test_an_unreachable_hub_is_not_asked_or_not_for_long(kind: str) -> None:
+    """Names without a slash never go to the hub; an id of the hub fails in seconds, and says why."""
+    found = subprocess.run([sys.executable, "-c", UNREACHABLE, kind], capture_output=True, text=True, check=True)
+    lines = [line.split(";", 2) for line in found.stdout.splitlines()]
+    times, said = {each[0]: float(each[1]) for each in lines}, {each[0]: each[2] for each in lines}
+    assert said["photos-pyramid"] == "loaded"
+    assert said["photo-pyramid"] == "no model 'photo-pyramid': did you mean 'photos-pyramid'?"
+    assert "use one of cifar10-grayscale, faces128-pyramid" in said["no-such-model"]
+    assert re.match(
+        r"'nobody/nothing' was not found here or on the hub \(\w+: .*\): use a folder", said["nobody/nothing"]
+    )
+    assert times["photos-pyramid"] < 3
+    assert times["photo-pyramid"] < 1
+    assert times["nobody/nothing"] < 10
+
+
+def test_a_copy_from_before_is_used_without_the_hub(
+    model: ImageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the hub does not answer, what was fetched before is loaded, unless it should be fetched again."""
+    save(model, tmp_path)
+    asked = []
+
+    def fetch(name: str, **options: object) -> str:
+        asked.append(options["local_files_only"])
+        return str(tmp_path)
+
+    def fail(*_: object, **__: object) -> None:
+        raise TimeoutError("timed out")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", fail)
+    assert load("nobody/nothing").config == model.config
+    assert asked == [True]
+    with pytest.raises(ValueError, match=r"not found here or on the hub \(TimeoutError: timed out\)"):
+        load("nobody/nothing", force_download=True)
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", lambda *_, **__: None)
+    load("nobody/nothing", force_download=True)
+    assert asked == [True, False]

@@ -26,6 +26,7 @@ from pixelcnn.models.factor import Factor
 from pixelcnn.models.image_model import ImageModel
 from pixelcnn.models.load import load, save
 from pixelcnn.models.presets import PixelCNN, PyramidPixelCNN
+from pixelcnn.training.history import read_history
 from pixelcnn.training.loop import train
 from pixelcnn.training.options import Budget, Run, Training
 from pixelcnn.training.runs import save_factor
@@ -416,7 +417,8 @@ def test_a_damaged_line_of_the_history_is_forgotten(images: Images, tmp_path: Pa
     train(tiny_model(), images, tmp_path, Training(batch_size=4), steps=1, run=run)
     path = tmp_path / "factor-0" / "history.jsonl"
     whole = path.read_text()
-    path.write_text(whole + '{"step": 1, "sec{"step": 1}\n[]\n{}\n{"step": "1"}\n' + "[" * 10_000 + "}\n")
+    path.write_text(whole + '{"step": 1, "sec{"step": 1}\n[]\n{}\n{"step": "1"}\n' + "[" * 10_000 + "}\n" + 300 * "\0")
+    assert [line for line, _ in read_history(path)] == whole.splitlines()
     train(tiny_model(), images, tmp_path, Training(batch_size=4), steps=1, run=replace(run, resume=True))
     assert path.read_text() == whole
 

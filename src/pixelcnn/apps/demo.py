@@ -5,7 +5,6 @@ It trains the recipe `photos32-pyramid-small`, so `pixelcnn train` can continue 
 
 __all__ = ["run_demo"]
 
-import json
 import math
 import shlex
 import sys
@@ -32,7 +31,7 @@ from pixelcnn.pictures.page import Chart, Code, Gallery, Section, Table, page
 from pixelcnn.pictures.sheets import Strip, save_picture, sheet
 from pixelcnn.tasks.lossless import codec_bits_per_dim
 from pixelcnn.tasks.scoring import Evaluation, evaluate
-from pixelcnn.training.history import HISTORY
+from pixelcnn.training.history import HISTORY, read_history
 from pixelcnn.training.loop import INITIAL_IMAGES, train
 from pixelcnn.training.options import Run
 from pixelcnn.training.runs import begin_run, check_run_folder
@@ -212,8 +211,8 @@ def _table(model: ImageModel, scores: dict[str, Evaluation], codecs: dict[str, f
 def _curves(model: ImageModel, folder: Path, size: int) -> Drawing:
     histories = {}
     for k, view in enumerate(_views(model, size)):
-        lines = (folder / f"factor-{k}" / HISTORY).read_text().splitlines()
-        histories[f"factor {k}, {view}"] = [json.loads(line) for line in lines]
+        points = read_history(folder / f"factor-{k}" / HISTORY)
+        histories[f"factor {k}, {view}"] = [point for _, point in points]
     return curves(histories)
 
 

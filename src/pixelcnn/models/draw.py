@@ -19,6 +19,7 @@ from torch import Tensor
 from pixelcnn.auxiliary.cells import Filling, whole_box
 from pixelcnn.auxiliary.chain import Chain, check_images
 from pixelcnn.common.checks import check_whole
+from pixelcnn.common.compiler import explain_compiler
 from pixelcnn.common.memory import check_sampling_memory
 from pixelcnn.common.progress import progress_bar
 from pixelcnn.likelihoods.base import Likelihood
@@ -294,5 +295,8 @@ def _check_memory(factor: Factor, n: int, size: tuple[int, int]) -> None:
 def _compiled_sample(likelihood: Likelihood) -> Callable[..., Tensor]:
     """Compile the `sample` method of a likelihood, once."""
     compiled = torch.compile(likelihood.sample, dynamic=True)
+
     # Always the same memory layout, since another one would be compiled separately.
-    return lambda params, noise, **options: compiled(params.contiguous(), noise.contiguous(), **options)
+    return explain_compiler()(
+        lambda params, noise, **options: compiled(params.contiguous(), noise.contiguous(), **options)
+    )

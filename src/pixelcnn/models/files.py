@@ -18,7 +18,7 @@ __all__ = ["WEIGHTS", "HubOptions", "find_device", "find_folder", "read_config",
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from pixelcnn.common.files import AGAIN, read_json, to_json, write_together
+from pixelcnn.common.text import first_line, shorten
 from pixelcnn.models.shipped import CONFIG, is_shipped, shipped_names, zoo_folder
 from pixelcnn.models.weights import (
     DTYPES,
@@ -42,6 +43,7 @@ from pixelcnn.models.weights import (
 )
 
 WEIGHTS = "model.safetensors"
+PATIENCE = 5  # seconds that the hub may take to answer
 M = TypeVar("M", bound=nn.Module)
 
 
@@ -169,18 +171,29 @@ def _find_local(name: str) -> Path | None:
 
 def _fetch(name: str, options: HubOptions) -> Path:
     """Fetch a model from the hub and return its folder."""
-    if name.count("/") == 1 and not name.startswith((".", "/", "~")):
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        near = get_close_matches(name, shipped_names(), 1)
+        there = ", ".join(shipped_names())
+        hint = f"did you mean {near[0]!r}?" if near else f"use one of {there}, a folder that training made, or a hub id"
+        raise ValueError(f"no model {name!r}: {hint}")
+    from huggingface_hub import HfApi, snapshot_download
 
-        try:
-            return Path(snapshot_download(name, allow_patterns=[CONFIG, WEIGHTS], **asdict(options)))
-        except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise ValueError(f"{name!r} was not found locally or on the hub: {reason}") from None
-    near = get_close_matches(name, shipped_names(), 1)
-    hint = f"did you mean {near[0]!r}?" if near else "use a folder that training made, or a hub id owner/name"
-    raise ValueError(f"no model {name!r}: {hint}")
+    chosen, reason = options, None
+    try:
+        if not options.local_files_only:
+            # The download itself would wait for minutes for a hub that does not answer.
+            HfApi(token=options.token).model_info(name, revision=options.revision, timeout=PATIENCE)
+    except Exception as error:  # of whichever HTTP library this version of the hub uses
+        reason, chosen = first_line(error), replace(options, local_files_only=True)  # there may be a copy from before
+    try:
+        if reason is None or not options.force_download:
+            return Path(snapshot_download(name, allow_patterns=[CONFIG, WEIGHTS], **asdict(chosen)))
+    except Exception as error:
+        reason = reason or first_line(error)
+    raise ValueError(
+        f"{name!r} was not found here or on the hub ({shorten(reason)}): use a folder that training made, or check "
+        "the name and the connection"
+    )
 
 
 class _WithoutValues(TorchFunctionMode):

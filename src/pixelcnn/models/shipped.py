@@ -21,16 +21,29 @@ __all__ = [
 ]
 
 import hashlib
-import json
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from pixelcnn.common.strict_json import parse_json
+
 CARD, CONFIG = "card.json", "config.json"
 VERSION = version("pixelcnn")
 ZOO = Path(__file__).parents[1] / "zoo"
 PACKAGE, DISTRIBUTION = "pixelcnn_zoo", "pixelcnn-zoo"
+# What a card must have, for the listing and for messages.
+FIELDS = {
+    "title": str,
+    "size": int,
+    "parameters": int,
+    "data": list,
+    "terms": str,
+    "bits_per_dim": dict,
+    "held_out": str,
+    "recipe": str,
+    "sha256": dict,
+}
 RESEARCH_ONLY = ("cifar10-grayscale", "faces128-pyramid", "faces32-grayscale")
 
 
@@ -107,7 +120,10 @@ def zoo_card(name: str) -> dict[str, Any]:
     """
     path = zoo_folder(name) / CARD
     try:
-        return json.loads(path.read_bytes())
+        card = parse_json(path.read_bytes())
+        if lacking := [field for field, kind in FIELDS.items() if not isinstance(card.get(field), kind)]:
+            raise ValueError(f"it lacks {lacking[0]!r}")
+        return card
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} is damaged ({error}): install {distribution(name)} again") from None
 

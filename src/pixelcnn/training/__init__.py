@@ -2,6 +2,8 @@
 
 __all__ = [
     "RUN",
+    "AnotherRunError",
+    "InterruptedTraining",
     "Run",
     "Training",
     "data_of",
@@ -13,15 +15,19 @@ from typing import TYPE_CHECKING
 from pixelcnn.common.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from pixelcnn.training.interrupt import InterruptedTraining
     from pixelcnn.training.loop import train
     from pixelcnn.training.options import Run, Training
-    from pixelcnn.training.runs import RUN, data_of
+    from pixelcnn.training.runs import data_of
+    from pixelcnn.training.same import RUN, AnotherRunError
 
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
+        "interrupt": ["InterruptedTraining"],
         "loop": ["train"],
         "options": ["Run", "Training"],
-        "runs": ["RUN", "data_of"],
+        "runs": ["data_of"],
+        "same": ["RUN", "AnotherRunError"],
     },
 )

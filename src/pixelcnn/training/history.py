@@ -1,9 +1,10 @@
 """Training curves, written as lines of JSON for the report and as TensorBoard events through Accelerate."""
 
-__all__ = ["HISTORY", "Due", "History"]
+__all__ = ["HISTORY", "Due", "History", "read_history"]
 
 import json
 from pathlib import Path
+from typing import Any
 
 from accelerate import Accelerator
 
@@ -11,15 +12,23 @@ from pixelcnn.common.files import write_atomically
 from pixelcnn.common.strict_json import parse_json
 
 HISTORY = "history.jsonl"
+FIGURES = ("seconds", "bits_per_dim", "images_per_second")
 
 
-def _step_of(line: str) -> int:
-    """Read the step number of a line; 0 if the line is damaged, for example cut short by a full disk."""
-    try:
-        step = parse_json(line).get("step")
-    except ValueError:
-        return 0
-    return step if type(step) is int else 0
+def read_history(path: Path) -> list[tuple[str, dict[str, Any]]]:
+    """Read the lines of a history, as text and as numbers by name.
+
+    Damaged lines are left out: a full disk or a power failure may cut the last one short or fill it with zeros.
+    """
+    found = []
+    for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
+        try:
+            point = parse_json(line)
+        except ValueError:
+            continue
+        if type(point.get("step")) is int and all(type(point.get(name)) is float for name in FIGURES):
+            found.append((line, point))
+    return found
 
 
 class Due:
@@ -47,8 +56,7 @@ class History:
         """Drop the lines that an interrupted run wrote after the step we resume from."""
         if self.accelerator.is_main_process:
             path = self.folder / HISTORY
-            lines = path.read_text(errors="replace").splitlines() if path.exists() else []
-            kept = [line for line in lines if 0 < _step_of(line) <= step]
+            kept = [line for line, point in read_history(path) if 0 < point["step"] <= step]
             write_atomically(path, "".join(f"{line}\n" for line in kept).encode())
         self.accelerator.init_trackers(self.folder.name, init_kwargs={"tensorboard": {"purge_step": step + 1}})
 

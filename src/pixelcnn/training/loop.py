@@ -33,6 +33,7 @@ from accelerate.utils import DataLoaderConfiguration, ProjectConfiguration
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from pixelcnn.common.compiler import explain_compiler
 from pixelcnn.common.progress import progress_bar
 from pixelcnn.data.images import Images, ImageSource, as_images
 from pixelcnn.data.order import Shuffled
@@ -40,6 +41,7 @@ from pixelcnn.models.factor import Factor
 from pixelcnn.models.image_model import ImageModel
 from pixelcnn.models.load import load
 from pixelcnn.training.history import Due, History
+from pixelcnn.training.interrupt import Interruption
 from pixelcnn.training.memory import check_training_memory
 from pixelcnn.training.optimizers import make_optimizers, set_rate
 from pixelcnn.training.options import Budget, Run, Training, budgets_of
@@ -95,6 +97,7 @@ def train(
         MemoryError: if a factor needs more memory than is free. Nothing has been written yet.
         FloatingPointError: if the loss or its gradient is not finite. The last saved state stays.
         OSError: if the disk is full. The last saved state stays.
+        KeyboardInterrupt: on Ctrl-C, or SIGTERM, once the step at hand is done and saved; on a second one at once.
 
     Example:
         >>> import pixelcnn
@@ -123,15 +126,17 @@ def train(
         device=accelerator.device,
     )
     model.size, model.card = images.size, {}
-    with ExitStack() as held:
+    interruption = Interruption()
+    with interruption.noting(), ExitStack() as held:
         if accelerator.is_main_process:
             notes = {"training": asdict(training), **(run.notes or {})}
             claim = claim_folder(folder, model, notes, factors, resume=run.resume, overwrite=run.overwrite)
             held.enter_context(claim)
         accelerator.wait_for_everyone()
         for k in factors:
-            _train_factor(_Job(model, k, shuffled, folder, training, budgets[k], run, accelerator))
+            _train_factor(_Job(model, k, shuffled, folder, training, budgets[k], run, accelerator, interruption))
             accelerator.free_memory()  # otherwise this network and its optimizer stay until the last factor is done
+            interruption.leave(folder)
     if run.resume and run.factor is not None:
         accelerator.wait_for_everyone()
         _take_others(model, run.factor, folder)
@@ -190,6 +195,7 @@ class _Job:
     budget: Budget
     run: Run
     accelerator: Accelerator
+    interruption: Interruption
 
 
 def _build(job: _Job, *, initialize: bool) -> TrainingState:
@@ -239,24 +245,29 @@ def _train_factor(job: _Job) -> None:
         while used < budget.total:
             started = time.perf_counter()
             set_rate(prepared, training.rate(state.step, used / budget.total))
-            bits = _step(job, network, prepared, batches)
+            with explain_compiler():
+                bits = _step(job, network, prepared, batches)
             state.averaged.update_parameters(state.factor)
             # Averaged, so that all processes agree on when to save and when to stop.
+            leaving = mean_over_processes(float(job.interruption.asked), accelerator) > 0
             seconds = mean_over_processes(time.perf_counter() - started, accelerator)
             state.step, state.seconds = state.step + 1, state.seconds + seconds
             history.add(bits, seconds)
             used = budget.used(state.step, state.seconds)
             done = used >= budget.total
-            if log_due(seconds, done):
+            if log_due(seconds, done or leaving):
                 history.write(state.step, state.seconds, training.batch_size)
             bar.update(task, completed=used, note=history.note)
-            if save_due(seconds, done):
+            if save_due(seconds, done or leaving):
                 state.random = random_states(accelerator)
                 if main:
                     save_factor(state, model, k, job.folder)
+            if leaving:
+                break
             if sheet_due(seconds, done and run.sheet_minutes > 0) and main:
                 held_out = run.held_out or job.shuffled.images
-                try_sheet(model, k, held_out, history.folder / f"sheet-{state.step:06d}.png")
+                with job.interruption.expendable():
+                    try_sheet(model, k, held_out, history.folder / f"sheet-{state.step:06d}.png")
     history.end()
 
 

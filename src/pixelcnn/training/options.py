@@ -65,6 +65,8 @@ class Training:
     def __post_init__(self) -> None:
         check_whole(batch_size=self.batch_size, accumulate=self.accumulate)
         check_whole(at_least=0, workers=self.workers, seed=self.seed, warmup=self.warmup)
+        if self.seed >= 2**63:
+            raise ValueError(f"seed={self.seed!r}: use a number below 2**63")
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(f"optimizer={self.optimizer!r}: use {' or '.join(map(repr, OPTIMIZERS))}")
         if len(self.moments) != 2 or not all(0 <= moment < 1 for moment in self.moments):

@@ -20,11 +20,11 @@ from filelock import FileLock, Timeout
 from pixelcnn.common.files import read_json, write_atomically, write_json
 from pixelcnn.common.strict_json import parse_json
 from pixelcnn.common.text import shorten
-from pixelcnn.models.config import DEFAULTS
-from pixelcnn.models.files import WEIGHTS, read_config
+from pixelcnn.models.files import WEIGHTS
 from pixelcnn.models.image_model import ImageModel
 from pixelcnn.models.load import load, save
 from pixelcnn.models.shipped import CONFIG
+from pixelcnn.training.same import RUN, check_same, taken_over
 from pixelcnn.training.state import TrainingState
 
 LOCK = ".lock"
@@ -86,7 +86,11 @@ def claim_folder(
     with ExitStack() as held:
         with _lock_folder(folder):
             if resume:
-                _check_same(folder, model, run)
+                begun = any((path / STATE).exists() for path in _factor_folders(folder))
+                check_same(folder, model, run, begun=begun)
+                old = read_json(folder / RUN)
+                if (now := taken_over(old, run)) != old:
+                    write_json(folder / RUN, now)
             else:
                 _begin(folder, run, overwrite)
             if not (folder / CONFIG).exists():  # also if a process was killed while starting
@@ -94,33 +98,6 @@ def claim_folder(
             for k in factors:
                 held.enter_context(_hold_factor(folder / f"factor-{k}"))
         yield
-
-
-def _check_same(folder: Path, model: ImageModel, run: dict[str, Any]) -> None:
-    """Raise a ValueError for the first setting in which the run in a folder differs from this one."""
-    begun = any((path / STATE).exists() for path in _factor_folders(folder))
-    pairs = {RUN: (read_json(folder / RUN), run)}
-    if begun or (folder / CONFIG).exists():
-        # Fields missing from the config of an older version have their defaults; the size is set by the images.
-        old = DEFAULTS | read_config(folder)
-        old, new = (json.loads(json.dumps(each)) for each in (old, DEFAULTS | model.config.to_json()))
-        pairs = {CONFIG: (old, new | {"size": old["size"]})} | pairs
-    for name, (old, new) in pairs.items():
-        if difference := _difference(old, new):
-            raise ValueError(
-                f"{folder / name} belongs to another run: {difference}. Resume it with the command that "
-                "started it, or use another folder"
-            )
-
-
-def _difference(old: Any, new: Any, name: str = "") -> str | None:
-    """Describe the first entry in which two JSON values differ."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in (old | new).keys() - {"fingerprint"}:  # changed data get a warning, and are not another run
-            if difference := _difference(old.get(key), new.get(key), f"{name}.{key}".lstrip(".")):
-                return difference
-        return None
-    return None if old == new else shorten(f"{name} is {old!r} there and {new!r} here")
 
 
 def _begin(folder: Path, run: dict[str, Any], overwrite: bool, remedies: str = REMEDIES) -> None:
@@ -221,4 +198,4 @@ def _is_fingerprint(value: Any) -> bool:
     return type(value["images"]) is int and isinstance(value["blake2b"], str)
 
 
-RUN, STATE = "run.json", "state.safetensors"
+STATE = "state.safetensors"

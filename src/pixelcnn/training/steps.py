@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader
 
 from pixelcnn.data.order import Shuffled
+from pixelcnn.training.interrupt import ignore_signals
 from pixelcnn.training.options import Training
 
 
@@ -30,6 +31,7 @@ def open_batches(
                 num_workers=training.workers,
                 collate_fn=collate,
                 generator=torch.Generator(),
+                worker_init_fn=ignore_signals,
             )
         )
     )

@@ -23,16 +23,16 @@ References:
     Kolesnikov & Lampert, PixelCNN models with auxiliary variables (ICML 2017), section 4: "the paper" below.
 """
 
-__all__ = ["RECIPES", "describe", "find_recipe"]
+__all__ = ["RECIPES", "find_recipe", "summarize"]
 
 from collections.abc import Callable
-from difflib import get_close_matches
 from typing import Any
 
 import torch
 
 from pixelcnn.data.sources import TERMS
 from pixelcnn.zoo import published_recipes, small_recipes
+from pixelcnn.zoo.listing import no_recipe
 from pixelcnn.zoo.recipe import Recipe
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
@@ -65,19 +65,12 @@ def find_recipe(name: str) -> Recipe:
         ('photos', 32, 'muon')
     """
     if name not in RECIPES:
-        near = get_close_matches(name, RECIPES, 1)
-        raise ValueError(
-            f"no recipe {name!r}: " + (f"did you mean {near[0]!r}?" if near else f"use one of {', '.join(RECIPES)}")
-        )
+        raise no_recipe(name, RECIPES)
     return RECIPES[name]()
 
 
-def describe(name: str) -> dict[str, Any]:
-    """Summarize a recipe in plain values that help people to choose one.
-
-    Raises:
-        ValueError: if there is no such recipe.
-    """
+def summarize(name: str) -> dict[str, Any]:
+    """Compute the entry of a recipe in the listing."""
     recipe = find_recipe(name)
     with torch.device("meta"):  # count the parameters without allocating up to 135 million of them
         parameters = sum(parameter.numel() for parameter in recipe.model().parameters())

@@ -17,8 +17,11 @@ import pixelcnn.pictures
 import pixelcnn.tasks
 import pixelcnn.training
 import pixelcnn.zoo
+from pixelcnn.apps.cli.help import USE
 from pixelcnn.apps.cli.messages import count_images, data_of_model, say_data, where_images_are
 from pixelcnn.apps.cli.options import (
+    DRAWING,
+    IMAGES,
     Compile,
     Consistent,
     Crop,
@@ -32,7 +35,7 @@ from pixelcnn.apps.cli.options import (
     Seed,
     Size,
     SkipBroken,
-    app,
+    command,
     drawing_options,
     fail,
     load_model,
@@ -43,7 +46,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-@app.command()
+@command(USE)
 def evaluate(
     model: Model,
     data: Data = None,
@@ -51,16 +54,23 @@ def evaluate(
     crop: Crop = None,
     split: Annotated[
         str | None,
-        typer.Option(help="train, test, validation or all; by default images the model was not trained on."),
+        typer.Option(
+            help="train, test, validation or all; by default images the model was not trained on.",
+            autocompletion=lambda: ["train", "test", "validation", "all"],
+            rich_help_panel=IMAGES,
+        ),
     ] = None,
-    limit: Annotated[int | None, typer.Option(help="Score at most this many images.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Score at most this many images.", rich_help_panel=IMAGES)] = None,
     batch_size: Annotated[int, typer.Option(help="Number of images to score at once.")] = 32,
     codecs: Annotated[bool, typer.Option("--codecs", help="Compare with lossless PNG, WebP and JPEG XL.")] = False,
     skip_broken: SkipBroken = False,
     consistent: Consistent = None,
     json: Json = False,
 ) -> None:
-    """Score images in bits per dimension, in total and per factor; by default those held out from training."""
+    """Score a set of images in bits per dimension.
+
+    By default those that were held out from training. In total and per factor.
+    """
     from dataclasses import asdict
 
     loaded = load_model(model, consistent)
@@ -92,7 +102,7 @@ def evaluate(
         print(f"  {name:<10}{bits:8.4f}")
 
 
-@app.command()
+@command(USE)
 def sample(
     model: Model,
     out: Annotated[
@@ -106,7 +116,10 @@ def sample(
     scale_shift: ScaleShift = 0.0,
     map: Map = False,
     label: Annotated[int | None, typer.Option(help="Class of the images, for a model with classes.")] = None,
-    batch_size: Annotated[int, typer.Option(help="Images drawn at once: more is faster, but needs more memory.")] = 16,
+    batch_size: Annotated[
+        int,
+        typer.Option(help="Images drawn at once: more is faster, but needs more memory.", rich_help_panel=DRAWING),
+    ] = 16,
     precision: Precision = "float32",
     compile: Compile = False,
     consistent: Consistent = None,
@@ -115,13 +128,15 @@ def sample(
     ] = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Draw images from a model; the sheet also shows the views that they grew from."""
+    """Draw images from a model. The sheet also shows the views that they grew from."""
     import torch
 
     pixelcnn.tasks.check_out(out, overwrite)
     check_whole(n=n, batch_size=batch_size)
     drawing = drawing_options(precision, scale_shift, map, compile)
     loaded = load_model(model, consistent)
+    if label is not None and loaded.classes and not 0 <= label < loaded.classes:
+        raise ValueError(f"--label {label}: {model!r} has the classes 0 to {loaded.classes - 1}")
     is_sheet = pixelcnn.tasks.is_file_name(out)
     finished: dict[int, list[torch.Tensor]] = {k: [] for k in reversed(range(len(loaded.factors)))}
     unsaved: list[tuple[Image, Path]] = []
@@ -163,7 +178,7 @@ def _save_all(unsaved: "list[tuple[Image, Path]]") -> None:
         unsaved.pop(0)
 
 
-@app.command()
+@command(USE)
 def report(
     models: Annotated[
         list[str], typer.Argument(metavar="MODELS", help="One or more models: folders, shipped models or hub ids.")
@@ -173,19 +188,21 @@ def report(
     size: Size = None,
     crop: Crop = None,
     skip_broken: SkipBroken = False,
-    limit: Annotated[int, typer.Option(help="Score at most this many images of each part.")] = 200,
+    limit: Annotated[
+        int, typer.Option(help="Score at most this many images of each part.", rich_help_panel=IMAGES)
+    ] = 200,
     seed: Seed = 0,
     overwrite: Overwrite = False,
 ) -> None:
-    """Reproduce the paper's tables and figures from trained models, as one page and PNG files."""
+    """Make the paper's tables and figures for trained models. The report is one page and PNG files."""
     options = pixelcnn.apps.ReportOptions(data, size, crop, skip_broken, limit, seed, progress=True)
     print(pixelcnn.apps.write_report(models, out, options, overwrite=overwrite))
 
 
-@app.command()
+@command(USE)
 def models(json: Json = False) -> None:
-    """List the recipes and the trained models that come with the package."""
-    recipes = {name: pixelcnn.zoo.describe(name) for name in pixelcnn.zoo.RECIPES}
+    """List the recipes and the trained models that come with pixelcnn."""
+    recipes = {name: pixelcnn.zoo.describe(name) for name in pixelcnn.zoo.recipe_names()}
     names = shipped.shipped_names()
     missing = {name: reason for name in names if (reason := shipped.why_missing(name))}
     installed = [name for name in names if name not in missing]

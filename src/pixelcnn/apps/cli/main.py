@@ -10,13 +10,30 @@ import sys
 from io import TextIOWrapper
 from typing import NoReturn
 
-from typer.exceptions import Abort, Exit, TyperException
+from typer.exceptions import TyperException
 
 import pixelcnn.apps.cli.evaluate
 import pixelcnn.apps.cli.pictures
 import pixelcnn.apps.cli.score
 import pixelcnn.apps.cli.train  # noqa: F401  (the four add their commands to the app)
-from pixelcnn.apps.cli.options import app, fail
+from pixelcnn.apps.cli.options import INTERRUPTED, app, explain, fail
+
+EXPECTED = {"int_parsing": "use whole numbers", "float_parsing": "use numbers"}
+
+
+def _explain(error: TyperException) -> str:
+    """Word an error in how the command line was used, with what helps."""
+    if near := getattr(error, "possibilities", None):  # options that look like the one that does not exist
+        return f"{error.message}. Did you mean {', '.join(map(repr, near))}?"
+    if (cause := error.__cause__) is not None and (found := getattr(cause, "errors", None)) is not None:
+        (first, *_), option = found(), getattr(error, "param", None)
+        if option is not None and first["type"] in EXPECTED:
+            each = f", {option.metavar}" if option.nargs > 1 else ""
+            return f"{option.opts[-1]} {first['input']!r}: {EXPECTED[first['type']]}{each}"
+    message, context = error.format_message(), getattr(error, "ctx", None)
+    if context is None or message.endswith("?"):
+        return message
+    return f"{message.rstrip('.')}; '{context.command_path} -h' shows what there is"
 
 
 def main() -> NoReturn:
@@ -27,15 +44,13 @@ def main() -> NoReturn:
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")  # they show work on its internal cache
     os.environ.setdefault("DATASETS_VERBOSITY", "critical")  # its errors are raised as exceptions too
     try:
-        sys.exit(app(standalone_mode=False) or 0)
-    except Exit as exit:
-        sys.exit(exit.exit_code)
-    except (KeyboardInterrupt, Abort):
-        fail("interrupted", 130)
+        # The name is that of the installed command, for which shells complete words, also for `python -m pixelcnn`.
+        code = app(prog_name="pixelcnn", standalone_mode=False) or 0
+        fail("interrupted", code) if code == INTERRUPTED else sys.exit(code)
     except TyperException as error:
-        fail(error.format_message(), 2)
+        fail(_explain(error), 2)
     except BrokenPipeError:  # the reader has stopped reading, as in `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # otherwise Python complains at exit
         sys.exit(1)
     except (ValueError, FloatingPointError, MemoryError, OSError) as error:
-        fail(str(error), 2)
+        fail(explain(error), 2)

@@ -1,7 +1,8 @@
 """Messages about images, and the images that belong to a model."""
 
-__all__ = ["count_images", "data_of_model", "say_data", "where_images_are"]
+__all__ = ["count_images", "data_of_model", "explain_another_run", "say_data", "where_images_are"]
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,18 @@ import pixelcnn.zoo
 
 if TYPE_CHECKING:
     from pixelcnn.data import Images
+    from pixelcnn.training import AnotherRunError
+
+# The options of `train` that set what a run records.
+OPTIONS = {"data.source": "--data", "data.size": "--size", "data.crop": "--crop", "from": "--from"} | {
+    f"training.{name}": f"--{name.replace('_', '-')}"
+    for name in ("batch_size", "optimizer", "learning_rate", "warmup", "cooldown", "clip", "random_crop", "seed")
+}
+FLAGS = {
+    "training.flip": ("--flip", "--no-flip"),
+    "training.bf16": ("--bf16", "--float32"),
+    "consistent": ("--consistent", "--free"),
+}
 
 
 def count_images(images: "Images") -> str:
@@ -47,4 +60,25 @@ def where_images_are(model: str) -> str:
         f"{model!r} was trained on {names}, and scored on {card['held_out']}, which do not come with the package: use "
         f"'pixelcnn evaluate {model} --data FOLDER' for your own images, or --data {source} for those on the "
         f"Hugging Face hub{seen}"
+    )
+
+
+def explain_another_run(error: "AnotherRunError") -> str:
+    """Say which options resume the run in a folder, if it takes nothing but options."""
+    options = [_option(name, there) for name, there, _ in error.differences]
+    if None in options:
+        return str(error)
+    return f"{error.what}. Resume it with {' '.join(map(str, options))}, or use another folder"
+
+
+def _option(name: str, value: Any) -> str | None:
+    """Write the option that gives a setting this value; None if there is none."""
+    if name in FLAGS and isinstance(value, bool):
+        return FLAGS[name][not value]
+    if name not in OPTIONS:
+        return None
+    if value is None:
+        return f"no {OPTIONS[name]}"
+    return " ".join(
+        [OPTIONS[name], *(shlex.quote(str(each)) for each in (value if isinstance(value, list) else [value]))]
     )

@@ -1,6 +1,9 @@
 """Shared parts of the command line: the app, options of several commands, and error messages."""
 
 __all__ = [
+    "DRAWING",
+    "IMAGES",
+    "INTERRUPTED",
     "Compile",
     "Consistent",
     "Crop",
@@ -15,31 +18,75 @@ __all__ = [
     "Size",
     "SkipBroken",
     "app",
+    "command",
     "drawing_options",
+    "explain",
     "fail",
     "load_model",
 ]
 
+import errno
 import sys
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 import pixelcnn
+import pixelcnn.models
+from pixelcnn.apps.cli.help import Command, Commands
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pixelcnn import DrawOptions, ImageModel
 
+PRECISIONS = {"float32": "float32", "bf16": "bfloat16"}
+SOURCES = ("photos", "cifar10", "celeba")
+INTERRUPTED = 130  # the exit code of a process that Ctrl-C ends; Typer makes it of a KeyboardInterrupt
+UNUSABLE = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
+IMAGES, DRAWING = "Images", "Drawing"  # groups of options
+HELP = {"help_option_names": ["-h", "--help"]}
 app = typer.Typer(
     name="pixelcnn",
-    add_completion=False,
+    cls=Commands,
+    context_settings=HELP,
     pretty_exceptions_enable=False,
-    no_args_is_help=True,
     rich_markup_mode=None,
     help="Exact-likelihood image models: train, score and sample PixelCNNs with auxiliary variables.",
+    epilog="'pixelcnn COMMAND -h' shows the options of a command. 'pixelcnn demo' is a good start.",
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"pixelcnn {pixelcnn.__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def show_help(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        print(context.get_help(), file=sys.stderr)
+        raise typer.Exit(2)
+
+
+def command(group: str, name: str | None = None) -> "Callable[[Callable], Callable]":
+    """Add a function to the command line as a command, in one of the groups of the help."""
+    return app.command(name, cls=Command, context_settings=HELP, rich_help_panel=group)
+
+
 Model = Annotated[
-    str, typer.Argument(metavar="MODEL", help="A folder made by training, the name of a shipped model, or a hub id.")
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A folder made by training, the name of a shipped model, or a hub id.",
+        autocompletion=pixelcnn.models.shipped_names,
+    ),
 ]
 Data = Annotated[
     str | None,
@@ -47,31 +94,68 @@ Data = Annotated[
         "--data",
         metavar="SOURCE",
         help="photos, cifar10, celeba, a folder of images or of parquet files, a parquet file, or a hub id.",
+        autocompletion=lambda: list(SOURCES),
+        rich_help_panel=IMAGES,
     ),
 ]
-Size = Annotated[int | None, typer.Option(help="Crop to the center square and average it down to this side.")]
+Size = Annotated[
+    int | None, typer.Option(help="Crop to the center square and average it down to this side.", rich_help_panel=IMAGES)
+]
 Crop = Annotated[
     tuple[int, int, int, int] | None,
-    typer.Option(metavar="LEFT RIGHT TOP BOTTOM", help="Pixels to cut off the edges before resizing."),
+    typer.Option(
+        metavar="LEFT RIGHT TOP BOTTOM",
+        help="Pixels to cut off the edges before resizing.",
+        rich_help_panel=IMAGES,
+    ),
 ]
-SkipBroken = Annotated[bool, typer.Option("--skip-broken", help="Skip and count files that cannot be read.")]
+SkipBroken = Annotated[
+    bool,
+    typer.Option("--skip-broken", help="Skip and count files that cannot be read.", rich_help_panel=IMAGES),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print figures as JSON.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing results.")]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same result.")]
-ScaleShift = Annotated[float, typer.Option(help="Added to the log-scales: -0.5 for cleaner images.")]
-Map = Annotated[bool, typer.Option("--map", help="Draw a component for each pixel and take its mode.")]
-Precision = Annotated[str, typer.Option(help="float32, or bf16 for half the memory.")]
-Compile = Annotated[bool, typer.Option("--compile", help="Fuse the draws of pixels: worthwhile for large images.")]
+ScaleShift = Annotated[
+    float, typer.Option(help="Added to the log-scales: -0.5 for cleaner images.", rich_help_panel=DRAWING)
+]
+Map = Annotated[
+    bool,
+    typer.Option("--map", help="Draw a component for each pixel and take its mode.", rich_help_panel=DRAWING),
+]
+Precision = Annotated[
+    str,
+    typer.Option(
+        help="float32, or bf16 for half the memory.",
+        autocompletion=lambda: list(PRECISIONS),
+        rich_help_panel=DRAWING,
+    ),
+]
+Compile = Annotated[
+    bool,
+    typer.Option(
+        "--compile",
+        help="Fuse the draws of pixels: worthwhile for large images. Needs a C++ compiler.",
+        rich_help_panel=DRAWING,
+    ),
+]
 Consistent = Annotated[
     bool | None,
     typer.Option("--consistent/--free", help="Rule out images that contradict the given views, or not."),
 ]
-PRECISIONS = {"float32": "float32", "bf16": "bfloat16"}
 
 
 def fail(message: str, code: int) -> NoReturn:
     print(f"pixelcnn: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(code)
+
+
+def explain(error: BaseException) -> str:
+    """Word an error for one line; the system's own errors get the name of the file first, and a remedy."""
+    if not isinstance(error, OSError) or error.filename is None:
+        return str(error)
+    remedy = "; name another place" if error.errno in UNUSABLE else ""
+    return f"{str(error.filename)!r}: {error.strerror}{remedy}"
 
 
 def load_model(model: str, consistent: bool | None) -> "ImageModel":

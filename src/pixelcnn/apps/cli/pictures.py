@@ -13,7 +13,9 @@ import typer
 import pixelcnn
 import pixelcnn.pictures
 import pixelcnn.tasks
+from pixelcnn.apps.cli.help import PICTURES
 from pixelcnn.apps.cli.options import (
+    DRAWING,
     Compile,
     Map,
     Model,
@@ -22,7 +24,7 @@ from pixelcnn.apps.cli.options import (
     ScaleShift,
     Seed,
     SkipBroken,
-    app,
+    command,
     drawing_options,
 )
 from pixelcnn.apps.cli.shared import Arguments, counting, load_for_pictures, say, say_left_out
@@ -40,7 +42,9 @@ if TYPE_CHECKING:
 
 Out = Annotated[Path, typer.Option(help="A folder; or, for a single result, a .png file or - for standard output.")]
 Samples = Annotated[int, typer.Option(help="Number of results per picture, with seeds starting at --seed.")]
-BatchSize = Annotated[int, typer.Option(help="Images of the same size drawn at once, memory permitting.")]
+BatchSize = Annotated[
+    int, typer.Option(help="Images of the same size drawn at once, memory permitting.", rich_help_panel=DRAWING)
+]
 AT_ONCE = 8  # images: drawing several takes about as long per step as drawing one
 
 
@@ -91,7 +95,7 @@ class _Task:
         say_left_out(read.left_out, len(origins))
 
 
-@app.command()
+@command(PICTURES)
 def colorize(
     model: Model,
     pictures: Arguments,
@@ -106,7 +110,7 @@ def colorize(
     skip_broken: SkipBroken = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Colorize gray pictures with a Grayscale model; the result has the same gray view as the picture."""
+    """Colorize gray pictures with a Grayscale model. The result has the same gray view as the picture."""
     drawing = drawing_options(precision, scale_shift, map, compile)
 
     def draw(loaded: "ImageModel", x: "Tensor", seeds: Sequence[int], title: str) -> "tuple[Strip, Tensor]":
@@ -117,7 +121,7 @@ def colorize(
     task.run(draw, gray=True)
 
 
-@app.command()
+@command(PICTURES)
 def upscale(
     model: Model,
     pictures: Arguments,
@@ -133,7 +137,7 @@ def upscale(
     skip_broken: SkipBroken = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Enlarge pictures with a Pyramid model; the result, reduced again, is identical to the picture."""
+    """Enlarge pictures with a Pyramid model. The result, reduced again, is identical to the picture."""
     drawing = drawing_options(precision, scale_shift, map, compile)
 
     def draw(loaded: "ImageModel", x: "Tensor", seeds: Sequence[int], title: str) -> "tuple[Strip, Tensor]":
@@ -144,7 +148,7 @@ def upscale(
     task.run(draw)
 
 
-@app.command()
+@command(PICTURES)
 def complete(
     model: Model,
     pictures: Arguments,
@@ -166,7 +170,7 @@ def complete(
     skip_broken: SkipBroken = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Fill in the unknown part of pictures and keep the rest."""
+    """Fill in the unknown part of pictures, and keep the rest."""
     if (mask is None) == (box is None):
         raise ValueError("give the part to draw: use either --mask FILE or --box LEFT TOP RIGHT BOTTOM")
     if str(mask) == "-" and "-" in pictures:

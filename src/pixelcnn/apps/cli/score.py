@@ -13,12 +13,13 @@ import typer
 
 import pixelcnn.pictures
 import pixelcnn.tasks
-from pixelcnn.apps.cli.options import Consistent, Json, Model, Overwrite, SkipBroken, app
+from pixelcnn.apps.cli.help import PICTURES
+from pixelcnn.apps.cli.options import Consistent, Json, Model, Overwrite, SkipBroken, command
 from pixelcnn.apps.cli.shared import Arguments, counting, load_for_pictures, say, say_left_out
 from pixelcnn.common.text import printable
 
 
-@app.command()
+@command(PICTURES)
 def score(
     model: Model,
     pictures: Arguments,
@@ -32,7 +33,7 @@ def score(
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
-    """Score each picture in bits per dimension, in total and per factor."""
+    """Score each picture in bits per dimension. In total and per factor."""
     if csv and json:
         raise ValueError("--csv and --json: use one of the two")
     results = None

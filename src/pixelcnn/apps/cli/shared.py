@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pixelcnn.apps.cli.options import fail, load_model
+from pixelcnn.apps.cli.options import explain, fail, load_model
 from pixelcnn.common.text import printable
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def counting(finished: Callable[[], int], number: int, where: str) -> Iterator[N
     except BrokenPipeError:
         raise
     except (ValueError, FloatingPointError, MemoryError, OSError) as error:
-        fail(str(error) + (f"; {finished()} of {number} pictures are done, {where}" if finished() else ""), 2)
+        fail(explain(error) + (f"; {finished()} of {number} pictures are done, {where}" if finished() else ""), 2)
 
 
 def load_for_pictures(model: str, consistent: bool | None) -> "ImageModel":

@@ -14,81 +14,144 @@ import pixelcnn.data
 import pixelcnn.models
 import pixelcnn.training
 import pixelcnn.zoo
-from pixelcnn.apps.cli.messages import count_images, data_of_model, say_data
+from pixelcnn.apps.cli.help import MAKE
+from pixelcnn.apps.cli.messages import count_images, data_of_model, explain_another_run, say_data
 from pixelcnn.apps.cli.options import (
-    Consistent,
+    IMAGES,
+    INTERRUPTED,
     Crop,
     Data,
     Overwrite,
     Seed,
     Size,
     SkipBroken,
-    app,
+    command,
+    fail,
     load_model,
 )
 
 if TYPE_CHECKING:
     from pixelcnn.data import Images
 
+# Groups of the options of `train`.
+FOLDER, BUDGET, LEARNING, MACHINE = "The run", "Budget", "Learning", "Speed and memory"
 
-@app.command()
+
+@command(MAKE)
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the model and the page.")] = Path("demo"),
     minutes: Annotated[float, typer.Option(help="Training time of all factors together.")] = 1.0,
     seed: Seed = 0,
     overwrite: Overwrite = False,
 ) -> None:
-    """Train a small model on the shipped photographs for a minute, and show the results on a page."""
+    """Train a small model for a minute, and show it on a page."""
     pixelcnn.apps.run_demo(out, minutes=minutes, seed=seed, overwrite=overwrite)
 
 
-@app.command()
+@command(MAKE)
 def train(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="See 'pixelcnn models'.")],
-    out: Annotated[Path, typer.Option(help="Folder of the run.")],
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE", help="See 'pixelcnn models'.", autocompletion=pixelcnn.zoo.recipe_names)
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the run.", rich_help_panel=FOLDER)],
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the run in the folder.", rich_help_panel=FOLDER)
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the run in the folder.", rich_help_panel=FOLDER)
+    ] = False,
+    save_minutes: Annotated[
+        float,
+        typer.Option(help="Minutes between saved states; 0 saves after every step.", rich_help_panel=FOLDER),
+    ] = 5.0,
+    sheet_minutes: Annotated[
+        float, typer.Option(help="Minutes between sheets of samples; 0 for none.", rich_help_panel=FOLDER)
+    ] = 10.0,
     data: Data = None,
     size: Size = None,
     crop: Crop = None,
     skip_broken: SkipBroken = False,
-    minutes: Annotated[float | None, typer.Option(help="Training time of each factor.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Training steps of each factor, instead of --minutes.")] = None,
+    random_crop: Annotated[
+        int | None, typer.Option(help="Train on random crops of this side.", rich_help_panel=IMAGES)
+    ] = None,
+    flip: Annotated[
+        bool | None, typer.Option("--flip/--no-flip", help="Mirror half of the images.", rich_help_panel=IMAGES)
+    ] = None,
+    minutes: Annotated[float | None, typer.Option(help="Training time of each factor.", rich_help_panel=BUDGET)] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Training steps of each factor, instead of --minutes.", rich_help_panel=BUDGET)
+    ] = None,
     factor: Annotated[
-        int | None, typer.Option(help="Train only this factor; 0 is the factor of the image itself.")
+        int | None,
+        typer.Option(help="Train only this factor; 0 is the factor of the image itself.", rich_help_panel=BUDGET),
     ] = None,
     start: Annotated[
         str | None,
-        typer.Option("--from", metavar="MODEL", help="Continue from this trained model instead of a fresh one."),
+        typer.Option(
+            "--from",
+            metavar="MODEL",
+            help="Continue from this trained model instead of a fresh one.",
+            autocompletion=pixelcnn.models.shipped_names,
+            rich_help_panel=LEARNING,
+        ),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the folder.")] = False,
-    overwrite: Overwrite = False,
-    batch_size: Annotated[int | None, typer.Option(help="Images per step, over all processes.")] = None,
-    accumulate: Annotated[
-        int | None, typer.Option(help="Split each batch into this many parts to save memory.")
+    batch_size: Annotated[
+        int | None, typer.Option(help="Images per step, over all processes.", rich_help_panel=LEARNING)
     ] = None,
-    optimizer: Annotated[str | None, typer.Option(help="adam or muon.")] = None,
+    optimizer: Annotated[
+        str | None,
+        typer.Option(help="adam or muon.", autocompletion=lambda: ["adam", "muon"], rich_help_panel=LEARNING),
+    ] = None,
     learning_rate: Annotated[
-        float | None, typer.Option(help="Peak learning rate: about 0.001 for Adam, 0.015 for Muon, less with --from.")
+        float | None,
+        typer.Option(
+            help="Peak learning rate: about 0.001 for Adam, 0.015 for Muon, less with --from.",
+            rich_help_panel=LEARNING,
+        ),
     ] = None,
-    warmup: Annotated[int | None, typer.Option(help="Steps over which the rate rises to its peak.")] = None,
+    warmup: Annotated[
+        int | None, typer.Option(help="Steps over which the rate rises to its peak.", rich_help_panel=LEARNING)
+    ] = None,
     cooldown: Annotated[
-        float | None, typer.Option(help="Share of the budget, at its end, in which the rate falls to 3%.")
+        float | None,
+        typer.Option(help="Share of the budget, at its end, in which the rate falls to 3%.", rich_help_panel=LEARNING),
     ] = None,
-    clip: Annotated[float | None, typer.Option(help="Largest allowed norm of the gradient; 0 for no limit.")] = None,
-    random_crop: Annotated[int | None, typer.Option(help="Train on random crops of this side.")] = None,
-    flip: Annotated[bool | None, typer.Option("--flip/--no-flip", help="Mirror half of the images.")] = None,
-    bf16: Annotated[bool | None, typer.Option("--bf16/--float32", help="Precision of the networks.")] = None,
-    compile: Annotated[
-        bool | None, typer.Option("--compile/--eager", help="Fuse operations with torch.compile.")
+    clip: Annotated[
+        float | None,
+        typer.Option(help="Largest allowed norm of the gradient; 0 for no limit.", rich_help_panel=LEARNING),
     ] = None,
-    consistent: Consistent = None,
-    workers: Annotated[int | None, typer.Option(help="Number of processes that decode images.")] = None,
+    consistent: Annotated[
+        bool | None,
+        typer.Option(
+            "--consistent/--free",
+            help="Rule out images that contradict the given views, or not.",
+            rich_help_panel=LEARNING,
+        ),
+    ] = None,
     seed: Annotated[
-        int | None, typer.Option(help="Seed of fresh weights, image order, augmentation and dropout.")
+        int | None,
+        typer.Option(help="Seed of fresh weights, image order, augmentation and dropout.", rich_help_panel=LEARNING),
     ] = None,
-    save_minutes: Annotated[float, typer.Option(help="Minutes between saved states; 0 saves after every step.")] = 5.0,
-    sheet_minutes: Annotated[float, typer.Option(help="Minutes between sheets of samples; 0 for none.")] = 10.0,
+    bf16: Annotated[
+        bool | None, typer.Option("--bf16/--float32", help="Precision of the networks.", rich_help_panel=MACHINE)
+    ] = None,
+    compile: Annotated[
+        bool | None,
+        typer.Option(
+            "--compile/--eager",
+            help="Fuse operations with torch.compile, which needs a C++ compiler.",
+            rich_help_panel=MACHINE,
+        ),
+    ] = None,
+    accumulate: Annotated[
+        int | None,
+        typer.Option(help="Split each batch into this many parts to save memory.", rich_help_panel=MACHINE),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Number of processes that decode images.", rich_help_panel=MACHINE)
+    ] = None,
 ) -> None:
-    """Train a model; add --resume to the same command to continue after an interruption."""
+    """Train a model. Add --resume to the same command to continue after an interruption."""
     from dataclasses import fields, replace
 
     import torch
@@ -134,6 +197,10 @@ def train(
     try:
         budget = chosen.budget if steps is None and minutes is None else {"steps": steps, "minutes": minutes}
         pixelcnn.train(model, images, out, training, **budget, run=run)
+    except pixelcnn.training.AnotherRunError as error:
+        raise ValueError(explain_another_run(error)) from None
+    except pixelcnn.training.InterruptedTraining:
+        fail(f"interrupted: the run in {out} is saved; add --resume to the same command to go on", INTERRUPTED)
     finally:
         if torch.distributed.is_initialized():  # otherwise its threads may abort the process at exit
             torch.distributed.destroy_process_group()
@@ -159,7 +226,7 @@ def _load_data(
     return images, held_out
 
 
-@app.command("import")
+@command(MAKE, "import")
 def import_model(
     file: Annotated[
         Path,
@@ -168,7 +235,7 @@ def import_model(
     out: Annotated[Path, typer.Option(help="Folder for the model.")],
     overwrite: Overwrite = False,
 ) -> None:
-    """Import a PixelCNN++ that another program trained; the model computes the same likelihoods."""
+    """Import a PixelCNN++ that another program trained. The model computes the same likelihoods."""
     if out.exists() and not out.is_dir():
         raise ValueError(f"{str(out)!r} is a file: name a folder")
     if out.exists() and any(out.iterdir()) and not overwrite:
