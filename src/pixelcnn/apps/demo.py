@@ -79,7 +79,14 @@ NEXT_STEPS = "Train the model further, score it, sample from it, and see the oth
 
 
 def run_demo(
-    folder: Path, *, minutes: float = 1.0, size: int = 32, seed: int = 0, overwrite: bool = False, progress: bool = True
+    folder: Path,
+    *,
+    minutes: float = 1.0,
+    size: int = 32,
+    seed: int = 0,
+    device: str = "auto",
+    overwrite: bool = False,
+    progress: bool = True,
 ) -> Path:
     """Train a small model for a few minutes, and save it to a folder with a page about it.
 
@@ -90,6 +97,7 @@ def run_demo(
         minutes: training time of all factors together. Scoring and sampling take additional time.
         size: side of the photographs, at most 128.
         seed: seed of the weights, the training and the samples.
+        device: where to compute; "auto" is the accelerator if there is one, else the CPU.
         overwrite: replace the run in the folder, with its `report.html` and `faces.png`.
         progress: show progress bars.
 
@@ -226,7 +234,7 @@ def _samples(model: ImageModel, size: int, seed: int, progress: bool) -> list[St
 
 def _samples_given_view(model: ImageModel, held_out: Images, seed: int, progress: bool) -> list[Strip]:
     """Show a real view, the samples of the finest factor given it in all variants, and the photograph."""
-    x, given, *_ = model.views(held_out.batch(range(PICTURES)).to(next(model.parameters()).device))
+    x, given, *_ = model.views(held_out.batch(range(PICTURES)))
     fine, coarse, *_ = _views(model, held_out.size[0])
     drawn = []
     for variant, choice in VARIANTS.items():

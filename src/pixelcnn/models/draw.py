@@ -9,7 +9,7 @@ __all__ = ["DrawOptions", "Request", "draw_view", "draw_views", "position_noise"
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 
 import numpy as np
@@ -19,6 +19,7 @@ from torch import Tensor
 from pixelcnn.auxiliary.cells import Filling, whole_box
 from pixelcnn.auxiliary.chain import Chain, check_images
 from pixelcnn.common.checks import check_whole
+from pixelcnn.common.devices import device_of
 from pixelcnn.common.memory import check_sampling_memory
 from pixelcnn.common.progress import progress_bar
 from pixelcnn.likelihoods.base import Bounds, Likelihood
@@ -92,6 +93,12 @@ class Request:
     labels: Tensor | None = None
     given: tuple[int, Tensor] | None = None
     box: Bounds | None = None
+
+    def to(self, device: torch.device) -> "Request":
+        """Return the same request with its tensors on a device."""
+        given = self.given and (self.given[0], self.given[1].to(device))
+        box = self.box and Bounds(*(end.to(device) for end in self.box))
+        return replace(self, given=given, box=box, labels=None if self.labels is None else self.labels.to(device))
 
     def sides(self) -> tuple[int, int]:
         """Return the size as (H, W).
@@ -186,10 +193,10 @@ def draw_view(
         Integers (n, C, H, W), of type uint8 for up to 256 levels.
     """
     options = options or DrawOptions()
-    likelihood, device = factor.likelihood, next(factor.parameters()).device
+    likelihood, device = factor.likelihood, device_of(factor)
     levels_dtype = torch.uint8 if likelihood.levels <= 256 else torch.int64
     n, _, H, W = noise.shape
-    noise = noise.to(device)
+    noise, given = noise.to(device), None if given is None else given.to(device)
     canvas = torch.zeros(n, likelihood.channels, H, W, dtype=levels_dtype, device=device)
     consistent, filling = bool(options.consistent), None
     constraint = factor.constraint(consistent=consistent)
@@ -254,9 +261,8 @@ def draw_views(
 
 def _check_memory(factor: Factor, n: int, size: tuple[int, int]) -> None:
     """Raise a MemoryError if there is not enough memory for the noise and to compute the embedding."""
-    device = next(factor.parameters()).device
     numbers = factor.likelihood.num_noise + 6 * factor.network.context
-    check_sampling_memory(4 * n * math.prod(size) * numbers, device)
+    check_sampling_memory(4 * n * math.prod(size) * numbers, device_of(factor))
 
 
 @cache

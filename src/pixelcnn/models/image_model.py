@@ -27,11 +27,12 @@ from torch import Tensor, nn
 
 from pixelcnn.auxiliary.base import Auxiliary
 from pixelcnn.auxiliary.chain import Link, check_images
+from pixelcnn.common.devices import computing
 from pixelcnn.models.config import MOST_PARAMETERS, ModelConfig, ModelOptions
 from pixelcnn.models.draw import DrawOptions, Request, draw_views
 from pixelcnn.models.factor import Factor
 from pixelcnn.models.hub import HubModel
-from pixelcnn.models.memory import check_whole_memory
+from pixelcnn.models.memory import IN_TILES, check_whole_memory
 from pixelcnn.nn.causal import CausalNetwork
 from pixelcnn.nn.embedding import EmbeddingNetwork
 
@@ -173,11 +174,16 @@ class ImageModel(HubModel):
 
     def views(self, x: Tensor) -> list[Tensor]:
         """Make the views x_0 = x, ..., x_K of integers (B, channels, H, W); see `Chain.views`."""
-        return self.config.chain.views(x)
+        return self.config.chain.views(self._moved(x))
 
     def links(self, x: Tensor) -> list[Link]:
         """Pair each view with the one that its factor is given; see `Chain.links`."""
-        return self.config.chain.links(x)
+        return self.config.chain.links(self._moved(x))
+
+    def _moved(self, x: Tensor) -> Tensor:
+        """Check images, and move them to the device of the model."""
+        check_images(x, *self.formats[0])
+        return x.to(self.device)
 
     def check_labels(self, labels: Tensor | None, number: int) -> Tensor | None:
         """Return labels (number,) on the device of the model; raise a ValueError if they do not fit its classes."""
@@ -186,7 +192,7 @@ class ImageModel(HubModel):
                 raise ValueError(f"labels={labels!r}: this model has no classes; leave the labels out")
             return None
         if isinstance(labels, Tensor) and not labels.is_floating_point() and labels.shape == (number,):
-            labels = labels.to(next(self.parameters()).device, torch.int64)
+            labels = labels.to(self.device, torch.int64)
             if ((labels >= 0) & (labels < self.classes)).all():
                 return labels
         wanted = f"a tensor of {number} whole numbers in [0, {self.classes}), one for each image"
@@ -194,13 +200,15 @@ class ImageModel(HubModel):
 
     def _factor_log_probs(self, x: Tensor, labels: Tensor | None) -> Tensor:
         """Compute the log-probability of each view, in nats: (B, K + 1)."""
-        check_images(x, *self.formats[0])
+        x = self._moved(x)
         labels = self.check_labels(labels, len(x))
         B, _, H, W = x.shape
         if B * H * W > LARGE and not torch.compiler.is_compiling():
             check_whole_memory(self.factors, B, self.sizes((H, W)), consistent=self.consistent)
-        links = zip(self.factors, self.links(x), strict=True)
-        log_probs = [factor(view, given, labels, consistent=self.consistent) for factor, (view, given) in links]
+        log_probs = []
+        for factor, (view, given) in zip(self.factors, self.config.chain.links(x), strict=True):
+            with computing(factor, len(x) * math.prod(view.shape[2:]), IN_TILES):
+                log_probs.append(factor(view, given, labels, consistent=self.consistent))
         return torch.stack(log_probs, 1)
 
     def log_prob(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -239,7 +247,8 @@ class ImageModel(HubModel):
             options = replace(options, consistent=self.consistent)
         size = self.size if request.size is None else request.size
         labels = self.check_labels(request.labels, request.n)
-        return draw_views(self.factors, self.config.chain, replace(request, size=size, labels=labels), options)
+        request = replace(request, size=size, labels=labels).to(self.device)
+        return draw_views(self.factors, self.config.chain, request, options)
 
     def sample(
         self,

@@ -116,6 +116,7 @@ def colorize(
     if not isinstance(gray, QuantizedGrayscale) or model.formats[0][0] != 3:
         raise ValueError(f"auxiliaries={list(model.auxiliaries)!r}: to colorize, use a Grayscale model")
     check_images(x, 1 if x.dim() == 4 and x.shape[1] == 1 else 3, model.levels)
+    x = x.to(model.device)
     H, W = x.shape[2:]
     return _draw_consistently(model, Request(len(x), (H, W), seed, labels, (1, gray(x, model.levels))), options)
 
@@ -207,8 +208,8 @@ def complete(
         )
     if not unknown.any():
         raise ValueError("the mask has no unknown pixels: mark the ones to draw as true, or white")
-    unknown = unknown.expand(len(x), -1, -1)[:, None]
-    known = x.to(torch.int64)
+    unknown = unknown.to(model.device).expand(len(x), -1, -1)[:, None]
+    known = x.to(model.device, torch.int64)
     box = Bounds(known.masked_fill(unknown, 0), known.masked_fill(unknown, model.levels - 1))
     H, W = x.shape[2:]
     return _draw_consistently(model, Request(len(x), (H, W), seed, labels, box=box), options)

@@ -23,6 +23,7 @@ from pixelcnn.apps.cli.options import (
     Consistent,
     Crop,
     Data,
+    Device,
     Json,
     Map,
     Model,
@@ -58,12 +59,13 @@ def evaluate(
     codecs: Annotated[bool, typer.Option("--codecs", help="Compare with lossless PNG, WebP and JPEG XL.")] = False,
     skip_broken: SkipBroken = False,
     consistent: Consistent = None,
+    device: Device = "auto",
     json: Json = False,
 ) -> None:
     """Score images in bits per dimension, in total and per factor; by default those held out from training."""
     from dataclasses import asdict
 
-    loaded = load_model(model, consistent)
+    loaded = load_model(model, consistent, device)
     trained = data_of_model(model)
     if data is None and "source" not in trained:
         raise ValueError(where_images_are(model))
@@ -110,6 +112,7 @@ def sample(
     precision: Precision = "float32",
     compile: Compile = False,
     consistent: Consistent = None,
+    device: Device = "auto",
     stages: Annotated[
         bool, typer.Option("--stages", help="With a folder: also write the views that the images grew from.")
     ] = False,
@@ -121,7 +124,7 @@ def sample(
     pixelcnn.tasks.check_out(out, overwrite)
     check_whole(n=n, batch_size=batch_size)
     drawing = drawing_options(precision, scale_shift, map, compile)
-    loaded = load_model(model, consistent)
+    loaded = load_model(model, consistent, device)
     is_sheet = pixelcnn.tasks.is_file_name(out)
     finished: dict[int, list[torch.Tensor]] = {k: [] for k in reversed(range(len(loaded.factors)))}
     unsaved: list[tuple[Image, Path]] = []
@@ -176,10 +179,11 @@ def report(
     skip_broken: SkipBroken = False,
     limit: Annotated[int, typer.Option(help="Score at most this many images of each part.")] = 200,
     seed: Seed = 0,
+    device: Device = "auto",
     overwrite: Overwrite = False,
 ) -> None:
     """Reproduce the paper's tables and figures from trained models, as one page and PNG files."""
-    options = pixelcnn.apps.ReportOptions(data, size, crop, skip_broken, limit, seed, progress=True)
+    options = pixelcnn.apps.ReportOptions(data, size, crop, skip_broken, limit, seed, device, progress=True)
     print(pixelcnn.apps.write_report(models, out, options, overwrite=overwrite))
 
 

@@ -5,6 +5,7 @@ __all__ = [
     "Consistent",
     "Crop",
     "Data",
+    "Device",
     "Json",
     "Map",
     "Model",
@@ -49,6 +50,7 @@ Data = Annotated[
         help="photos, cifar10, celeba, a folder of images or of parquet files, a parquet file, or a hub id.",
     ),
 ]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; by default the accelerator if there is one.")]
 Size = Annotated[int | None, typer.Option(help="Crop to the center square and average it down to this side.")]
 Crop = Annotated[
     tuple[int, int, int, int] | None,
@@ -74,8 +76,8 @@ def fail(message: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
-def load_model(model: str, consistent: bool | None) -> "ImageModel":
-    loaded = pixelcnn.load(model)
+def load_model(model: str, consistent: bool | None, device: str = "cpu") -> "ImageModel":
+    loaded = pixelcnn.load(model, device=device)
     if consistent is not None:
         loaded.consistent = consistent
     return loaded

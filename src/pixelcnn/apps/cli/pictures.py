@@ -15,6 +15,7 @@ import pixelcnn.pictures
 import pixelcnn.tasks
 from pixelcnn.apps.cli.options import (
     Compile,
+    Device,
     Map,
     Model,
     Overwrite,
@@ -54,6 +55,7 @@ class _Task:
     samples: int
     seed: int
     batch_size: int
+    device: str
     skip_broken: bool
     overwrite: bool
 
@@ -70,7 +72,7 @@ class _Task:
         pixelcnn.tasks.check_out(self.out, self.overwrite)
         origins = pixelcnn.pictures.find_pictures(self.pictures, [self.out, *([mask] if mask else [])], say)
         results = pixelcnn.tasks.plan_results(origins, self.out, self.samples, mask=mask)
-        loaded = load_for_pictures(self.model, None)
+        loaded = load_for_pictures(self.model, None, self.device)
         self._draw(origins, loaded.formats[0][0], partial(draw, loaded), results, gray)
         if results.sheet is not None:
             print(printable(results.sheet))
@@ -102,6 +104,7 @@ def colorize(
     scale_shift: ScaleShift = 0.0,
     map: Map = False,
     precision: Precision = "float32",
+    device: Device = "auto",
     compile: Compile = False,
     skip_broken: SkipBroken = False,
     overwrite: Overwrite = False,
@@ -113,7 +116,7 @@ def colorize(
         drawn = pixelcnn.colorize(loaded, x, seed=seeds, options=replace(drawing, progress=title))
         return ("gray view", loaded.views(drawn)[1], loaded.formats[1][1]), drawn
 
-    task = _Task(model, pictures, out, samples, seed, batch_size, skip_broken, overwrite)
+    task = _Task(model, pictures, out, samples, seed, batch_size, device, skip_broken, overwrite)
     task.run(draw, gray=True)
 
 
@@ -129,6 +132,7 @@ def upscale(
     scale_shift: ScaleShift = 0.0,
     map: Map = False,
     precision: Precision = "float32",
+    device: Device = "auto",
     compile: Compile = False,
     skip_broken: SkipBroken = False,
     overwrite: Overwrite = False,
@@ -140,7 +144,7 @@ def upscale(
         drawn = pixelcnn.upscale(loaded, x, factor, seed=seeds, options=replace(drawing, progress=title))
         return ("given", x, loaded.levels), drawn
 
-    task = _Task(model, pictures, out, samples, seed, batch_size, skip_broken, overwrite)
+    task = _Task(model, pictures, out, samples, seed, batch_size, device, skip_broken, overwrite)
     task.run(draw)
 
 
@@ -162,6 +166,7 @@ def complete(
     scale_shift: ScaleShift = 0.0,
     map: Map = False,
     precision: Precision = "float32",
+    device: Device = "auto",
     compile: Compile = False,
     skip_broken: SkipBroken = False,
     overwrite: Overwrite = False,
@@ -182,5 +187,5 @@ def complete(
         given = ("given", x.masked_fill(unknown, loaded.levels // 2), loaded.levels)
         return given, pixelcnn.complete(loaded, x, unknown, seed=seeds, options=replace(drawing, progress=title))
 
-    task = _Task(model, pictures, out, samples, seed, batch_size, skip_broken, overwrite)
+    task = _Task(model, pictures, out, samples, seed, batch_size, device, skip_broken, overwrite)
     task.run(draw, mask=mask)

@@ -19,6 +19,7 @@ from pixelcnn.apps.cli.options import (
     Consistent,
     Crop,
     Data,
+    Device,
     Overwrite,
     Seed,
     Size,
@@ -36,10 +37,11 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for the model and the page.")] = Path("demo"),
     minutes: Annotated[float, typer.Option(help="Training time of all factors together.")] = 1.0,
     seed: Seed = 0,
+    device: Device = "auto",
     overwrite: Overwrite = False,
 ) -> None:
     """Train a small model on the shipped photographs for a minute, and show the results on a page."""
-    pixelcnn.apps.run_demo(out, minutes=minutes, seed=seed, overwrite=overwrite)
+    pixelcnn.apps.run_demo(out, minutes=minutes, seed=seed, device=device, overwrite=overwrite)
 
 
 @app.command()
@@ -81,6 +83,7 @@ def train(
         bool | None, typer.Option("--compile/--eager", help="Fuse operations with torch.compile.")
     ] = None,
     consistent: Consistent = None,
+    device: Device = "auto",
     workers: Annotated[int | None, typer.Option(help="Number of processes that decode images.")] = None,
     seed: Annotated[
         int | None, typer.Option(help="Seed of fresh weights, image order, augmentation and dropout.")
@@ -130,6 +133,7 @@ def train(
         sheet_minutes=sheet_minutes,
         notes={"recipe": recipe, "from": start, "data": source | {"fingerprint": images.fingerprint}},
         progress=True,
+        device=device,
     )
     try:
         budget = chosen.budget if steps is None and minutes is None else {"steps": steps, "minutes": minutes}
