@@ -83,9 +83,10 @@ class _Precision:
                 setting.fp32_precision = precision
 
 
+_BACKENDS: Any = torch.backends  # the stubs of torch leave out some of its settings
 _PRECISIONS = {
-    "cuda": _Precision(torch.backends.cuda.matmul, torch.backends.cudnn.conv),
-    "cpu": _Precision(torch.backends.mkldnn.matmul, torch.backends.mkldnn.conv),
+    "cuda": _Precision(_BACKENDS.cuda.matmul, _BACKENDS.cudnn.conv),
+    "cpu": _Precision(_BACKENDS.mkldnn.matmul, _BACKENDS.mkldnn.conv),
 }
 
 

@@ -7,6 +7,7 @@ a network that gives zeros already draws the enlarged, or gray, view. The paper 
 __all__ = ["Factor", "Visit"]
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -217,7 +218,7 @@ class Factor(nn.Module):
         lag = wavefront_lag(self.lag(consistent=options.consistent), W, options.schedule)
         every, some = (len(x) * number for number in (H * W, most_pixels((H, W), lag)))
         with evaluating(), computing(self, every if given is not None else 1, FEWER):
-            with torch.autocast(x.device.type, half, enabled=half is not None):
+            with torch.autocast(x.device.type, half) if half else nullcontext():
                 context = self.context((H, W), given, labels)
             offset = self.offset((H, W), given)
         with evaluating(), computing(self.network, every if options.schedule == "naive" else some, FEWER):

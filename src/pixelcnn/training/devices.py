@@ -35,7 +35,7 @@ def make_accelerator(training: Training, folder: Path, device: str) -> Accelerat
             raise ValueError(
                 f"device={device!r}: each of {accelerator.num_processes} processes has its own; leave it out"
             )
-        accelerator.state.device = found
+        vars(accelerator.state)["device"] = found  # it knows no argument for this
     if training.batch_size % (training.accumulate * accelerator.num_processes):
         raise ValueError(
             f"batch_size={training.batch_size!r}: use a multiple of accumulate={training.accumulate} times "
