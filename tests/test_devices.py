@@ -241,7 +241,7 @@ def test_only_errors_of_memory_are_turned() -> None:
     ):
         torch.empty(2**60, dtype=torch.uint8)
     with pytest.raises(RuntimeError, match="size of tensor a"), naming_memory(torch.device("cpu"), "wait"):
-        torch.zeros(2) + torch.zeros(3)
+        torch.add(torch.zeros(2), torch.zeros(3))
 
 
 class Setting:

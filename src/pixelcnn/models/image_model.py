@@ -174,16 +174,11 @@ class ImageModel(HubModel):
 
     def views(self, x: Tensor) -> list[Tensor]:
         """Make the views x_0 = x, ..., x_K of integers (B, channels, H, W); see `Chain.views`."""
-        return self.config.chain.views(self._moved(x))
+        return self.config.chain.views(x, self.device)
 
     def links(self, x: Tensor) -> list[Link]:
         """Pair each view with the one that its factor is given; see `Chain.links`."""
-        return self.config.chain.links(self._moved(x))
-
-    def _moved(self, x: Tensor) -> Tensor:
-        """Check images, and move them to the device of the model."""
-        check_images(x, *self.formats[0])
-        return x.to(self.device)
+        return self.config.chain.links(x, self.device)
 
     def check_labels(self, labels: Tensor | None, number: int) -> Tensor | None:
         """Return labels (number,) on the device of the model; raise a ValueError if they do not fit its classes."""
@@ -200,13 +195,13 @@ class ImageModel(HubModel):
 
     def _factor_log_probs(self, x: Tensor, labels: Tensor | None) -> Tensor:
         """Compute the log-probability of each view, in nats: (B, K + 1)."""
-        x = self._moved(x)
+        check_images(x, *self.formats[0])
         labels = self.check_labels(labels, len(x))
         B, _, H, W = x.shape
         if B * H * W > LARGE and not torch.compiler.is_compiling():
             check_whole_memory(self.factors, B, self.sizes((H, W)), consistent=self.consistent)
         log_probs = []
-        for factor, (view, given) in zip(self.factors, self.config.chain.links(x), strict=True):
+        for factor, (view, given) in zip(self.factors, self.links(x), strict=True):
             with computing(factor, len(x) * math.prod(view.shape[2:]), IN_TILES):
                 log_probs.append(factor(view, given, labels, consistent=self.consistent))
         return torch.stack(log_probs, 1)
