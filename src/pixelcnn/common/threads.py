@@ -15,15 +15,17 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-# Multiplications that a thread must have in the largest layer, about half a millisecond. At 1.2e8 multiplications, two
-# threads still took eight times as long as one on a busy machine; on a quiet one, they can only halve the time.
-SHARE = 2 * 10**7
+# Multiplications that each thread must have in the largest layer: four milliseconds of a core, about a time slice. On a
+# busy machine with two cores, two threads took 8 times as long as one for a product of 1.2e8 multiplications, and 3
+# times for 4.9e8; for a training step whose largest layer has 7.5e7, 14 times, and 1.7e8, 3 times. On a quiet machine
+# they can only halve the time.
+SHARE = 10**8
 _LOCK = threading.Lock()
 
 
 @contextmanager
 def threads_for(module: nn.Module, pixels: int) -> Iterator[None]:
-    """Compute with as many of torch's threads as a module on this many pixels is worth, and at most those that are set.
+    """Compute with as many of torch's threads as a module on so many pixels is worth, and at most those that are set.
 
     The setting belongs to the calling thread of Python; it is restored afterwards, whatever happens.
 
