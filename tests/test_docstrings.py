@@ -17,7 +17,7 @@ OTHERS = [
     "common.registry.Registry",
     "data.images.Images",
     "models.config.ModelConfig",
-    "models.draw.Request",
+    "models.request.Request",
     "models.factor.Factor",
     "nn.causal.CausalNetwork",
     "nn.embedding.EmbeddingNetwork",

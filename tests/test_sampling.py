@@ -15,8 +15,9 @@ from pixelcnn.auxiliary.base import Auxiliary
 from pixelcnn.auxiliary.downsample import Downsample
 from pixelcnn.auxiliary.grayscale import QuantizedGrayscale
 from pixelcnn.likelihoods.base import Bounds
-from pixelcnn.models.draw import DrawOptions, Request, draw_view, position_noise
+from pixelcnn.models.draw import DrawOptions, draw_view, position_noise
 from pixelcnn.models.image_model import ImageModel
+from pixelcnn.models.request import Request
 from pixelcnn.models.sampling import colorize, complete, sample, sample_views, upscale
 from pixelcnn.traversal.schedule import Schedule
 
@@ -432,18 +433,6 @@ def test_a_given_view_is_not_drawn(scramble: Scramble) -> None:
         assert all(torch.equal(a, b) for a, b in zip(again, views, strict=False))
 
 
-@pytest.mark.parametrize("chain", [[], *CONSISTENT], ids=str)
-@pytest.mark.parametrize("consistent", [True, False])
-def test_an_image_drawn_in_a_box_lies_in_it(scramble: Scramble, chain: list[Auxiliary], consistent: bool) -> None:
-    """Law: every sub-pixel lies between its bounds, and every view between the views of the bounds."""
-    model = tiny(scramble, 3, 256, chain, consistent=consistent)
-    box = Bounds(*torch.stack([images(3, (5, 7)), images(3, (5, 7)).flip(0)]).sort(0).values.to(torch.int64))
-    views = draw(model, Request(2, (5, 7), box=box))
-    for view, least, most in zip(views, model.views(box.lowest), model.views(box.highest), strict=True):
-        assert ((least <= view) & (view <= most)).all()
-    assert torch.equal(draw(model, Request(2, (5, 7), box=Bounds(box.lowest, box.lowest)))[0], box.lowest)
-
-
 image_sizes = st.tuples(st.integers(1, 7), st.integers(1, 7))
 choices = st.fixed_dictionaries(
     {}, optional={"map": st.just(True), "scale_shift": st.just(-1.0), "schedule": st.just("raster")}
@@ -565,6 +554,21 @@ def test_known_pixels_stay(
     assert torch.equal(complete(model, x[1:], mask, seed=4, options=DrawOptions(**options))[0], drawn[1])
 
 
+@given(st.sampled_from([[], *CONSISTENT]), image_sizes, st.integers(2, 4), choices)
+def test_candidates_keep_known_pixels(
+    scramble: Scramble, chain: list[Auxiliary], size: tuple[int, int], candidates: int, options: dict[str, Any]
+) -> None:
+    """Law: known pixels stay however many candidates there are, and an image belongs to its seed."""
+    model = tiny(scramble, 3, 256, chain).float()
+    x = images(3, size)
+    unknown = torch.rand(size, generator=torch.Generator().manual_seed(2)) < 0.5
+    unknown[-1, 0] = True
+    drawn = complete(model, x, unknown, seed=3, candidates=candidates, options=DrawOptions(**options))
+    assert torch.equal(drawn[..., ~unknown], x[..., ~unknown])
+    alone = complete(model, x[1:], unknown, seed=4, candidates=candidates, options=DrawOptions(**options))
+    assert torch.equal(alone[0], drawn[1])
+
+
 def last_pixels(channels: int, levels: int) -> tuple[Tensor, Tensor]:
     """All 2x2 images with the same first three pixels, (levels ** C, C, 2, 2), and the mask of their last one."""
     values = torch.cartesian_prod(*[torch.arange(levels)] * channels).view(-1, channels)
@@ -649,24 +653,13 @@ def test_what_a_gray_model_cannot_do_is_refused(task: Callable[[ImageModel], Any
     ("task", "message"),
     [
         (lambda model: colorize(model, images(1, (4, 4))), "auxiliaries=.*use a Grayscale model"),
+        (lambda model: complete(model, images(3, (2, 2)), torch.ones(2, 2, dtype=torch.bool), candidates=0), "candidates=0"),
         (lambda model: upscale(model, images(3, (2, 2)), 8), "factor=8: use one of 2, 4$"),
         (lambda model: upscale(model, images(3, (2, 2)), 3), "factor=3: use one of 2, 4$"),
         (lambda model: upscale(model, images(1, (2, 2))), r"x of shape \(2, 1, 2, 2\)"),
         (lambda model: upscale(model, images(2, (2, 2))[0]), r"x of shape \(2, 2, 2\)"),
         (lambda model: upscale(model, images(3, (2, 2)).float()), r"x of type torch\.float32"),
         (lambda model: upscale(model, images(3, (2, 2)).int() + 256), "x with values from"),
-        (
-            lambda model: draw(model, Request(2, 4, box=full_box((2, 3, 4, 5)))),
-            r"box: use bounds of shape \(2, 3, 4, 4\)",
-        ),
-        (lambda model: draw(model, Request(2, 4, box=full_box((2, 3, 4, 4), 9, 1))), "0 <= lowest <= highest < 256"),
-        (lambda model: draw(model, Request(2, 4, box=full_box((2, 3, 4, 4), 0, 256))), "0 <= lowest <= highest < 256"),
-        (
-            lambda model: draw(
-                model, Request(2, 4, box=full_box((2, 3, 4, 4), 9, 11), given=(1, torch.full((2, 3, 2, 2), 12)))
-            ),
-            "no image in the box has this view",
-        ),
     ],
 )  # fmt: skip
 def test_what_a_pyramid_cannot_do_is_refused(task: Callable[[ImageModel], Any], message: str) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from pixelcnn.auxiliary.base import Auxiliary
 from pixelcnn.auxiliary.downsample import Downsample
 from pixelcnn.auxiliary.grayscale import QuantizedGrayscale
+from pixelcnn.common.threads import SHARE, threads_for
 from pixelcnn.models.config import ModelOptions
 from pixelcnn.models.draw import DrawOptions
 from pixelcnn.models.factor import Visit
@@ -261,3 +262,78 @@ def test_nothing_of_torch_is_patched(scramble: Scramble) -> None:
 
     factor.traverse(torch.zeros(1, 1, 3, 3, dtype=torch.uint8), fill, options=Visit("raster"))
     assert seen == [True] * (1 + 9)  # and then the fill looks at every pixel
+
+
+@pytest.fixture
+def _two_threads() -> Iterator[None]:
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(1)
+
+
+def threads_of_a_new_thread() -> int:
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(torch.get_num_threads).result()
+
+
+@pytest.mark.usefixtures("_two_threads")
+def test_a_step_uses_the_threads_that_it_is_worth() -> None:
+    """Law: one for a little work, all for much, and never more than the user has set."""
+    layer = nn.Linear(100, 100)
+    for pixels, threads in ((1, 1), (SHARE // 10**4, 1), (2 * SHARE // 10**4, 2), (10**9, 2), (0, 1)):
+        with threads_for(layer, pixels):
+            assert torch.get_num_threads() == threads
+            assert threads_of_a_new_thread() == 2
+        assert torch.get_num_threads() == 2
+    torch.set_num_threads(1)
+    with threads_for(layer, 10**9):
+        assert torch.get_num_threads() == 1
+
+
+@pytest.mark.usefixtures("_two_threads")
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_the_setting_of_threads_returns(scramble: Scramble, error: type[BaseException]) -> None:
+    """Law: after drawing and scoring, between views, after an error and after Ctrl-C: here and for new threads."""
+    model, seen = tiny(scramble, PYRAMID), []
+
+    def check() -> None:
+        assert torch.get_num_threads() == 2
+        assert threads_of_a_new_thread() == 2
+
+    def look(k: int, canvas: Tensor) -> None:
+        seen.append(torch.get_num_threads())
+
+    for _ in sample_views(model, 2, (4, 5), options=DrawOptions(callback=look)):
+        check()
+    assert set(seen) == {1}  # inside, a step is worth one
+    for job in (score, draw, draw_consistently, fill_in, lambda model, seed: [model.log_prob(images(seed))]):
+        job(model, 0)
+        check()
+
+    def stop(k: int, canvas: Tensor) -> None:
+        raise error
+
+    with pytest.raises(error):
+        sample(model, 2, (4, 5), options=DrawOptions(callback=stop))
+    check()
+
+
+@pytest.mark.usefixtures("_two_threads")
+def test_threads_that_draw_at_once_leave_the_setting() -> None:
+    """Law: contexts of many threads that overlap in any order leave each thread, and new ones, as they were."""
+    layer = nn.Linear(2, 2)
+
+    def work(i: int) -> Callable[[], list[list[Tensor]]]:
+        def run() -> list[list[Tensor]]:
+            for _ in range(20):
+                assert torch.get_num_threads() == 2
+                with threads_for(layer, 1):
+                    assert torch.get_num_threads() == 1
+            assert torch.get_num_threads() == 2
+            return []
+
+        return run
+
+    in_threads([work(i) for i in range(THREADS)])
+    assert torch.get_num_threads() == 2
+    assert threads_of_a_new_thread() == 2

@@ -17,8 +17,8 @@ from pixelcnn.likelihoods.logistic import LogisticMixture
 from pixelcnn.models.factor import Factor, Visit
 from pixelcnn.models.image_model import ImageModel
 from pixelcnn.nn.causal import CausalNetwork
-from pixelcnn.traversal.loop import _check_finite
-from pixelcnn.traversal.schedule import Schedule, groups, wavefront_lag
+from pixelcnn.traversal.loop import traverse
+from pixelcnn.traversal.schedule import Group, Schedule, groups, most_pixels, visits, wavefront_lag
 
 LEVELS = 16
 sides = st.integers(1, 9)
@@ -174,7 +174,7 @@ def test_known_pixels_can_be_kept(scramble: Scramble) -> None:
 
 
 def test_parameters_that_are_not_finite_are_named(scramble: Scramble) -> None:
-    """Law: the error names the first pixel and the image; a sum that overflows is not an error."""
+    """Law: the error names the first pixel and the image, however late it comes."""
     model = tiny(scramble, [], 1)
     x = torch.zeros(2, 3, 3, 7, dtype=torch.int64)
 
@@ -186,8 +186,63 @@ def test_parameters_that_are_not_finite_are_named(scramble: Scramble) -> None:
 
     with pytest.raises(FloatingPointError, match="at row 1, column 3 of image 0"):
         model.factors[0].traverse(x.clone(), fill, options=Visit(schedule="naive"))
-    params = torch.full((1, 4, 1), torch.finfo(torch.float64).max, dtype=torch.float64)
-    _check_finite(params, torch.tensor([0]), torch.tensor([0]))
+
+
+class Given:
+    """An evaluator whose parameters are given: (B, P, H, W)."""
+
+    def __init__(self, params: Tensor, lag: int) -> None:
+        self.all, self.lag = params, lag
+
+    def params(self, group: Group) -> Tensor:
+        rows, cols = group.pixels(self.lag)
+        return self.all[:, :, rows, cols]
+
+    def update(self, group: Group, values: Tensor) -> None:
+        pass
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("pixel", [(0, 0), (2, 5), (5, 8)])
+def test_every_bad_parameter_is_found(value: float, pixel: tuple[int, int]) -> None:
+    """Law: in any group; when the fill fails on it, the parameter is named, not the failure."""
+    lag, x = 4, torch.zeros(2, 1, 6, 9, dtype=torch.int64)
+    params = torch.zeros(2, 3, 6, 9)
+    params[1, 2, *pixel] = value
+
+    def fails(params: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
+        if not params.isfinite().all():
+            raise RuntimeError("the fill failed")
+        return torch.zeros(2, 1, len(rows), dtype=torch.int64)
+
+    def works(params: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
+        return torch.zeros(2, 1, len(rows), dtype=torch.int64)
+
+    for fill in (fails, works):
+        with pytest.raises(FloatingPointError, match=f"at row {pixel[0]}, column {pixel[1]} of image 1"):
+            traverse(Given(params, lag), x, fill, lag)
+
+
+def test_a_sum_that_overflows_is_no_error() -> None:
+    """Law: finite parameters are never refused, and other errors of a fill stay what they are."""
+    params, x = torch.full((1, 4, 3, 5), torch.finfo(torch.float64).max, dtype=torch.float64), torch.zeros(1, 1, 3, 5)
+    traverse(Given(params, 2), x, lambda params, rows, cols: torch.ones(1, 1, len(rows)), 2)
+    assert x.all()
+
+    def fails(params: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
+        raise RuntimeError("the fill failed")
+
+    with pytest.raises(RuntimeError, match="the fill failed"):
+        traverse(Given(params, 2), x, fails, 2)
+
+
+@given(sizes, st.none() | st.integers(1, 12))
+def test_the_pixels_of_visits_are_those_of_the_groups(size: tuple[int, int], lag: int | None) -> None:
+    """Law: they are parts of tensors that are made once, and none is larger than announced."""
+    lag = wavefront_lag(lag, size[1])
+    for group, rows, cols in visits(size, lag):
+        assert all(torch.equal(a, b) for a, b in zip((rows, cols), group.pixels(lag or size[1]), strict=True))
+    assert max(group.number for group in groups(size, lag)) <= most_pixels(size, lag)
 
 
 def test_arguments_that_do_not_fit_are_refused(scramble: Scramble) -> None:

@@ -19,7 +19,8 @@ from rich.table import Table as Listing
 
 from pixelcnn.apps.report.figures import subject_sections
 from pixelcnn.apps.report.report import PAGE, has_title
-from pixelcnn.apps.report.subjects import find_subject
+from pixelcnn.apps.report.subjects import ReportOptions, find_subject
+from pixelcnn.common.devices import find_device
 from pixelcnn.common.files import write_atomically
 from pixelcnn.data.images import Images, load_images
 from pixelcnn.models.draw import DrawOptions
@@ -78,7 +79,14 @@ NEXT_STEPS = "Train the model further, score it, sample from it, and see the oth
 
 
 def run_demo(
-    folder: Path, *, minutes: float = 1.0, size: int = 32, seed: int = 0, overwrite: bool = False, progress: bool = True
+    folder: Path,
+    *,
+    minutes: float = 1.0,
+    size: int = 32,
+    seed: int = 0,
+    device: str = "auto",
+    overwrite: bool = False,
+    progress: bool = True,
 ) -> Path:
     """Train a small model for a few minutes, and save it to a folder with a page about it.
 
@@ -89,6 +97,7 @@ def run_demo(
         minutes: training time of all factors together. Scoring and sampling take additional time.
         size: side of the photographs, at most 128.
         seed: seed of the weights, the training and the samples.
+        device: where to compute; "auto" is the accelerator if there is one, else the CPU.
         overwrite: replace the run in the folder, with its `report.html` and `faces.png`.
         progress: show progress bars.
 
@@ -101,6 +110,7 @@ def run_demo(
     _check_folder(folder, overwrite)
     if not 0 < minutes < math.inf:
         raise ValueError(f"minutes={minutes!r}: use a number above 0")
+    place = find_device(device)
     photos, held_out = (load_images("photos", split, size=size, progress=progress) for split in ("train", "test"))
     recipe = find_recipe(RECIPE)
     recipe = replace(recipe, size=size, minutes=minutes, training=replace(recipe.training, seed=seed))
@@ -109,13 +119,14 @@ def run_demo(
         print(f"pixelcnn: left out: {reason}", file=sys.stderr)
     begin_run(folder, _notes(recipe, photos), overwrite=overwrite, remedies=REMEDIES)
     write_atomically(folder / PAGE, page(TITLE, [Section("In progress", [UNDER_WAY])]).encode())
-    faces = [] if FACES in missing else [_faces(folder, seed, progress)]
+    options = ReportOptions(seed=seed, device=device, progress=progress)
+    faces = [] if FACES in missing else [_faces(folder, options)]
     torch.manual_seed(seed)
-    model = recipe.model()
+    model = recipe.model().to(place)
     for factor, link in zip(model.factors, model.links(photos.batch(range(INITIAL_IMAGES))), strict=True):
         factor.initialize(*link)
     scores = {"before training": evaluate(model, held_out, progress=progress)}
-    _train(model, photos, folder, recipe, progress)
+    _train(model, photos, folder, recipe, options)
     scores["after training"] = evaluate(model, held_out, progress=progress)
     codecs = codec_bits_per_dim(held_out, progress=progress)
     totals = {name: score.bits_per_dim for name, score in scores.items()} | codecs
@@ -132,8 +143,8 @@ def run_demo(
             GIVEN,
             Gallery(_samples_given_view(model, held_out, seed, progress), NOTICE.format(size=size)),
         ]),
-        _enlarged(seed, progress),
-        *([] if COLORS in missing else _colored(seed, progress)),
+        _enlarged(options),
+        *([] if COLORS in missing else _colored(options)),
         Section("Next steps", [NEXT_STEPS, Code(_commands(folder, recipe))]),
     ]  # fmt: skip
     path = folder / PAGE
@@ -155,41 +166,51 @@ def _notes(recipe: Recipe, photos: Images) -> dict[str, Any]:
     return {"training": asdict(recipe.training), "recipe": RECIPE, "data": data}
 
 
-def _faces(folder: Path, seed: int, progress: bool) -> Section:
+def _faces(folder: Path, options: ReportOptions) -> Section:
     """Draw faces, and update `faces.png` after every view."""
-    subject, path = find_subject(FACES), folder / FACES_PICTURE
+    subject, path = find_subject(FACES, options), folder / FACES_PICTURE
     strips: list[Strip] = []
-    options = DrawOptions(map=True, progress=progress)
-    for k, view in sample_views(subject.model, PICTURES, subject.size, seed=seed, options=options):
+    drawing = DrawOptions(map=True, progress=options.progress)
+    for k, view in sample_views(subject.model, PICTURES, subject.size, seed=options.seed, options=drawing):
         strips.append((subject.views[k], view, subject.model.levels))
         save_picture(sheet(strips, height=subject.size), path)
     print(path)
-    return Section("Faces", [ZOO, Gallery(strips, f"MAP samples of `{FACES}`, seeds {seed} to {seed + PICTURES - 1}")])
+    seeds = f"seeds {options.seed} to {options.seed + PICTURES - 1}"
+    return Section("Faces", [ZOO, Gallery(strips, f"MAP samples of `{FACES}`, {seeds}")])
 
 
-def _colored(seed: int, progress: bool) -> list[Section]:
+def _colored(options: ReportOptions) -> list[Section]:
     """Color photographs of which only the gray view is given."""
     figures = ["colorings of real images"]
-    return subject_sections(find_subject(COLORS), figures=figures, seed=seed, progress=progress)
+    return subject_sections(
+        find_subject(COLORS, options), figures=figures, seed=options.seed, progress=options.progress
+    )
 
 
-def _enlarged(seed: int, progress: bool) -> Section:
+def _enlarged(options: ReportOptions) -> Section:
     """Enlarge reduced photographs."""
-    subject = find_subject(ENLARGER)
+    subject = find_subject(ENLARGER, options)
     x = load_images("photos", "test", size=subject.size).batch(range(PICTURES))
     given = subject.model.views(x)[-1]
     factor = x.shape[2] // given.shape[2]
     strips: list[Strip] = [("given", given, 256)]
-    for variant, options in VARIANTS.items():
-        drawn = upscale(subject.model, given, factor, seed=seed, options=replace(options, progress=progress))
+    for variant, choice in VARIANTS.items():
+        drawing = replace(choice, progress=options.progress)
+        drawn = upscale(subject.model, given, factor, seed=options.seed, options=drawing)
         strips.append((f"drawn {variant}", drawn, 256))
     strips.append(("the photographs", x, 256))
     return Section("Enlarged photographs", [ENLARGED, Gallery(strips, NOTICE.format(size=subject.size))])
 
 
-def _train(model: ImageModel, photos: Images, folder: Path, recipe: Recipe, progress: bool) -> None:
+def _train(model: ImageModel, photos: Images, folder: Path, recipe: Recipe, options: ReportOptions) -> None:
     """Train as `pixelcnn train` does, the coarsest factor first, but give each factor its own share of the time."""
-    run = Run(sheet_minutes=0, notes=_notes(recipe, photos), overwrite=True, progress=progress)
+    run = Run(
+        sheet_minutes=0,
+        notes=_notes(recipe, photos),
+        overwrite=True,
+        progress=options.progress,
+        device=options.device,
+    )
     for k in reversed(range(len(SHARES))):
         minutes, run = recipe.minutes * SHARES[k], replace(run, factor=k, resume=k + 1 < len(SHARES))
         train(model, photos, folder, recipe.training, minutes=minutes, run=run)
@@ -224,7 +245,7 @@ def _samples(model: ImageModel, size: int, seed: int, progress: bool) -> list[St
 
 def _samples_given_view(model: ImageModel, held_out: Images, seed: int, progress: bool) -> list[Strip]:
     """Show a real view, the samples of the finest factor given it in all variants, and the photograph."""
-    x, given, *_ = model.views(held_out.batch(range(PICTURES)).to(next(model.parameters()).device))
+    x, given, *_ = model.views(held_out.batch(range(PICTURES)))
     fine, coarse, *_ = _views(model, held_out.size[0])
     drawn = []
     for variant, choice in VARIANTS.items():

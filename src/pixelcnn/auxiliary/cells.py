@@ -192,6 +192,8 @@ class Filling:
             self.side, self.weights = auxiliary.shrinkage, tuple(auxiliary.weights(C))
             self.limits = torch.stack(auxiliary.limits(box, view, levels))
             self.joint_channels = auxiliary.joint_channels
+        unequal = any(weight != 1 for weight in self.weights)
+        self.unequal = per_channel(list(self.weights), box.lowest.device)[:, :, 0] if unequal else None
         cells = -(-H // self.side), -(-W // self.side)
         self.spent = torch.zeros(B, C, *cells, dtype=torch.int64, device=box.lowest.device)
 
@@ -205,8 +207,8 @@ class Filling:
         """Record the values (B, C, N) that the pixels at rows (N,) and cols (N,) were filled with."""
         if self.side == 1:
             return  # each cell lies within one pixel
-        if any(weight != 1 for weight in self.weights):
-            values = values * per_channel(list(self.weights), values.device)[:, :, 0]
+        if self.unequal is not None:
+            values = values * self.unequal
         if self.joint_channels:
             values = values.sum(1, keepdim=True)
         self.spent[:, :, rows // self.side, cols // self.side] += values

@@ -60,21 +60,21 @@ class Chain:
             sizes.append(auxiliary.view_size(sizes[-1]))
         return sizes
 
-    def views(self, x: Tensor) -> list[Tensor]:
-        """Make the views x_0 = x, ..., x_K of integers (B, C, H, W), each from the one before.
+    def views(self, x: Tensor, device: torch.device | None = None) -> list[Tensor]:
+        """Make the views x_0 = x, ..., x_K of integers (B, C, H, W), each from the one before, on a device.
 
         Raises:
             ValueError: if `x` is not (B, C, H, W), not of an integer type, or has values out of range.
         """
         check_images(x, *self.formats[0])
-        views = [x]
+        views = [x.to(device)]
         for auxiliary, (_, levels) in zip(self.auxiliaries, self.formats, strict=False):
             views.append(view_in_bands(auxiliary, views[-1], levels))
         return views
 
-    def links(self, x: Tensor) -> list[Link]:
+    def links(self, x: Tensor, device: torch.device | None = None) -> list[Link]:
         """Pair each view with the one that its factor is given: (x_0, x_1), ..., (x_K, None)."""
-        views = self.views(x)
+        views = self.views(x, device)
         return [Link(view, given) for view, given in zip(views, [*views[1:], None], strict=True)]
 
 

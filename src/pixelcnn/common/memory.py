@@ -28,10 +28,16 @@ def check_sampling_memory(needed: int, device: torch.device) -> None:
 
 
 def free_memory(device: torch.device) -> int:
-    """Return the bytes that this process can still use. Processes on one machine share its memory evenly."""
+    """Return the bytes that this process can still use. Processes on one machine share its memory evenly.
+
+    On a GPU, torch keeps the memory of tensors that are gone; the process can use that too. If there are more processes
+    than GPUs, several share one.
+    """
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    return psutil.virtual_memory().available // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] // -(-processes // torch.cuda.device_count()) + kept
+    return psutil.virtual_memory().available // processes
 
 
 def peak_memory(function: Callable[[], object]) -> int:

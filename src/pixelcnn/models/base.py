@@ -13,9 +13,10 @@ from pixelcnn.auxiliary.base import Auxiliary
 from pixelcnn.auxiliary.chain import Link
 from pixelcnn.data.given import ImagesLike, as_computable, take_images
 from pixelcnn.models.completion import complete_views
-from pixelcnn.models.draw import DrawOptions, Request, draw_views
+from pixelcnn.models.draw import DrawOptions, draw_views
 from pixelcnn.models.factor import Factor
 from pixelcnn.models.hub import HubModel
+from pixelcnn.models.request import Request
 
 LabelsLike = int | Sequence[int] | np.ndarray | Tensor
 """A class label for all images, or one for each, as a list, an array or a tensor (B,)."""
@@ -85,13 +86,12 @@ class ChainModel(HubModel):
             x: integers (B, channels, H, W), or images in any form that `pixelcnn.data.given` lists.
         """
         if isinstance(x, Tensor) and x.dim() == 4:
-            return self.config.chain.views(as_computable(x))
-        device = next(self.parameters()).device
-        return self.config.chain.views(take_images(x, *self.formats[0], device=device).only())
+            return self.config.chain.views(as_computable(x), self.device)
+        return self.config.chain.views(take_images(x, *self.formats[0], device=self.device).only())
 
     def links(self, x: Tensor) -> list[Link]:
         """Pair each view with the one that its factor is given; see `Chain.links`."""
-        return self.config.chain.links(x)
+        return self.config.chain.links(x, self.device)
 
     def check_labels(self, labels: LabelsLike | None, number: int) -> Tensor | None:
         """Return labels (number,) on the device of the model; raise a ValueError if they do not fit its classes."""
@@ -103,7 +103,7 @@ class ChainModel(HubModel):
         if taken is None or not ((taken >= 0) & (taken < self.classes)).all():
             wanted = f"a whole number in [0, {self.classes}) for all images, or {number} of them, one for each image"
             raise ValueError(f"{_quote(labels)}: use {wanted}")
-        return taken.to(next(self.parameters()).device)
+        return taken.to(self.device)
 
     def draw(self, request: Request, options: DrawOptions | None = None) -> Iterator[tuple[int, Tensor]]:
         """Draw images view by view: iterate over (k, x_k) for k = K, ..., 0, each as soon as it is finished.
@@ -118,7 +118,7 @@ class ChainModel(HubModel):
             options = replace(options, consistent=self.consistent)
         size = self.size if request.size is None else request.size
         labels = self.check_labels(request.labels, request.n)
-        request, chain = replace(request, size=size, labels=labels), self.config.chain
+        request, chain = replace(request, size=size, labels=labels).to(self.device), self.config.chain
         if request.hole is not None:
             return complete_views(self.factors, chain, request, request.hole, options)
         return draw_views(self.factors, chain, request, options)

@@ -26,8 +26,9 @@ from pixelcnn.auxiliary.cells import Filling, whole_box
 from pixelcnn.auxiliary.chain import Chain
 from pixelcnn.auxiliary.evidence import Evidence, Tilt, find_evidence
 from pixelcnn.likelihoods.base import Bounds
-from pixelcnn.models.draw import DrawOptions, Hole, Request, draw_views, position_noise
+from pixelcnn.models.draw import DrawOptions, draw_views, position_noise
 from pixelcnn.models.factor import Factor, Visit
+from pixelcnn.models.request import Hole, Request
 
 
 def complete_views(

@@ -5,7 +5,7 @@ seed s is image 0 of seed s + i, alone or in a batch, up to rounding. (Sums are 
 another size. Now and then, that moves a draw to the next level, and all later pixels are drawn given that level.)
 """
 
-__all__ = ["Draw", "DrawOptions", "Hole", "Request", "draw_view", "draw_views", "position_noise"]
+__all__ = ["Draw", "DrawOptions", "draw_view", "draw_views", "position_noise"]
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -17,16 +17,15 @@ import torch
 from torch import Tensor
 
 from pixelcnn.auxiliary.cells import Filling, whole_box
-from pixelcnn.auxiliary.chain import Chain, check_images
-from pixelcnn.common.checks import check_whole
+from pixelcnn.auxiliary.chain import Chain
 from pixelcnn.common.compiler import explain_compiler
+from pixelcnn.common.devices import device_of
 from pixelcnn.common.memory import check_sampling_memory
 from pixelcnn.common.progress import progress_bar
 from pixelcnn.likelihoods.base import Likelihood
 from pixelcnn.models.factor import Factor, Visit
+from pixelcnn.models.request import Request
 from pixelcnn.traversal.schedule import Schedule, groups, wavefront_lag
-
-UNKNOWN_SIZE = 32  # drawn by a model that does not know the size it was trained at
 
 
 @dataclass(frozen=True)
@@ -64,101 +63,6 @@ class DrawOptions:
     def __post_init__(self) -> None:
         if not math.isfinite(self.scale_shift):
             raise ValueError(f"scale_shift={self.scale_shift!r}: use a finite number, such as -0.5")
-
-
-@dataclass(frozen=True, eq=False)
-class Hole:
-    """The unknown part of images, and how many fillings are tried.
-
-    Args:
-        x: integers (n, C, H, W); the values of unknown pixels do not matter.
-        unknown: bool (n, 1, H, W).
-        candidates: number of fillings that are drawn of each view, to choose from (see `pixelcnn.models.completion`).
-
-    Raises:
-        ValueError: if there is less than one candidate.
-    """
-
-    x: Tensor
-    unknown: Tensor
-    candidates: int = 1
-
-    def __post_init__(self) -> None:
-        check_whole(candidates=self.candidates)
-
-
-@dataclass(frozen=True, eq=False)
-class Request:
-    """A description of which images to draw.
-
-    Args:
-        n: number of images.
-        size: of the images: one number for squares, or (H, W); None for the size of the model.
-        seed: of the first image (image i has seed + i), or a sequence with the seed of each image.
-        labels: (n,) class labels, for a model with classes.
-        given: (k, x_k), where x_k is view k as integers (n, C_k, H_k, W_k): only the views before it are drawn.
-        hole: what to draw of images that are partly known; None to draw all of them.
-
-    Example:
-        >>> import pixelcnn
-        >>> from pixelcnn.models.draw import Request
-        >>> model = pixelcnn.load("photos-pyramid")
-        >>> [(k, tuple(view.shape)) for k, view in model.draw(Request(n=1, size=8))]
-        [(2, (1, 3, 2, 2)), (1, (1, 3, 4, 4)), (0, (1, 3, 8, 8))]
-    """
-
-    n: int = 1
-    size: int | tuple[int, int] | None = None
-    seed: int | Sequence[int] = 0
-    labels: Tensor | None = None
-    given: tuple[int, Tensor] | None = None
-    hole: Hole | None = None
-
-    def sides(self) -> tuple[int, int]:
-        """Return the size as (H, W).
-
-        Raises:
-            ValueError: if `n` or a side is below 1.
-        """
-        check_whole(n=self.n)
-        size = UNKNOWN_SIZE if self.size is None else self.size
-        sides = size if isinstance(size, tuple) else (size, size)
-        for side in sides:
-            check_whole(size=side)
-        if len(sides) != 2:
-            raise ValueError(f"size={size!r}: use one number for squares, or (H, W)")
-        return sides
-
-    def seeds(self) -> Sequence[int]:
-        """Return the seed of each image.
-
-        Raises:
-            ValueError: if a seed is negative, or there is not one for each image.
-        """
-        if not isinstance(self.seed, Sequence):
-            check_whole(at_least=0, seed=self.seed)
-            return range(self.seed, self.seed + self.n)
-        for each in self.seed:
-            check_whole(at_least=0, seed=each)
-        if len(self.seed) != self.n:
-            raise ValueError(f"seed={self.seed!r}: use one number, or one for each of {self.n} images")
-        return self.seed
-
-    def given_view(self, chain: Chain) -> tuple[int, Tensor | None]:
-        """Return (k, x_k) of the given view, or (K + 1, None) if all views are drawn.
-
-        Raises:
-            ValueError: if the chain has no such view, or it has another shape.
-        """
-        if self.given is None:
-            return len(chain.formats), None
-        sizes, (k, view) = chain.sizes(self.sides()), self.given
-        if k not in range(1, len(sizes)):
-            raise ValueError(f"given={k!r}, ...: use a view from 1 to {len(sizes) - 1} of this model")
-        check_images(view, *chain.formats[k], name="given")
-        if (len(view), *view.shape[2:]) != (self.n, *sizes[k]):
-            raise ValueError(f"given of shape {tuple(view.shape)}: use {self.n} views of {sizes[k]}")
-        return k, view
 
 
 def position_noise(
@@ -206,10 +110,10 @@ def draw_view(
         Integers (n, C, H, W), of type uint8 for up to 256 levels.
     """
     options = options or DrawOptions()
-    likelihood, device = factor.likelihood, next(factor.parameters()).device
+    likelihood, device = factor.likelihood, device_of(factor)
     levels_dtype = torch.uint8 if likelihood.levels <= 256 else torch.int64
     n, _, H, W = noise.shape
-    noise = noise.to(device)
+    noise, given = noise.to(device), None if given is None else given.to(device)
     canvas = torch.zeros(n, likelihood.channels, H, W, dtype=levels_dtype, device=device)
     consistent, filling = bool(options.consistent), None
     constraint = factor.constraint(consistent=consistent)
@@ -286,9 +190,8 @@ def draw_views(
 
 def _check_memory(factor: Factor, n: int, size: tuple[int, int]) -> None:
     """Raise a MemoryError if there is not enough memory for the noise and to compute the embedding."""
-    device = next(factor.parameters()).device
     numbers = factor.likelihood.num_noise + 6 * factor.network.context
-    check_sampling_memory(4 * n * math.prod(size) * numbers, device)
+    check_sampling_memory(4 * n * math.prod(size) * numbers, device_of(factor))
 
 
 @cache

@@ -7,6 +7,7 @@ a network that gives zeros already draws the enlarged, or gray, view. The paper 
 __all__ = ["Factor", "Visit"]
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -15,12 +16,15 @@ from torch import Tensor, nn
 from pixelcnn.auxiliary.base import Auxiliary
 from pixelcnn.auxiliary.cells import CellAuxiliary
 from pixelcnn.auxiliary.chain import require_cells
+from pixelcnn.common.devices import computing
 from pixelcnn.likelihoods.base import Likelihood
 from pixelcnn.nn.causal import CausalNetwork
 from pixelcnn.nn.embedding import EmbeddingNetwork
 from pixelcnn.nn.layers import evaluating, initialize
 from pixelcnn.traversal.loop import Fill, open_evaluator, traverse
-from pixelcnn.traversal.schedule import Schedule, wavefront_lag
+from pixelcnn.traversal.schedule import Schedule, most_pixels, wavefront_lag
+
+FEWER = "draw fewer images at once, or smaller ones"
 
 
 @dataclass(frozen=True)
@@ -212,10 +216,12 @@ class Factor(nn.Module):
             raise ValueError(f"given holds views of {len(given)} images: the canvas holds {len(x)}")
         half = options.dtype if options.dtype in (torch.bfloat16, torch.float16) else None
         lag = wavefront_lag(self.lag(consistent=options.consistent), W, options.schedule)
-        with evaluating():
-            with torch.autocast(x.device.type, half, enabled=half is not None):
+        every, some = (len(x) * number for number in (H * W, most_pixels((H, W), lag)))
+        with evaluating(), computing(self, every if given is not None else 1, FEWER):
+            with torch.autocast(x.device.type, half) if half else nullcontext():
                 context = self.context((H, W), given, labels)
             offset = self.offset((H, W), given)
+        with evaluating(), computing(self.network, every if options.schedule == "naive" else some, FEWER):
             evaluator = open_evaluator(
                 self.network, x, context, lag=lag, schedule=options.schedule, dtype=options.dtype
             )

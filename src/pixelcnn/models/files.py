@@ -14,7 +14,7 @@ and are used as they are.
 Weights are finite numbers of type float32, bfloat16 or float16.
 """
 
-__all__ = ["WEIGHTS", "HubOptions", "find_device", "find_folder", "read_config", "read_model", "write_model"]
+__all__ = ["WEIGHTS", "HubOptions", "find_folder", "read_config", "read_model", "write_model"]
 
 import json
 from collections.abc import Callable, Mapping
@@ -146,16 +146,6 @@ def find_folder(name: str, options: HubOptions) -> Path:
         where = "comes with the package" if is_shipped(name) else "is a local folder"
         raise ValueError(f"{given[0]}: {name!r} {where}, not a model on the hub; leave it out")
     return folder
-
-
-def find_device(device: str | torch.device) -> torch.device:
-    """Return the device of that name; raise a ValueError that lists the devices if there is none."""
-    there = ["cpu"]
-    if (accelerator := torch.accelerator.current_accelerator()) is not None and torch.accelerator.is_available():
-        there += [accelerator.type, *(f"{accelerator.type}:{i}" for i in range(torch.accelerator.device_count()))]
-    if str(device) not in there:
-        raise ValueError(f"device={str(device)!r}: there is no such device; use {' or '.join(there)}")
-    return torch.device(device)
 
 
 def _find_local(name: str) -> Path | None:

@@ -10,10 +10,11 @@ import torch
 from huggingface_hub import ModelCard, PyTorchModelHubMixin
 from torch import nn
 
+from pixelcnn.common.devices import device_of, find_device, naming_memory
 from pixelcnn.common.files import read_json, write_atomically
 from pixelcnn.models.cards import model_card
 from pixelcnn.models.config import ModelConfig
-from pixelcnn.models.files import HubOptions, find_device, find_folder, read_model, write_model
+from pixelcnn.models.files import HubOptions, find_folder, read_model, write_model
 from pixelcnn.models.shipped import CARD, check_shipped, is_shipped
 
 
@@ -28,6 +29,11 @@ class HubModel(nn.Module, PyTorchModelHubMixin, library_name="pixelcnn", tags=["
 
     config: ModelConfig
     card: dict[str, Any]
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the weights. Everything that the model is given is moved there."""
+        return device_of(self)
 
     @classmethod
     @abstractmethod
@@ -48,7 +54,7 @@ class HubModel(nn.Module, PyTorchModelHubMixin, library_name="pixelcnn", tags=["
         Args:
             pretrained_model_name_or_path: a folder, the name of a shipped model, or a hub id.
             consistent: overrides the configuration. Nothing else can be overridden, since the weights depend on it.
-            map_location: the device.
+            map_location: the device; "auto" is the accelerator if there is one, else the CPU.
             hub: how to fetch the model from the hub, see `HubOptions`.
         """
         name, device = str(pretrained_model_name_or_path), find_device(map_location)
@@ -59,7 +65,9 @@ class HubModel(nn.Module, PyTorchModelHubMixin, library_name="pixelcnn", tags=["
         def build(config: dict[str, Any]) -> Self:
             return cls.from_config(config if consistent is None else config | {"consistent": consistent})
 
-        model = read_model(folder, build).to(device).eval()
+        model = read_model(folder, build)
+        with naming_memory(device, "end other programs that use it, or use another device"):
+            model = model.to(device).eval()
         model.card = read_json(folder / CARD) if (folder / CARD).is_file() else {}
         return model
 

@@ -26,12 +26,13 @@ from torch import Tensor, nn
 
 from pixelcnn.auxiliary.base import Auxiliary
 from pixelcnn.auxiliary.chain import check_images
+from pixelcnn.common.devices import computing
 from pixelcnn.data.given import ImagesLike, as_computable, take_images
 from pixelcnn.models import sampling
 from pixelcnn.models.base import ChainModel, LabelsLike
 from pixelcnn.models.config import MOST_PARAMETERS, ModelConfig, ModelOptions
 from pixelcnn.models.factor import Factor
-from pixelcnn.models.memory import check_whole_memory
+from pixelcnn.models.memory import IN_TILES, check_whole_memory
 from pixelcnn.nn.causal import CausalNetwork
 from pixelcnn.nn.embedding import EmbeddingNetwork
 
@@ -126,7 +127,7 @@ class ImageModel(ChainModel):
 
     def _factor_log_probs(self, x: ImagesLike, labels: LabelsLike | None, *, per_dim: bool = False) -> Tensor:
         """Compute the log-probability of each view: (B, K + 1) in nats, or in bits per sub-pixel of the image."""
-        device = next(self.parameters()).device
+        device = self.device
         if isinstance(x, Tensor) and x.dim() == 4:
             plain = as_computable(x).to(device)
             return self._batch_log_probs(plain, self.check_labels(labels, len(x)), per_dim=per_dim)
@@ -143,8 +144,10 @@ class ImageModel(ChainModel):
         B, _, H, W = x.shape
         if B * H * W > LARGE and not torch.compiler.is_compiling():
             check_whole_memory(self.factors, B, self.sizes((H, W)), consistent=self.consistent)
-        links = zip(self.factors, self.links(x), strict=True)
-        log_probs = [factor(view, given, labels, consistent=self.consistent) for factor, (view, given) in links]
+        log_probs = []
+        for factor, (view, given) in zip(self.factors, self.links(x), strict=True):
+            with computing(factor, len(x) * math.prod(view.shape[2:]), IN_TILES):
+                log_probs.append(factor(view, given, labels, consistent=self.consistent))
         stacked = torch.stack(log_probs, 1)
         return stacked / (-math.log(2) * math.prod(x.shape[1:])) if per_dim else stacked
 

@@ -50,7 +50,7 @@ def load(
     Args:
         name: a folder with `config.json` and `model.safetensors`, the name of a shipped model, or a hub id
             "owner/name". They are tried in this order.
-        device: where to put the model, such as "cuda".
+        device: where to put the model, such as "cuda"; "auto" is the accelerator if there is one, else the CPU.
         revision, force_download: the version to fetch from the hub, and whether to fetch it again. Errors for a model
             that is not on the hub.
         token, cache_dir, local_files_only: as for `huggingface_hub`; ignored for other models.

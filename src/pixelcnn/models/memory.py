@@ -4,7 +4,16 @@ The rehearsal runs on the device "meta", whose tensors have a shape, a type and 
 the bytes of the tensors that are alive.
 """
 
-__all__ = ["CPU_MARGIN", "GPU_MARGIN", "Allowance", "check_whole_memory", "meta_inputs", "meta_twin", "rehearse"]
+__all__ = [
+    "CPU_MARGIN",
+    "GPU_MARGIN",
+    "IN_TILES",
+    "Allowance",
+    "check_whole_memory",
+    "meta_inputs",
+    "meta_twin",
+    "rehearse",
+]
 
 from collections.abc import Sequence
 from copy import deepcopy
@@ -14,11 +23,13 @@ import torch
 from torch import Tensor, nn
 
 from pixelcnn.auxiliary.chain import Link
+from pixelcnn.common.devices import device_of
 from pixelcnn.common.memory import free_memory, peak_memory
 from pixelcnn.models.factor import Factor
 
 CPU_MARGIN = 1.5
 GPU_MARGIN = 1.1  # not measured: torch's allocator on a GPU leaves few gaps
+IN_TILES = "score fewer images at once; pixelcnn.surprisal scores large images in tiles"
 SCORING_MARGIN = 1.7  # real tiles on a CPU grew by 1.3 to 1.6 times the sum
 # Tiles of more bytes than this are slower on a CPU, whose allocator asks the system for every large tensor: it took 11
 # seconds per million pixels at 0.4 GB, 15 at 1.5 GB and 25 at 6 GB (`photos-pyramid`, one core).
@@ -94,12 +105,12 @@ def check_whole_memory(
         number: the number of images.
         consistent: see `Factor`.
     """
-    _, most, margin = Allowance.of(next(factors[0].parameters()).device)
+    _, most, margin = Allowance.of(device_of(factors[0]))
     for k, (factor, size) in enumerate(zip(factors, sizes, strict=True)):
         needed = margin * rehearse(factor, number, size, learning=True, consistent=consistent)
         if needed > most:
             H, W = sizes[0]
             raise MemoryError(
                 f"scoring factor {k} of {number} images of {W}x{H} in one piece needs about {needed / 1e9:.2g} GB, "
-                f"and {most / 1e9:.2g} GB are free: pixelcnn.surprisal scores large images in tiles"
+                f"and {most / 1e9:.2g} GB are free: {IN_TILES}"
             )

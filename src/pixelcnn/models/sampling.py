@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from pixelcnn.auxiliary.chain import view_in_bands
@@ -22,7 +21,8 @@ from pixelcnn.common.memory import check_sampling_memory
 from pixelcnn.data.given import Given, ImagesLike, take_images
 from pixelcnn.data.masks import MasksLike, take_masks
 from pixelcnn.models.base import ChainModel, LabelsLike
-from pixelcnn.models.draw import DrawOptions, Hole, Request
+from pixelcnn.models.draw import DrawOptions
+from pixelcnn.models.request import Hole, Request
 from pixelcnn.models.shipped import names_with
 
 HOLE_BYTES = 120  # of each sub-pixel, for what is known of it in all views, and temporary copies
@@ -72,7 +72,7 @@ def sample_views(
         k = given[0]
         if k not in range(1, len(model.formats)):
             raise ValueError(f"given={k!r}, ...: use a view from 1 to {len(model.formats) - 1} of this model")
-        view = k, take_images(given[1], *model.formats[k], device=_device(model), name="given").only("given")
+        view = k, take_images(given[1], *model.formats[k], device=model.device, name="given").only("given")
     return model.draw(Request(n, size, seed, model.check_labels(labels, n), view), options)
 
 
@@ -142,7 +142,7 @@ def colorize(
     if not isinstance(gray, QuantizedGrayscale) or model.formats[0][0] != 3:
         remedy = f"to colorize, use a Grayscale model{_such_as('QuantizedGrayscale')}"
         raise ValueError(f"auxiliaries={list(model.auxiliaries)!r}: {remedy}")
-    images = take_images(x, 3, model.levels, device=_device(model), gray=True)
+    images = take_images(x, 3, model.levels, device=model.device, gray=True)
     requests = [_request(batch.x, (1, view_in_bands(gray, batch.x, model.levels))) for batch in images.batches]
     return _draw_consistently(model, images, requests, seed, labels, options)
 
@@ -192,7 +192,7 @@ def upscale(
         none = f"this model has no smaller view; use a Pyramid model{_such_as('Downsample')}"
         offered = f"use one of {', '.join(map(str, depths))}" if depths else none
         raise ValueError(f"factor={factor!r}: {offered}")
-    images = take_images(x, *model.formats[0], device=_device(model))
+    images = take_images(x, *model.formats[0], device=model.device)
     requests = [_request(batch.x, (depths[factor], batch.x), factor) for batch in images.batches]
     return _draw_consistently(model, images, requests, seed, labels, options)
 
@@ -242,16 +242,12 @@ def complete(
         >>> bool((completed[..., :4] == x[..., :4]).all())
         True
     """
-    images = take_images(x, *model.formats[0], device=_device(model))
+    images = take_images(x, *model.formats[0], device=model.device)
     requests = []
     for mask, batch in zip(take_masks(unknown, images), images.batches, strict=True):
         check_sampling_memory(HOLE_BYTES * batch.x.numel(), batch.x.device)
         requests.append(replace(_request(batch.x), hole=Hole(batch.x, mask[:, None], candidates)))
     return _draw_consistently(model, images, requests, seed, labels, options)
-
-
-def _device(model: ChainModel) -> torch.device:
-    return next(model.parameters()).device
 
 
 def _request(x: Tensor, given: tuple[int, Tensor] | None = None, factor: int = 1) -> Request:

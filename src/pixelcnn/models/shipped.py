@@ -73,7 +73,7 @@ def list_models() -> list[str]:
 
 def names_with(auxiliary: str) -> list[str]:
     """List the installed models whose first auxiliary variable has this registered name."""
-    firsts = {name: json.loads((zoo_folder(name) / CONFIG).read_bytes())["auxiliaries"][:1] for name in list_models()}
+    firsts = {name: parse_json((zoo_folder(name) / CONFIG).read_bytes())["auxiliaries"][:1] for name in list_models()}
     return [name for name, first in firsts.items() if first and first[0]["name"] == auxiliary]
 
 

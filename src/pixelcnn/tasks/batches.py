@@ -132,7 +132,7 @@ def score_pictures(
         x, name = picture.x[None], str(picture.origin.name)
         with late_bar(f"scoring {printable(name)}", visible=progress) as show:
             maps = surprisal(model, x, callback=show)
-        bits = [float(each.double().sum()) / x.numel() for each in maps]
+        bits = [float(each.cpu().double().sum()) / x.numel() for each in maps]
         if heat_maps is not None:
             (file,) = heat_maps.files[picture.origin]
             write_picture(_draw_heat_maps(model, x, maps), file)

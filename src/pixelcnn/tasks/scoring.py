@@ -70,7 +70,6 @@ def evaluate(
     check_whole(batch_size=batch_size)
     images = as_images(images, "test", model.formats[0][0])
     number = _limited(images, limit)
-    device = next(model.parameters()).device
     tilings = plan(model, min(batch_size, number), images.size)
     batch_size = max(tiling.images for tiling in tilings)
     total = torch.zeros(len(model.factors), dtype=torch.float64)
@@ -84,9 +83,9 @@ def evaluate(
             def show(share: float, indices: range = indices) -> None:
                 bar.update(task, completed=indices.start + share * len(indices))
 
-            x = images.batch(indices).to(device)
+            x = images.batch(indices)
             for k, bits in enumerate(_surprisal(model, x, labels, tilings, show)):
-                total[k] += float(bits.double().sum()) / x[0].numel()
+                total[k] += float(bits.cpu().double().sum()) / x[0].numel()
             bar.update(task, completed=indices.stop, note=f"{total.sum() / indices.stop:.3f} bits/dim")
     factors = (total / number).tolist()
     return Evaluation(sum(factors), factors, number, number / (time.perf_counter() - start))

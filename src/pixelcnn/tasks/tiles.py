@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from pixelcnn.auxiliary.chain import Link
+from pixelcnn.common.devices import computing, device_of
 from pixelcnn.common.memory import peak_memory
 from pixelcnn.models.factor import Factor
 from pixelcnn.models.image_model import ImageModel
@@ -97,7 +98,9 @@ def score_by_tiles(
         for row in tiling.rows:
             tiles = []
             for col in tiling.cols:
-                tiles.append(score_tile(factor, inputs, some_labels, row, col, consistent=consistent))
+                pixels = len(inputs.view) * length(row.window) * length(col.window)
+                with computing(factor, pixels, "end other programs, or use a smaller model"):
+                    tiles.append(score_tile(factor, inputs, some_labels, row, col, consistent=consistent))
                 done(tiles[-1].numel())
             rows.append(torch.cat(tiles, 2))
         scores.append(torch.cat(rows, 1))
@@ -127,9 +130,8 @@ def score_tile(
 
 def _plan_factor(model: ImageModel, k: int, number: int, size: tuple[int, int]) -> Tiling:
     factor = model.factors[k]
-    device = next(factor.parameters()).device
     whole = Tiling(max(1, number), *([_whole(factor, side)] for side in size))
-    allowance = Allowance.of(device)
+    allowance = Allowance.of(device_of(factor))
     if number * math.prod(size) * _generous_memory(factor) <= min(allowance.most, NO_MATTER):
         return whole
     twin, margins = meta_twin(factor), Margins(factor)

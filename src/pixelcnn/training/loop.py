@@ -28,18 +28,19 @@ from typing import cast
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from accelerate.utils import DataLoaderConfiguration, ProjectConfiguration
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from pixelcnn.common.compiler import explain_compiler
+from pixelcnn.common.devices import naming_memory
 from pixelcnn.common.progress import progress_bar
+from pixelcnn.common.threads import threads_for
 from pixelcnn.data.images import Images, ImageSource, as_images
 from pixelcnn.data.order import Shuffled
 from pixelcnn.models.factor import Factor
 from pixelcnn.models.image_model import ImageModel
 from pixelcnn.models.load import load
+from pixelcnn.training.devices import make_accelerator
 from pixelcnn.training.history import Due, History
 from pixelcnn.training.interrupt import Interruption
 from pixelcnn.training.memory import check_training_memory
@@ -57,6 +58,7 @@ from pixelcnn.training.steps import (
     warming_average,
 )
 
+SMALLER = "split the batch (--accumulate 2), or use a smaller --batch-size or --random-crop"
 LOG_MINUTES = 2 / 60
 IMAGE_LEVELS = 256
 INITIAL_IMAGES = 32  # images used by the data-dependent initialization
@@ -113,7 +115,7 @@ def train(
         raise ValueError(f"factor={run.factor!r}: this model has the factors 0 to {len(model.factors) - 1}")
     images = as_images(images, "train", model.formats[0][0])
     _check_fit(model, images)
-    accelerator = _make_accelerator(training, folder)
+    accelerator = make_accelerator(training, folder, run.device)
     factors = list(reversed(range(len(model.factors)))) if run.factor is None else [run.factor]
     shuffled = Shuffled(images, seed=training.seed, flip=training.flip, random_crop=training.random_crop)
     check_training_memory(
@@ -134,31 +136,18 @@ def train(
             held.enter_context(claim)
         accelerator.wait_for_everyone()
         for k in factors:
-            _train_factor(_Job(model, k, shuffled, folder, training, budgets[k], run, accelerator, interruption))
+            job = _Job(model, k, shuffled, folder, training, budgets[k], run, accelerator, interruption)
+            side = training.random_crop
+            H, W = model.sizes(images.size if side is None else (side, side))[k]
+            pixels = training.batch_size // (training.accumulate * accelerator.num_processes) * H * W
+            with naming_memory(accelerator.device, SMALLER), threads_for(model.factors[k], pixels):
+                _train_factor(job)
             accelerator.free_memory()  # otherwise this network and its optimizer stay until the last factor is done
             interruption.leave(folder)
     if run.resume and run.factor is not None:
         accelerator.wait_for_everyone()
         _take_others(model, run.factor, folder)
     return model.eval()
-
-
-def _make_accelerator(training: Training, folder: Path) -> Accelerator:
-    AcceleratorState._reset_state()  # so that a second call in the same process can use another precision
-    accelerator = Accelerator(
-        cpu=not torch.accelerator.is_available(),  # explicit, so that CPU processes share the work too
-        mixed_precision="bf16" if training.bf16 else "no",
-        gradient_accumulation_steps=training.accumulate,
-        dataloader_config=DataLoaderConfiguration(split_batches=True),
-        log_with="tensorboard",
-        project_config=ProjectConfiguration(logging_dir=str(folder)),
-    )
-    if training.batch_size % (training.accumulate * accelerator.num_processes):
-        raise ValueError(
-            f"batch_size={training.batch_size!r}: use a multiple of accumulate={training.accumulate} times "
-            f"the number of processes, {accelerator.num_processes}"
-        )
-    return accelerator
 
 
 def _take_others(model: ImageModel, k: int, folder: Path) -> None:

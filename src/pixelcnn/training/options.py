@@ -152,6 +152,8 @@ class Run:
         sheet_minutes: minutes between sample sheets; 0 for none.
         notes: further entries for `run.json`, such as where the images come from.
         progress: show a progress bar.
+        device: where to train, such as "cpu" or "cuda"; "auto" is the accelerator if there is one, else the CPU. With
+            several processes, each has a device of its own.
 
     Example:
         >>> run = Run(factor=1, resume=True, sheet_minutes=0)
@@ -168,6 +170,7 @@ class Run:
     sheet_minutes: float = 10.0
     notes: Mapping[str, Any] | None = None
     progress: bool = False
+    device: str = "auto"
 
     def __post_init__(self) -> None:
         save, sheet = self.save_minutes, self.sheet_minutes

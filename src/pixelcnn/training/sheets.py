@@ -28,7 +28,7 @@ def try_sheet(model: ImageModel, k: int, held_out: Images, path: Path) -> None:
 def _write_sheet(model: ImageModel, k: int, held_out: Images, path: Path) -> None:
     """Write samples of one factor above real views, and on top the view that both were given, if there is one."""
     indices = range(min(SHEET_IMAGES, len(held_out)))
-    view, given = model.links(held_out.batch(indices).to(next(model.parameters()).device))[k]
+    view, given = model.links(held_out.batch(indices))[k]
     labels = torch.tensor([held_out.labels[i] for i in indices]) if model.classes and held_out.labels else None
     factor, (H, W) = model.factors[k], view.shape[-2:]
     noise = position_noise(factor, (H, W), range(len(view)))

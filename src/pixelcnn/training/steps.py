@@ -8,6 +8,7 @@ from typing import Any, cast
 import torch
 from accelerate import Accelerator
 from torch import Tensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import BatchSampler, DataLoader
 
 from pixelcnn.data.order import Shuffled
@@ -44,11 +45,9 @@ def collate(items: Sequence[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
 def warming_average(decay: float) -> Callable[[Any, Any, Any], None]:
     """Make a Polyak average that forgets the first steps faster, with a decay of at most (1 + n) / (10 + n) after n."""
 
-    @torch.no_grad()
     def update(averaged: list[Tensor], current: list[Tensor], steps: Tensor) -> None:
         n = int(steps)
-        for mean, tensor in zip(averaged, current, strict=True):
-            mean.lerp_(tensor, 1 - min(decay, (1 + n) / (10 + n)))
+        get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)))(averaged, current, steps)
 
     return update
 
@@ -62,13 +61,14 @@ def mean_over_processes(value: float, accelerator: Accelerator) -> float:
 
 def random_states(accelerator: Accelerator) -> Tensor:
     """Collect the states of the dropout generators of all processes, (processes, bytes)."""
-    cuda = accelerator.device.type == "cuda"
-    state = torch.cuda.get_rng_state(accelerator.device) if cuda else torch.get_rng_state()
+    device = accelerator.device
+    state = torch.get_rng_state() if device.type == "cpu" else torch.get_device_module(device).get_rng_state(device)
     return cast(Tensor, accelerator.gather(state.to(accelerator.device)[None])).cpu()
 
 
 def set_random_state(state: Tensor, device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(state, device)
+    state = state.clone()  # since torch reads the whole storage behind a slice
+    if device.type == "cpu":
+        torch.set_rng_state(state)
     else:
-        torch.set_rng_state(state.clone())  # cloned, since this reads the whole storage behind a slice
+        torch.get_device_module(device).set_rng_state(state, device)

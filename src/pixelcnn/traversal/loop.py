@@ -23,10 +23,14 @@ from torch import Tensor
 
 from pixelcnn.nn.causal import CausalNetwork
 from pixelcnn.traversal.cached import CachedNetwork
-from pixelcnn.traversal.schedule import Group, Schedule, groups
+from pixelcnn.traversal.schedule import Group, Schedule, visits
 
 Fill = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""`fill(params, rows, cols)` maps parameters (B, P, N) of pixels at rows (N,), cols (N,) to values (B, C, N)."""
+"""`fill(params, rows, cols)` maps parameters (B, P, N) of pixels at rows (N,), cols (N,) to values (B, C, N).
+
+All of these are on the device of the canvas.
+"""
+LONGEST = 1024  # groups between two looks at whether the parameters are finite
 
 
 class Evaluator(Protocol):
@@ -55,7 +59,7 @@ class FullNetwork:
         self.network, self.x, self.context, self.lag = network, x, context, lag
 
     def params(self, group: Group) -> Tensor:
-        rows, cols = group.pixels(self.lag)
+        rows, cols = group.pixels(self.lag, self.x.device)
         return self.network(self.x, self.context)[:, :, rows, cols]
 
     def update(self, group: Group, values: Tensor) -> None:
@@ -128,25 +132,49 @@ def traverse(
         torch.Size([1, 1, 8, 8])
     """
     H, W = x.shape[-2:]
-    for group in groups((H, W), lag):
+    inspection = _Inspection()
+    for group, rows, cols in visits((H, W), lag, x.device):
         params = evaluator.params(group)
-        rows, cols = group.pixels(lag or W)
-        if not math.isfinite(params.sum()):
-            _check_finite(params, rows, cols)
-        values = fill(params, rows, cols)
+        inspection.note(params, rows, cols)
+        try:
+            values = fill(params, rows, cols)
+        except Exception:
+            inspection.look()  # the parameters may be why it failed
+            raise
         x[:, :, rows, cols] = values.to(x.dtype)
         evaluator.update(group, values)
         if progress is not None:
             progress(x)
+    inspection.look()
     return x
 
 
-def _check_finite(params: Tensor, rows: Tensor, cols: Tensor) -> None:
-    """Raise a FloatingPointError that names the first pixel whose parameters are not finite, if there is one."""
-    broken = ~params.isfinite().all(1)
-    if broken.any():
-        image, n = broken.nonzero()[0].tolist()
-        raise FloatingPointError(
-            f"the network's parameters are not finite at row {int(rows[n])}, column {int(cols[n])} of image {image}: "
-            "the weights are damaged, or the precision is too low for them"
-        )
+class _Inspection:
+    """A check that all parameters are finite, which looks seldom, since each look waits for the device.
+
+    It looks after 1, 2, 4, 8, ... groups, then after every `LONGEST` groups, and at the end.
+    """
+
+    def __init__(self) -> None:
+        self.noted: list[tuple[Tensor, Tensor, Tensor]] = []
+        self.groups, self.due = 0, 1
+
+    def note(self, params: Tensor, rows: Tensor, cols: Tensor) -> None:
+        """Take note of the parameters (B, P, N) of a group, and look if it is time."""
+        self.noted.append((params.mul(0).sum(1), rows, cols))  # zeros, or NaN where any is infinite or NaN
+        self.groups += 1
+        if self.groups == self.due:
+            self.look()
+            self.due += min(self.groups, LONGEST)
+
+    def look(self) -> None:
+        """Raise a FloatingPointError that names the first pixel whose parameters are not finite, if there is one."""
+        noted, self.noted = self.noted, []
+        if not noted or math.isfinite(torch.cat([zeros for zeros, _, _ in noted], 1).sum()):
+            return
+        for zeros, rows, cols in noted:
+            for image, n in zeros.isnan().nonzero().tolist():
+                raise FloatingPointError(
+                    f"the network's parameters are not finite at row {int(rows[n])}, column {int(cols[n])} of image "
+                    f"{image}: the weights are damaged, or the precision is too low for them"
+                )

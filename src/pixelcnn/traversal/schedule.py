@@ -5,7 +5,7 @@ pixels of one time are a *group*. As time goes on the groups sweep over the imag
 by row, each from left to right) is the special case of a lag of at least the width.
 """
 
-__all__ = ["Group", "Schedule", "group_at", "groups", "wavefront_lag"]
+__all__ = ["Group", "Schedule", "group_at", "groups", "most_pixels", "visits", "wavefront_lag"]
 
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
@@ -21,9 +21,9 @@ class Group(NamedTuple):
     col: int
     number: int
 
-    def pixels(self, lag: int) -> tuple[Tensor, Tensor]:
+    def pixels(self, lag: int, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
         """Return the rows and the columns, (number,) each."""
-        steps = torch.arange(self.number)
+        steps = torch.arange(self.number, device=device)
         return self.row + steps, self.col - lag * steps
 
 
@@ -49,6 +49,30 @@ def groups(size: tuple[int, int], lag: int | None = None) -> Iterator[Group]:
     H, W = size
     lag = W if lag is None else lag
     return (group_at(time, size, lag) for time in range(W + lag * (H - 1)))
+
+
+def visits(
+    size: tuple[int, int], lag: int | None = None, device: torch.device | None = None
+) -> Iterator[tuple[Group, Tensor, Tensor]]:
+    """Iterate over `groups`, each with the rows and the columns of its pixels, (number,) each, on a device.
+
+    They are parts of two tensors, which are made once, so that nothing is sent to the device for a group.
+    """
+    H, W = size
+    times = torch.arange(W, device=device) + (W if lag is None else lag) * torch.arange(H, device=device)[:, None]
+    order = times.flatten().argsort(stable=True)  # within a group from the first row on
+    rows, cols = order // W, order % W
+    start = 0
+    for group in groups(size, lag):
+        part = slice(start, start + group.number)
+        yield group, rows[part], cols[part]
+        start = part.stop
+
+
+def most_pixels(size: tuple[int, int], lag: int | None) -> int:
+    """Return the number of pixels of the largest group."""
+    H, W = size
+    return 1 if lag is None else min(H, -(-W // lag))
 
 
 def wavefront_lag(lag: int | None, width: int, schedule: Schedule = "auto") -> int | None:

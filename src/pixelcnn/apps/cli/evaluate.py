@@ -26,6 +26,7 @@ from pixelcnn.apps.cli.options import (
     Consistent,
     Crop,
     Data,
+    Device,
     Json,
     Map,
     Model,
@@ -65,6 +66,7 @@ def evaluate(
     codecs: Annotated[bool, typer.Option("--codecs", help="Compare with lossless PNG, WebP and JPEG XL.")] = False,
     skip_broken: SkipBroken = False,
     consistent: Consistent = None,
+    device: Device = "auto",
     json: Json = False,
 ) -> None:
     """Score a set of images in bits per dimension.
@@ -73,7 +75,7 @@ def evaluate(
     """
     from dataclasses import asdict
 
-    loaded = load_model(model, consistent)
+    loaded = load_model(model, consistent, device)
     trained = data_of_model(model)
     if data is None and "source" not in trained:
         raise ValueError(where_images_are(model))
@@ -123,6 +125,7 @@ def sample(
     precision: Precision = "float32",
     compile: Compile = False,
     consistent: Consistent = None,
+    device: Device = "auto",
     stages: Annotated[
         bool, typer.Option("--stages", help="With a folder: also write the views that the images grew from.")
     ] = False,
@@ -134,7 +137,7 @@ def sample(
     pixelcnn.tasks.check_out(out, overwrite)
     check_whole(n=n, batch_size=batch_size)
     drawing = drawing_options(precision, scale_shift, map, compile)
-    loaded = load_model(model, consistent)
+    loaded = load_model(model, consistent, device)
     if label is not None and loaded.classes and not 0 <= label < loaded.classes:
         raise ValueError(f"--label {label}: {model!r} has the classes 0 to {loaded.classes - 1}")
     is_sheet = pixelcnn.tasks.is_file_name(out)
@@ -192,10 +195,11 @@ def report(
         int, typer.Option(help="Score at most this many images of each part.", rich_help_panel=IMAGES)
     ] = 200,
     seed: Seed = 0,
+    device: Device = "auto",
     overwrite: Overwrite = False,
 ) -> None:
     """Make the paper's tables and figures for trained models. The report is one page and PNG files."""
-    options = pixelcnn.apps.ReportOptions(data, size, crop, skip_broken, limit, seed, progress=True)
+    options = pixelcnn.apps.ReportOptions(data, size, crop, skip_broken, limit, seed, device, progress=True)
     print(pixelcnn.apps.write_report(models, out, options, overwrite=overwrite))
 
 

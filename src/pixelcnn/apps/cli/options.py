@@ -8,6 +8,7 @@ __all__ = [
     "Consistent",
     "Crop",
     "Data",
+    "Device",
     "Json",
     "Map",
     "Model",
@@ -98,6 +99,7 @@ Data = Annotated[
         rich_help_panel=IMAGES,
     ),
 ]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; by default the accelerator if there is one.")]
 Size = Annotated[
     int | None, typer.Option(help="Crop to the center square and average it down to this side.", rich_help_panel=IMAGES)
 ]
@@ -158,8 +160,8 @@ def explain(error: BaseException) -> str:
     return f"{str(error.filename)!r}: {error.strerror}{remedy}"
 
 
-def load_model(model: str, consistent: bool | None) -> "ImageModel":
-    loaded = pixelcnn.load(model)
+def load_model(model: str, consistent: bool | None, device: str = "cpu") -> "ImageModel":
+    loaded = pixelcnn.load(model, device=device)
     if consistent is not None:
         loaded.consistent = consistent
     return loaded

@@ -17,6 +17,7 @@ from pixelcnn.apps.cli.help import PICTURES
 from pixelcnn.apps.cli.options import (
     DRAWING,
     Compile,
+    Device,
     Map,
     Model,
     Overwrite,
@@ -58,6 +59,7 @@ class _Task:
     samples: int
     seed: int
     batch_size: int
+    device: str
     skip_broken: bool
     overwrite: bool
 
@@ -74,7 +76,7 @@ class _Task:
         pixelcnn.tasks.check_out(self.out, self.overwrite)
         origins = pixelcnn.pictures.find_pictures(self.pictures, [self.out, *([mask] if mask else [])], say)
         results = pixelcnn.tasks.plan_results(origins, self.out, self.samples, mask=mask)
-        loaded = load_for_pictures(self.model, None)
+        loaded = load_for_pictures(self.model, None, self.device)
         self._draw(origins, loaded.formats[0][0], partial(draw, loaded), results, gray)
         if results.sheet is not None:
             print(printable(results.sheet))
@@ -106,6 +108,7 @@ def colorize(
     scale_shift: ScaleShift = 0.0,
     map: Map = False,
     precision: Precision = "float32",
+    device: Device = "auto",
     compile: Compile = False,
     skip_broken: SkipBroken = False,
     overwrite: Overwrite = False,
@@ -117,7 +120,7 @@ def colorize(
         drawn = pixelcnn.colorize(loaded, x, seed=seeds, options=replace(drawing, progress=title))
         return ("gray view", loaded.views(drawn)[1], loaded.formats[1][1]), drawn
 
-    task = _Task(model, pictures, out, samples, seed, batch_size, skip_broken, overwrite)
+    task = _Task(model, pictures, out, samples, seed, batch_size, device, skip_broken, overwrite)
     task.run(draw, gray=True)
 
 
@@ -133,6 +136,7 @@ def upscale(
     scale_shift: ScaleShift = 0.0,
     map: Map = False,
     precision: Precision = "float32",
+    device: Device = "auto",
     compile: Compile = False,
     skip_broken: SkipBroken = False,
     overwrite: Overwrite = False,
@@ -144,7 +148,7 @@ def upscale(
         drawn = pixelcnn.upscale(loaded, x, factor, seed=seeds, options=replace(drawing, progress=title))
         return ("given", x, loaded.levels), drawn
 
-    task = _Task(model, pictures, out, samples, seed, batch_size, skip_broken, overwrite)
+    task = _Task(model, pictures, out, samples, seed, batch_size, device, skip_broken, overwrite)
     task.run(draw)
 
 
@@ -166,6 +170,7 @@ def complete(
     scale_shift: ScaleShift = 0.0,
     map: Map = False,
     precision: Precision = "float32",
+    device: Device = "auto",
     compile: Compile = False,
     skip_broken: SkipBroken = False,
     overwrite: Overwrite = False,
@@ -186,5 +191,5 @@ def complete(
         given = ("given", x.masked_fill(unknown, loaded.levels // 2), loaded.levels)
         return given, pixelcnn.complete(loaded, x, unknown, seed=seeds, options=replace(drawing, progress=title))
 
-    task = _Task(model, pictures, out, samples, seed, batch_size, skip_broken, overwrite)
+    task = _Task(model, pictures, out, samples, seed, batch_size, device, skip_broken, overwrite)
     task.run(draw, mask=mask)

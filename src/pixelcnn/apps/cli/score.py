@@ -14,7 +14,7 @@ import typer
 import pixelcnn.pictures
 import pixelcnn.tasks
 from pixelcnn.apps.cli.help import PICTURES
-from pixelcnn.apps.cli.options import Consistent, Json, Model, Overwrite, SkipBroken, command
+from pixelcnn.apps.cli.options import Consistent, Device, Json, Model, Overwrite, SkipBroken, command
 from pixelcnn.apps.cli.shared import Arguments, counting, load_for_pictures, say, say_left_out
 from pixelcnn.common.text import printable
 
@@ -29,6 +29,7 @@ def score(
     ] = None,
     csv: Annotated[bool, typer.Option("--csv", help="Print figures as CSV.")] = False,
     consistent: Consistent = None,
+    device: Device = "auto",
     skip_broken: SkipBroken = False,
     overwrite: Overwrite = False,
     json: Json = False,
@@ -44,7 +45,7 @@ def score(
     origins = pixelcnn.pictures.find_pictures(pictures, [heat_maps] if heat_maps else [], say)
     if heat_maps is not None:
         results = pixelcnn.tasks.plan_results(origins, heat_maps, option="--heat-maps")
-    loaded = load_for_pictures(model, consistent)
+    loaded = load_for_pictures(model, consistent, device)
     read = pixelcnn.pictures.Pictures(origins, loaded.formats[0][0], say, skip_broken=skip_broken)
     names = ["total", *[f"factor {k}" for k in range(len(loaded.factors))]]
     finished = 0

@@ -34,13 +34,13 @@ def counting(finished: Callable[[], int], number: int, where: str) -> Iterator[N
         fail(explain(error) + (f"; {finished()} of {number} pictures are done, {where}" if finished() else ""), 2)
 
 
-def load_for_pictures(model: str, consistent: bool | None) -> "ImageModel":
+def load_for_pictures(model: str, consistent: bool | None, device: str) -> "ImageModel":
     """Load a model, which must have the 256 levels of pictures.
 
     Raises:
         ValueError: if the model has another number of levels, so that it cannot read or draw pictures.
     """
-    loaded = load_model(model, consistent)
+    loaded = load_model(model, consistent, device)
     if loaded.levels != 256:
         raise ValueError(f"{model!r} has levels={loaded.levels}, and pictures have 256: use another model")
     return loaded

@@ -21,6 +21,7 @@ from pixelcnn.apps.cli.options import (
     INTERRUPTED,
     Crop,
     Data,
+    Device,
     Overwrite,
     Seed,
     Size,
@@ -42,10 +43,11 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for the model and the page.")] = Path("demo"),
     minutes: Annotated[float, typer.Option(help="Training time of all factors together.")] = 1.0,
     seed: Seed = 0,
+    device: Device = "auto",
     overwrite: Overwrite = False,
 ) -> None:
     """Train a small model for a minute, and show it on a page."""
-    pixelcnn.apps.run_demo(out, minutes=minutes, seed=seed, overwrite=overwrite)
+    pixelcnn.apps.run_demo(out, minutes=minutes, seed=seed, device=device, overwrite=overwrite)
 
 
 @command(MAKE)
@@ -150,6 +152,12 @@ def train(
     workers: Annotated[
         int | None, typer.Option(help="Number of processes that decode images.", rich_help_panel=MACHINE)
     ] = None,
+    device: Annotated[
+        str,
+        typer.Option(
+            help="cpu, cuda, cuda:1, ...; by default the accelerator if there is one.", rich_help_panel=MACHINE
+        ),
+    ] = "auto",
 ) -> None:
     """Train a model. Add --resume to the same command to continue after an interruption."""
     from dataclasses import fields, replace
@@ -193,6 +201,7 @@ def train(
         sheet_minutes=sheet_minutes,
         notes={"recipe": recipe, "from": start, "data": source | {"fingerprint": images.fingerprint}},
         progress=True,
+        device=device,
     )
     try:
         budget = chosen.budget if steps is None and minutes is None else {"steps": steps, "minutes": minutes}

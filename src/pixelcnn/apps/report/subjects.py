@@ -81,6 +81,7 @@ class ReportOptions:
             scored on its own data. The images of shipped models are not included, so their cards provide the scores.
         limit: maximum number of images to score from each split.
         seed: seed of the samples.
+        device: where to put the models, as in `load`.
         progress: show progress bars.
     """
 
@@ -90,6 +91,7 @@ class ReportOptions:
     skip_broken: bool = False
     limit: int = 200
     seed: int = 0
+    device: str = "cpu"
     progress: bool = False
 
     def __post_init__(self) -> None:
@@ -104,7 +106,7 @@ def find_subject(name: str, options: ReportOptions | None = None) -> Subject:
         ValueError: if there is no such model, it has classes or not 256 levels, or its images are not available.
     """
     given = options or ReportOptions()
-    model = load(name)
+    model = load(name, device=given.device)
     if model.classes or model.levels != 256:
         raise ValueError(
             f"{name!r} has {model.classes} classes and {model.levels} levels: reports need models of 8-bit images "
