@@ -149,8 +149,9 @@ MUON = Training(4, "muon", 0.012, warmup=100, decay=1.0, cooldown=0.7, average=0
 LONG = replace(MUON, batch_size=16, learning_rate=0.004, cooldown=0.9)
 CROPS = replace(MUON, batch_size=8, random_crop=32)
 FRESH = replace(MUON, learning_rate=0.02)
-# Colors of a factor that was trained freely go astray where they are drawn between bounds.
-COLORS = Stage(6_000, replace(MUON, batch_size=8, learning_rate=0.006, cooldown=0.9), consistent=True)
+# What a freely trained factor draws between bounds can go astray. So the last steps are consistent ones.
+SETTLED = replace(MUON, learning_rate=0.006, cooldown=0.9)
+COLORS = Stage(6_000, replace(SETTLED, batch_size=8), consistent=True)
 
 
 def faces(size: int) -> list[Source]:
@@ -180,9 +181,21 @@ PLANS = {
         "celeba128-pyramid-small",
         FACES_TERMS,
         (
-            Plan(faces(128), [Stage(12_000, replace(MUON, random_crop=64))]),
-            Plan(faces(64), [Stage(6_000, CROPS)]),
-            Plan(faces(32), [Stage(3_000, replace(LONG, batch_size=8))]),
+            Plan(
+                faces(128),
+                [
+                    Stage(12_000, replace(MUON, random_crop=64)),
+                    Stage(6_000, replace(SETTLED, random_crop=64), consistent=True),
+                ],
+            ),
+            Plan(
+                faces(64),
+                [Stage(6_000, CROPS), Stage(16_000, replace(SETTLED, batch_size=8, random_crop=32), consistent=True)],
+            ),
+            Plan(
+                faces(32),
+                [Stage(3_000, replace(LONG, batch_size=8)), Stage(3_000, replace(LONG, batch_size=8), consistent=True)],
+            ),
             Plan(faces(16), [Stage(3_000, LONG)]),
             Plan(faces(8), [Stage(3_000, replace(LONG, batch_size=32))]),
         ),
@@ -401,7 +414,7 @@ def pictures(name: str, model: ImageModel, shipped: Shipped) -> dict[str, list[S
     if "grayscale" in name:
         gray = model.views(photos)[1]
         drawn = [(f"colorization {i + 1}", colorize(model, photos, seed=8 * i), 256) for i in range(2)]
-        found["colourings"] = [("photographs", photos, 256), ("their gray view", gray, levels[1]), *drawn]
+        found["colorized"] = [("photographs", photos, 256), ("their gray view", gray, levels[1]), *drawn]
     if name == "photos-pyramid":
         small = model.views(photos)[2]
         drawn = [
@@ -422,7 +435,7 @@ def readme(name: str, card: dict[str, Any], images: list[str]) -> str:
         for found in card["other_scores"]
     )
     shown = "\n\n".join(f"![{image.removesuffix('.jpg')}]({image})" for image in images)
-    photographs = any(image in ("colourings.jpg", "upscaled.jpg") for image in images)
+    photographs = any(image in ("colorized.jpg", "upscaled.jpg") for image in images)
     notice = "\n\nThe photographs are from CID22 by Cloudinary, CC BY-SA 4.0, reduced." if photographs else ""
     files = ", ".join(f"{codec} {bits:.3f}" for codec, bits in card["codecs"].items())
     return f"""---
