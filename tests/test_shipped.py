@@ -149,7 +149,7 @@ def test_without_the_zoo_the_demonstration_leaves_its_sections_out(
     monkeypatch.setattr(demo, "ENLARGER", str(tmp_path / "photographs"))
     page = demo.run_demo(tmp_path / "run", minutes=0.002, size=4, progress=False).read_text()
     assert "<h2>Faces</h2>" not in page
-    assert "colourings" not in page
+    assert "colorized" not in page
     assert "Enlarged photographs" in page
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 2

@@ -254,6 +254,11 @@ PLANS = {
 }
 
 
+def is_packed(name: str) -> bool:
+    """Whether there are weights of this model already, to begin with."""
+    return name in list_models() and (zoo_folder(name) / CONFIG).is_file()
+
+
 def color_view(model: ImageModel, k: int) -> int:
     """Find the view whose images train factor k: k itself, or the one before a gray view, since images are in color."""
     return max(view for view in range(k + 1) if model.formats[view] == model.formats[0])
@@ -269,7 +274,7 @@ def train_factor(name: str, k: int, data: Path, runs: Path) -> None:
     shipped = PLANS[name]
     plan = shipped.plans[k]
     for i, stage in enumerate(plan.stages):
-        fresh = i == 0 and name not in list_models()
+        fresh = i == 0 and not is_packed(name)
         torch.manual_seed(k)
         model = find_recipe(shipped.recipe).model() if fresh else load(name)
         view = color_view(model, k)
@@ -380,7 +385,7 @@ def score(model: ImageModel, test: Test, data: Path, split: str) -> dict[str, An
 def budget(name: str, model: ImageModel, runs: Path) -> dict[str, list[float]]:
     """Add up the steps and minutes of each factor, the finest first, including those of the version before."""
     none = [0] * len(PLANS[name].plans)
-    before = zoo_card(name) if name in list_models() else {"steps": none, "minutes": none}
+    before = zoo_card(name) if is_packed(name) else {"steps": none, "minutes": none}
     steps, minutes = [], []
     for k, plan in enumerate(PLANS[name].plans):
         steps.append(before["steps"][k])

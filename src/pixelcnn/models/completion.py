@@ -10,7 +10,7 @@ result is drawn from the exact conditional distribution.
 With `z` for the mass that the bounds leave of the distribution of a sub-pixel, tilts included, the weight of a view is
 the product of all `z`, over the tilts of the view before, which have done their duty now that this view is known.
 
-Reference: Naesseth, Lindsten & Schon, Elements of sequential Monte Carlo (2019), sections 2 and 3.
+Reference: Naesseth, Lindsten & Schön, Elements of sequential Monte Carlo (2019), sections 2 and 3.
 """
 
 __all__ = ["complete_views"]

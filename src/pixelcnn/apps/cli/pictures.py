@@ -164,6 +164,9 @@ def complete(
             metavar="LEFT TOP RIGHT BOTTOM", help="The box to draw instead, in pixels from the upper left corner."
         ),
     ] = None,
+    candidates: Annotated[
+        int, typer.Option(help="Fillings to draw of each view and to choose from: more fit better, and take longer.")
+    ] = 1,
     samples: Samples = 1,
     seed: Seed = 0,
     batch_size: BatchSize = AT_ONCE,
@@ -176,6 +179,7 @@ def complete(
     overwrite: Overwrite = False,
 ) -> None:
     """Fill in the unknown part of pictures, and keep the rest."""
+    check_whole(candidates=candidates)
     if (mask is None) == (box is None):
         raise ValueError("give the part to draw: use either --mask FILE or --box LEFT TOP RIGHT BOTTOM")
     if str(mask) == "-" and "-" in pictures:
@@ -189,7 +193,8 @@ def complete(
         size = x.shape[2], x.shape[3]
         unknown = painted.of_size(size) if painted else pixelcnn.pictures.box_mask(box or (0, 0, 0, 0), size)
         given = ("given", x.masked_fill(unknown, loaded.levels // 2), loaded.levels)
-        return given, pixelcnn.complete(loaded, x, unknown, seed=seeds, options=replace(drawing, progress=title))
+        options = replace(drawing, progress=title)
+        return given, pixelcnn.complete(loaded, x, unknown, candidates=candidates, seed=seeds, options=options)
 
     task = _Task(model, pictures, out, samples, seed, batch_size, device, skip_broken, overwrite)
     task.run(draw, mask=mask)
