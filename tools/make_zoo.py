@@ -153,6 +153,8 @@ FRESH = replace(MUON, learning_rate=0.02)
 SETTLED = replace(MUON, learning_rate=0.006, cooldown=0.9)
 COLORS = Stage(6_000, replace(SETTLED, batch_size=8), consistent=True)
 
+CLASSES = Stage(10_000, replace(SETTLED, batch_size=16), consistent=True)
+
 
 def faces(size: int) -> list[Source]:
     """Choose all sets with faces of at least this size."""
@@ -226,8 +228,8 @@ PLANS = {
         "cifar10-classes-small",
         "CIFAR-10: none stated. For research",
         (
-            Plan([Source("cifar10-jpeg", 32)], [Stage(8_000, FRESH)]),
-            Plan([Source("cifar10-jpeg", 16)], [Stage(8_000, replace(FRESH, batch_size=8))]),
+            Plan([Source("cifar10-jpeg", 32)], [Stage(8_000, FRESH), replace(COLORS, steps=8_000)]),
+            Plan([Source("cifar10-jpeg", 16)], [Stage(8_000, replace(FRESH, batch_size=8)), CLASSES]),
             Plan([Source("cifar10-jpeg", 8)], [Stage(15_000, replace(FRESH, batch_size=16))]),
         ),
         [Test(Source("cifar10-jpeg", 32))],

@@ -45,7 +45,7 @@ def cifar10_pixelcnn_plus_plus_small() -> Recipe:
 
 def cifar10_grayscale_small() -> Recipe:
     """Grayscale PixelCNN for 32x32 images: three scales for the 4-bit gray view, one for the colors."""
-    expected = Expected(3.48, "docs/results.md, on JPEG copies, 7 and 8 minutes on one core")
+    expected = Expected(2.43, "docs/results.md, on JPEG copies, 29 and 39 minutes on one core")
     sizes: ModelOptions = {**SMALL_GRAYSCALE, "filters": 32}
     return Recipe(lambda: GrayscalePixelCNN(**sizes), "cifar10", 32, SHORT, minutes=6, expected=expected)
 
@@ -100,7 +100,7 @@ def faces64_pyramid_grayscale() -> Recipe:
 
 def faces32_grayscale_small() -> Recipe:
     """Grayscale PixelCNN for 32x32 faces: three scales for the 4-bit gray view, one for the colors."""
-    expected = Expected(3.64, "docs/results.md, on faces32-grayscale's data, 7 and 8 minutes on one core")
+    expected = Expected(3.13, "docs/results.md, on faces32-grayscale's data, 32 and 58 minutes on one core")
     return Recipe(lambda: GrayscalePixelCNN(**SMALL_GRAYSCALE), "celeba", 32, SHORT, minutes=6, expected=expected)
 
 
