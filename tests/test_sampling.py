@@ -592,7 +592,7 @@ def test_the_last_pixel_follows_the_conditional(scramble: Scramble, channels: in
 @pytest.mark.parametrize(
     "chain", [[Downsample(2)], [QuantizedGrayscale(1)], [Downsample(2), QuantizedGrayscale(1)]], ids=str
 )
-@pytest.mark.parametrize(("channels", "levels"), [(1, 8), (1, 20), (3, 3)])
+@pytest.mark.parametrize(("channels", "levels"), [(1, 8), (3, 3)])
 @pytest.mark.parametrize("row", [0, 1])
 def test_many_candidates_follow_the_conditional(
     scramble: Scramble, chain: list[Auxiliary], channels: int, levels: int, row: int
@@ -605,7 +605,7 @@ def test_many_candidates_follow_the_conditional(
     with torch.no_grad():
         probabilities = model.log_prob(x).softmax(0)
     assert (probabilities > 0.002).sum() > 4
-    draws, candidates = (1000, 100) if channels == 1 else (300, 600)  # before other pixels, colors need many
+    draws, candidates = (1000, 60) if channels == 1 else (200, 500)  # before other pixels, colors need many
     drawn = complete(model, x[:1].expand(draws, -1, -1, -1), unknown, candidates=candidates)
     assert_follows(torch.bincount(code(drawn[:, :, row, -1], levels), minlength=len(x)), probabilities)
 

@@ -321,10 +321,12 @@ def test_the_setting_of_threads_returns(scramble: Scramble, error: type[BaseExce
 @pytest.mark.usefixtures("_two_threads")
 def test_threads_that_draw_at_once_leave_the_setting() -> None:
     """Law: contexts of many threads that overlap in any order leave each thread, and new ones, as they were."""
-    layer = nn.Linear(2, 2)
+    layer, ready = nn.Linear(2, 2), Barrier(THREADS)
 
     def work(i: int) -> Callable[[], list[list[Tensor]]]:
         def run() -> list[list[Tensor]]:
+            assert torch.get_num_threads() == 2
+            ready.wait()  # a thread that first uses torch just while another one changes its setting may start with that
             for _ in range(20):
                 assert torch.get_num_threads() == 2
                 with threads_for(layer, 1):

@@ -60,8 +60,8 @@ def _set_here(threads: int) -> None:
     """Set the number of torch's threads for this thread of Python alone.
 
     `torch.set_num_threads` also sets the number that threads of Python start with when they first use torch. A thread
-    that is made for it reads that number and puts it back, so that a thread which starts in the meantime does not take
-    ours for the setting of the user.
+    that is made for it reads that number and puts it back, so that a thread which starts later does not take ours for
+    the setting of the user. Only one that first uses torch within these microseconds does.
     """
     start: list[int] = []
     read, changed = threading.Event(), threading.Event()
