@@ -326,7 +326,7 @@ def test_threads_that_draw_at_once_leave_the_setting() -> None:
     def work(i: int) -> Callable[[], list[list[Tensor]]]:
         def run() -> list[list[Tensor]]:
             assert torch.get_num_threads() == 2
-            ready.wait()  # a thread that first uses torch just while another one changes its setting may start with that
+            ready.wait()  # a thread that first uses torch while another one changes its setting may start with that
             for _ in range(20):
                 assert torch.get_num_threads() == 2
                 with threads_for(layer, 1):
