@@ -72,8 +72,8 @@ def main() -> None:
         "photographs": ("photos-pyramid", load_images("photos", "test", size=128)),
     }
     results = []
-    for data, (name, images) in sets.items():
-        model, x = load(name), images.batch(range(arguments.images))
+    for data, (shipped, images) in sets.items():
+        model, x = load(shipped), images.batch(range(arguments.images))
         grid = math.prod(auxiliary.shrinkage for auxiliary in model.auxiliaries)
         for side in SIDES:
             for way, map in (("plain", False), ("map", True)):
@@ -90,8 +90,8 @@ def main() -> None:
                     print(row, flush=True)
                     write_json(arguments.json, {"results": results})
                     if arguments.sheets is not None:
-                        place = arguments.sheets / f"{data}-{side}-{way}-{candidates}.png"
-                        save_picture(sheet(strips, height=128), place)
+                        name = f"{data}-{side}-{way}-{candidates}.png"
+                        save_picture(sheet(strips, height=128), arguments.sheets / name)
 
 
 if __name__ == "__main__":

@@ -53,6 +53,16 @@ class Chain:
         for auxiliary in self.auxiliaries:
             self.formats.append(auxiliary.view_format(*self.formats[-1]))
 
+    def given_format(self, k: int) -> tuple[int, int]:
+        """Return the channels and levels of view k, given which the views before it are drawn.
+
+        Raises:
+            ValueError: if there is no such view, or it is the image itself.
+        """
+        if k not in range(1, len(self.formats)):
+            raise ValueError(f"given={k!r}, ...: use a view from 1 to {len(self.formats) - 1} of this model")
+        return self.formats[k]
+
     def sizes(self, size: tuple[int, int]) -> list[tuple[int, int]]:
         """Return (H, W) of every view of an image of size (H, W), the image first."""
         sizes = [size]

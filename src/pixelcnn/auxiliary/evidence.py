@@ -14,7 +14,6 @@ last one would have to make up for all others.
 __all__ = ["Evidence", "Tilt", "find_evidence"]
 
 import math
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -138,9 +137,9 @@ def _spread(total: Tensor, count: Tensor, guess: _Guess, levels: int) -> Tensor:
 def _moves(size: tuple[int, int], step: int) -> list[tuple[int, int]]:
     """List the nearest places that something in an image (H, W) can be moved to, in multiples of the step."""
 
-    def multiples(side: int) -> Iterator[int]:
+    def multiples(side: int) -> range:
         most = min((side - 1) // step, MOVES)
-        return iter(range(-most * step, most * step + 1, step))
+        return range(-most * step, most * step + 1, step)
 
     moves = [(row, col) for row in multiples(size[0]) for col in multiples(size[1]) if (row, col) != (0, 0)]
     return sorted(moves, key=lambda move: move[0] ** 2 + move[1] ** 2)[:MOVES]

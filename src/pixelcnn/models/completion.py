@@ -26,7 +26,7 @@ from pixelcnn.auxiliary.cells import Filling, whole_box
 from pixelcnn.auxiliary.chain import Chain
 from pixelcnn.auxiliary.evidence import Evidence, Tilt, find_evidence
 from pixelcnn.likelihoods.base import Bounds
-from pixelcnn.models.draw import DrawOptions, draw_views, position_noise
+from pixelcnn.models.draw import DrawOptions, canvas_type, draw_views, pixel_sampler, position_noise
 from pixelcnn.models.factor import Factor, Visit
 from pixelcnn.models.request import Hole, Request
 
@@ -73,7 +73,7 @@ class _Completion:
         H, W = guess.shape[2:]
         noise = position_noise(factor, (H, W), self.seeds, k, N).to(guess.device)
         fill = _Fill(factor, noise, given, Evidence(Bounds(lowest, highest), guess, spread), self.options, weigh=N > 1)
-        canvas = lowest.to(torch.uint8 if factor.likelihood.levels <= 256 else torch.int64)
+        canvas = lowest.to(canvas_type(factor.likelihood.levels))
         visit = Visit(self.options.schedule, self.options.dtype, consistent=True, progress=show)
         view = factor.traverse(canvas, fill, given, self.labels, visit)
         if N == 1:
@@ -109,23 +109,25 @@ class _Fill:
         *,
         weigh: bool,
     ) -> None:
-        self.likelihood, self.noise, self.options, self.weigh = factor.likelihood, noise, options, weigh
+        self.likelihood, self.noise, self.map = factor.likelihood, noise, options.map
         levels, device, constraint = factor.likelihood.levels, noise.device, factor.constraint(consistent=True)
         self.filling = Filling(evidence.box, constraint, given, levels)
-        self.unbounded = Filling(whole_box(evidence.guess.shape, levels, device), constraint, given, levels)
+        self.unbounded = None
+        if weigh:
+            self.unbounded = Filling(whole_box(evidence.guess.shape, levels, device), constraint, given, levels)
+        self.draw_pixels = pixel_sampler(factor.likelihood, options, bounded=True)
         self.tilt = Tilt(evidence, constraint, given, levels)
         self.every = torch.arange(levels, device=device).view(1, -1, 1)
         self.log_weights, self.tilts = torch.zeros(2, len(noise), dtype=torch.float64, device=device)
 
     def __call__(self, params: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
-        shift, map, noise = self.options.scale_shift, self.options.map, self.noise[:, :, rows, cols]
         bounds = self.filling.next_bounds(rows, cols)
-        values = self.likelihood.sample(params, noise, scale_shift=shift, map=map, bounds=bounds)
+        values = self.draw_pixels(params, self.noise[:, :, rows, cols], bounds=bounds)
         tilted = self.tilt.anywhere[rows, cols].nonzero()[:, 0]
         if len(tilted):
             values[:, :, tilted] = self._draw_tilted(params[:, :, tilted], values, rows, cols, tilted)
-        if self.weigh:
-            wide, narrow = (each.next_bounds(rows, cols).of(values) for each in (self.unbounded, self.filling))
+        if self.unbounded is not None:
+            wide, narrow = self.unbounded.next_bounds(rows, cols).of(values), bounds.of(values)
             mass = self.likelihood.log_prob(params, values, wide) - self.likelihood.log_prob(params, values, narrow)
             self.log_weights += mass.double().sum(1)
             self.unbounded.fill(rows, cols, values)
@@ -153,10 +155,10 @@ class _Fill:
             tilts = own(self.every, channel, rows, cols) + rest(self.every, channel, rows, cols, spent)
             logits = self.likelihood.pmf(params, x, channel, between).log() + tilts
             # MAP sampling takes the mode of a component. Here there are none, and the median is as good.
-            quantile = 0.5 if self.options.map else noise[:, channel, None]
+            quantile = 0.5 if self.map else noise[:, channel, None]
             level = (logits.softmax(1).cumsum(1) <= quantile).sum(1)
             x[:, channel] = torch.where(on, level.clamp(lowest, highest), x[:, channel])
-            if self.weigh:
+            if self.unbounded is not None:
                 drawn = x[:, channel]
                 kept, used = own(drawn, channel, rows, cols), rest(drawn, channel, rows, cols, spent)
                 gained = logits.logsumexp(1) - used

@@ -5,7 +5,7 @@ seed s is image 0 of seed s + i, alone or in a batch, up to rounding. (Sums are 
 another size. Now and then, that moves a draw to the next level, and all later pixels are drawn given that level.)
 """
 
-__all__ = ["Draw", "DrawOptions", "draw_view", "draw_views", "position_noise"]
+__all__ = ["Draw", "DrawOptions", "canvas_type", "draw_view", "draw_views", "pixel_sampler", "position_noise"]
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -111,28 +111,35 @@ def draw_view(
     """
     options = options or DrawOptions()
     likelihood, device = factor.likelihood, device_of(factor)
-    levels_dtype = torch.uint8 if likelihood.levels <= 256 else torch.int64
     n, _, H, W = noise.shape
     noise, given = noise.to(device), None if given is None else given.to(device)
-    canvas = torch.zeros(n, likelihood.channels, H, W, dtype=levels_dtype, device=device)
+    canvas = torch.zeros(n, likelihood.channels, H, W, dtype=canvas_type(likelihood.levels), device=device)
     consistent, filling = bool(options.consistent), None
     constraint = factor.constraint(consistent=consistent)
     if constraint is not None:
         filling = Filling(whole_box(canvas.shape, likelihood.levels, device), constraint, given, likelihood.levels)
 
-    # A draw without bounds is only a few operations, and gains nothing.
-    draw_pixels = _compiled_sample(likelihood) if options.compile and filling is not None else likelihood.sample
+    draw_pixels = pixel_sampler(likelihood, options, bounded=filling is not None)
 
     def fill(params: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
-        bounds = filling and filling.next_bounds(rows, cols)
-        values = draw_pixels(
-            params, noise[:, :, rows, cols], scale_shift=options.scale_shift, map=options.map, bounds=bounds
-        )
+        values = draw_pixels(params, noise[:, :, rows, cols], bounds=filling and filling.next_bounds(rows, cols))
         if filling is not None:
             filling.fill(rows, cols, values)
         return values
 
     return factor.traverse(canvas, fill, given, labels, Visit(options.schedule, options.dtype, consistent, progress))
+
+
+def canvas_type(levels: int) -> torch.dtype:
+    """Return the type of drawn images: uint8 for up to 256 levels, else int64."""
+    return torch.uint8 if levels <= 256 else torch.int64
+
+
+def pixel_sampler(likelihood: Likelihood, options: DrawOptions, *, bounded: bool) -> Callable[..., Tensor]:
+    """Return `likelihood.sample` with options of drawing; it takes params, noise and bounds."""
+    # A draw without bounds is only a few operations, and gains nothing from being compiled.
+    sample = _compiled_sample(likelihood) if options.compile and bounded else likelihood.sample
+    return partial(sample, scale_shift=options.scale_shift, map=options.map)
 
 
 Draw = Callable[[int, Factor, Tensor | None, Callable[[Tensor], None]], Tensor]

@@ -107,9 +107,7 @@ class Request:
         if self.given is None:
             return len(chain.formats), None
         sizes, (k, view) = chain.sizes(self.sides()), self.given
-        if k not in range(1, len(sizes)):
-            raise ValueError(f"given={k!r}, ...: use a view from 1 to {len(sizes) - 1} of this model")
-        check_images(view, *chain.formats[k], name="given")
+        check_images(view, *chain.given_format(k), name="given")
         if (len(view), *view.shape[2:]) != (self.n, *sizes[k]):
             raise ValueError(f"given of shape {tuple(view.shape)}: use {self.n} views of {sizes[k]}")
         return k, view

@@ -69,10 +69,8 @@ def sample_views(
     check_whole(n=n)
     view = None
     if given is not None:
-        k = given[0]
-        if k not in range(1, len(model.formats)):
-            raise ValueError(f"given={k!r}, ...: use a view from 1 to {len(model.formats) - 1} of this model")
-        view = k, take_images(given[1], *model.formats[k], device=model.device, name="given").only("given")
+        k, form = given[0], model.config.chain.given_format(given[0])
+        view = k, take_images(given[1], *form, device=model.device, name="given").only("given")
     return model.draw(Request(n, size, seed, model.check_labels(labels, n), view), options)
 
 

@@ -1,6 +1,7 @@
 """Shared parts of the command line: the app, options of several commands, and error messages."""
 
 __all__ = [
+    "DEVICES",
     "DRAWING",
     "IMAGES",
     "INTERRUPTED",
@@ -99,7 +100,8 @@ Data = Annotated[
         rich_help_panel=IMAGES,
     ),
 ]
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; by default the accelerator if there is one.")]
+DEVICES = "cpu, cuda, cuda:1, ...; by default the accelerator if there is one."
+Device = Annotated[str, typer.Option(help=DEVICES)]
 Size = Annotated[
     int | None, typer.Option(help="Crop to the center square and average it down to this side.", rich_help_panel=IMAGES)
 ]

@@ -17,6 +17,7 @@ import pixelcnn.zoo
 from pixelcnn.apps.cli.help import MAKE
 from pixelcnn.apps.cli.messages import count_images, data_of_model, explain_another_run, say_data
 from pixelcnn.apps.cli.options import (
+    DEVICES,
     IMAGES,
     INTERRUPTED,
     Crop,
@@ -152,12 +153,7 @@ def train(
     workers: Annotated[
         int | None, typer.Option(help="Number of processes that decode images.", rich_help_panel=MACHINE)
     ] = None,
-    device: Annotated[
-        str,
-        typer.Option(
-            help="cpu, cuda, cuda:1, ...; by default the accelerator if there is one.", rich_help_panel=MACHINE
-        ),
-    ] = "auto",
+    device: Annotated[str, typer.Option(help=DEVICES, rich_help_panel=MACHINE)] = "auto",
 ) -> None:
     """Train a model. Add --resume to the same command to continue after an interruption."""
     from dataclasses import fields, replace
