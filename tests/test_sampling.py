@@ -14,10 +14,9 @@ from torch import Tensor
 from pixelcnn.auxiliary.base import Auxiliary
 from pixelcnn.auxiliary.downsample import Downsample
 from pixelcnn.auxiliary.grayscale import QuantizedGrayscale
-from pixelcnn.likelihoods.base import Bounds
+from pixelcnn.likelihoods.base import Likelihood
 from pixelcnn.models.draw import DrawOptions, draw_view, position_noise
 from pixelcnn.models.image_model import ImageModel
-from pixelcnn.models.request import Request
 from pixelcnn.models.sampling import colorize, complete, sample, sample_views, upscale
 from pixelcnn.traversal.schedule import Schedule
 
@@ -254,11 +253,6 @@ def test_the_draws_follow_the_joint(scramble: Scramble, chain: list[Auxiliary], 
         codes = codes * 2 ** view[0].numel() + code(view, 2)
     assert (joint > 0.002).sum() > 8
     assert_follows(torch.bincount(codes, minlength=joint.numel()), joint.flatten())
-
-
-def draw(model: ImageModel, request: Request) -> list[Tensor]:
-    """All views, the image first."""
-    return [view for _, view in model.draw(request)][::-1]
 
 
 def code(x: Tensor, levels: int) -> Tensor:
@@ -569,6 +563,28 @@ def test_candidates_keep_known_pixels(
     assert torch.equal(alone[0], drawn[1])
 
 
+@pytest.mark.parametrize("draw_something", [
+    lambda model, options: complete(model, images(3, (4, 4)), torch.eye(4).bool(), options=options),
+    lambda model, options: upscale(model, images(3, (2, 2)), options=options),
+], ids=["complete", "upscale"])  # fmt: skip
+def test_draws_between_bounds_are_compiled(
+    scramble: Scramble, draw_something: Callable[..., Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Law: `compile` reaches whatever draws between bounds."""
+    compiled: list[Likelihood] = []
+
+    def compile(likelihood: Likelihood) -> Callable[..., Tensor]:
+        compiled.append(likelihood)
+        return likelihood.sample
+
+    monkeypatch.setattr("pixelcnn.models.draw._compiled_sample", compile)
+    model = tiny(scramble, 3, 256, [Downsample(2)])
+    draw_something(model, DrawOptions())
+    assert not compiled
+    draw_something(model, DrawOptions(compile=True))
+    assert model.factors[0].likelihood in compiled
+
+
 def last_pixels(channels: int, levels: int) -> tuple[Tensor, Tensor]:
     """All 2x2 images with the same first three pixels, (levels ** C, C, 2, 2), and the mask of their last one."""
     values = torch.cartesian_prod(*[torch.arange(levels)] * channels).view(-1, channels)
@@ -618,10 +634,6 @@ def test_a_failure_leaves_the_model_as_it_was(scramble: Scramble) -> None:
     with pytest.raises(FloatingPointError, match="factor 0"):
         upscale(model, images(3, (2, 2)))
     assert not model.consistent
-
-
-def full_box(shape: tuple[int, ...], lowest: int = 0, highest: int = 255) -> Bounds:
-    return Bounds(torch.full(shape, lowest), torch.full(shape, highest))
 
 
 @pytest.mark.parametrize(
