@@ -488,9 +488,8 @@ def test_a_free_view_needs_nothing_else(scramble: Scramble, tmp_path: Path) -> N
     model = ImageModel(3, 256, [Edges(8), Posterize(2)], **TINY, consistent=False)
     (folder := tmp_path / "pictures").mkdir()
     pictures = load_images(save_noise(folder, 8, (6, 7)))
-    model = train(
-        model, pictures, tmp_path / "run", Training(batch_size=4), steps=2, run=Run(sheet_minutes=0, initialize=True)
-    )
+    run = Run(sheet_minutes=0, initialize=True, device="cpu")
+    model = train(model, pictures, tmp_path / "run", Training(batch_size=4), steps=2, run=run)
     x = pictures.batch(range(4))
     assert model.log_prob(x).isfinite().all()
     assert torch.equal(model.views(x)[1], Edges(8)(x, 256))

@@ -39,7 +39,7 @@ torch.set_num_threads(1)
 images = load_images(pictures)
 threading.Thread(target=watch, daemon=True).start()
 for bf16 in (False, True):
-    options = {"steps": 2, "run": Run(sheet_minutes=0)}
+    options = {"steps": 2, "run": Run(sheet_minutes=0, device="cpu")}
     train(PixelCNN(filters=4, blocks=1), images, out / f"first-{bf16}", Training(batch_size=4, bf16=bf16), **options)
     model = PixelCNN(filters=16, blocks=1, scales=2)
     ctypes.CDLL(None).malloc_trim(0)

@@ -38,7 +38,7 @@ from pixelcnn.tasks.lossless import codec_bits_per_dim
 from pixelcnn.tasks.scoring import evaluate
 from pixelcnn.training.history import HISTORY
 from pixelcnn.training.loop import train
-from pixelcnn.training.options import Run, Training
+from pixelcnn.training.options import Budget, Run, Training
 from pixelcnn.training.runs import STATE
 from pixelcnn.zoo.recipes import find_recipe
 
@@ -98,22 +98,38 @@ class Stage:
     """A part of the training of a factor, with a rate that falls to its end.
 
     Args:
-        steps: of the optimizer.
+        steps: of the optimizer; None for a budget of minutes.
         training: how.
         consistent: whether it is trained consistently; free steps are faster, and consistent draws need some of these.
+        minutes: the budget of a machine that is lent for a time.
     """
 
-    steps: int
+    steps: int | None
     training: Training
     consistent: bool = False
+    minutes: float | None = None
+
+    def is_done(self, history: Path) -> bool:
+        """Whether the run with this history has used up its budget."""
+        if not history.is_file():
+            return False
+        budget, end = Budget(self.steps, self.minutes), json.loads(history.read_text().splitlines()[-1])
+        return budget.used(end["step"], end["seconds"]) >= budget.total
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Plan for training the factor of one view, from the weights in the package if it has any, else from fresh ones."""
+    """Plan for training the factor of one view, from the weights in the package if it has any, else from fresh ones.
+
+    Args:
+        sources: the images.
+        stages: one after another.
+        fresh: begin with fresh weights in any case, since the factor is another than that in the package.
+    """
 
     sources: Sequence[Source]
     stages: Sequence[Stage]
+    fresh: bool = False
 
 
 @dataclass(frozen=True)
@@ -148,12 +164,16 @@ MUON = Training(4, "muon", 0.012, warmup=100, decay=1.0, cooldown=0.7, average=0
 # For factors with hours of training behind them: an even lower rate, and larger batches.
 LONG = replace(MUON, batch_size=16, learning_rate=0.004, cooldown=0.9)
 CROPS = replace(MUON, batch_size=8, random_crop=32)
-FRESH = replace(MUON, learning_rate=0.02)
 # What a freely trained factor draws between bounds can go astray. So the last steps are consistent ones.
 SETTLED = replace(MUON, learning_rate=0.006, cooldown=0.9)
 COLORS = Stage(6_000, replace(SETTLED, batch_size=8), consistent=True)
+# On a GPU, a step of a small factor takes as long for hundreds of images as for one.
+GPU = replace(MUON, batch_size=64, learning_rate=0.02, average=0.998)
+GPU_MINUTES = 6.2  # for all factors at once
 
-CLASSES = Stage(10_000, replace(SETTLED, batch_size=16), consistent=True)
+
+def on_gpu(**changes: Any) -> Stage:
+    return Stage(None, replace(GPU, **changes), consistent=True, minutes=GPU_MINUTES)
 
 
 def faces(size: int) -> list[Source]:
@@ -190,16 +210,16 @@ PLANS = {
                     Stage(6_000, replace(SETTLED, random_crop=64), consistent=True),
                 ],
             ),
+            Plan(faces(64), [on_gpu(batch_size=24)], fresh=True),
+            Plan(faces(32), [on_gpu()], fresh=True),
+            Plan(faces(16), [Stage(3_000, LONG), on_gpu(batch_size=128, learning_rate=0.008, cooldown=0.9)]),
             Plan(
-                faces(64),
-                [Stage(6_000, CROPS), Stage(16_000, replace(SETTLED, batch_size=8, random_crop=32), consistent=True)],
+                faces(8),
+                [
+                    Stage(3_000, replace(LONG, batch_size=32)),
+                    on_gpu(batch_size=128, learning_rate=0.008, cooldown=0.9),
+                ],
             ),
-            Plan(
-                faces(32),
-                [Stage(3_000, replace(LONG, batch_size=8)), Stage(3_000, replace(LONG, batch_size=8), consistent=True)],
-            ),
-            Plan(faces(16), [Stage(3_000, LONG)]),
-            Plan(faces(8), [Stage(3_000, replace(LONG, batch_size=32))]),
         ),
         [Test(LFW), Test(CELEBA, 1, 100)],
         size=128,
@@ -228,9 +248,9 @@ PLANS = {
         "cifar10-classes-small",
         "CIFAR-10: none stated. For research",
         (
-            Plan([Source("cifar10-jpeg", 32)], [Stage(8_000, FRESH), replace(COLORS, steps=8_000)]),
-            Plan([Source("cifar10-jpeg", 16)], [Stage(8_000, replace(FRESH, batch_size=8)), CLASSES]),
-            Plan([Source("cifar10-jpeg", 8)], [Stage(15_000, replace(FRESH, batch_size=16))]),
+            Plan([Source("cifar10-jpeg", 32)], [on_gpu()]),
+            Plan([Source("cifar10-jpeg", 16)], [on_gpu()]),
+            Plan([Source("cifar10-jpeg", 8)], [on_gpu(batch_size=128)]),
         ),
         [Test(Source("cifar10-jpeg", 32))],
         size=32,
@@ -271,32 +291,41 @@ def run_folder(runs: Path, name: str, k: int, stage: int = 0) -> Path:
     return runs / name / (f"view-{k}" if stage == 0 else f"view-{k}-stage-{stage}")
 
 
+def history_of(runs: Path, name: str, k: int, stage: int) -> Path:
+    """The history of a stage of a factor."""
+    view = color_view(find_recipe(PLANS[name].recipe).model(), k)
+    return run_folder(runs, name, k, stage) / f"factor-{k - view}" / HISTORY
+
+
 def train_factor(name: str, k: int, data: Path, runs: Path) -> None:
     """Train the factor of view k as part of a model of that view, each stage in a run of its own."""
     shipped = PLANS[name]
     plan = shipped.plans[k]
     for i, stage in enumerate(plan.stages):
-        fresh = i == 0 and not is_packed(name)
+        history = history_of(runs, name, k, i)
+        if stage.is_done(history):
+            continue
+        fresh = i == 0 and (plan.fresh or not is_packed(name))
         torch.manual_seed(k)
         model = find_recipe(shipped.recipe).model() if fresh else load(name)
         view = color_view(model, k)
         # A later stage goes on from the run of the one before.
         model = model.of_view(view) if i == 0 else load(run_folder(runs, name, k, i - 1))
         model.consistent = stage.consistent
-        folder = run_folder(runs, name, k, i)
         train(
             model,
             load_all(plan.sources, data, "train"),
-            folder,
+            run_folder(runs, name, k, i),
             stage.training,
             steps=stage.steps,
+            minutes=stage.minutes,
             run=Run(
                 factor=k - view,
                 initialize=fresh,
-                resume=(folder / f"factor-{k - view}" / STATE).exists(),
+                resume=(history.parent / STATE).exists(),
                 overwrite=True,
-                held_out=load_all(plan.sources, data, "test"),
                 sheet_minutes=0,
+                save_minutes=2,
                 notes={"recipe": shipped.recipe, "view": view, "sources": [s.name for s in plan.sources]},
                 progress=True,
             ),
@@ -334,7 +363,7 @@ def pack(name: str, data: Path, runs: Path) -> None:
         "other_scores": [score(model, test, data, "test") | {"view": test.view} for test in shipped.tests[1:]],
         "recipe": shipped.recipe,
         "command": f"python tools/make_zoo.py train {name} --data DATA --runs RUNS",
-        **budget(name, model, runs),
+        **budget(name, runs),
         "machine": "one core of an AMD EPYC (AVX-512, bf16), shared, no GPU",
         "sha256": {file: hashlib.sha256((folder / file).read_bytes()).hexdigest() for file in (CONFIG, WEIGHTS)},
     }
@@ -384,19 +413,19 @@ def score(model: ImageModel, test: Test, data: Path, split: str) -> dict[str, An
     }
 
 
-def budget(name: str, model: ImageModel, runs: Path) -> dict[str, list[float]]:
+def budget(name: str, runs: Path) -> dict[str, list[float]]:
     """Add up the steps and minutes of each factor, the finest first, including those of the version before."""
     none = [0] * len(PLANS[name].plans)
     before = zoo_card(name) if is_packed(name) else {"steps": none, "minutes": none}
     steps, minutes = [], []
     for k, plan in enumerate(PLANS[name].plans):
-        steps.append(before["steps"][k])
-        minutes.append(before["minutes"][k])
+        steps.append(0 if plan.fresh else before["steps"][k])
+        minutes.append(0 if plan.fresh else before["minutes"][k])
         for i, stage in enumerate(plan.stages):
-            history = run_folder(runs, name, k, i) / f"factor-{k - color_view(model, k)}" / HISTORY
+            history = history_of(runs, name, k, i)
+            if not stage.is_done(history):
+                raise ValueError(f"{history} is not at its end: finish the training first")
             end = json.loads(history.read_text().splitlines()[-1])
-            if end["step"] < stage.steps:
-                raise ValueError(f"{history} ends at step {end['step']} of {stage.steps}: finish the training first")
             steps[k] += end["step"]
             minutes[k] = round(minutes[k] + end["seconds"] / 60, 1)
     return {"steps": steps, "minutes": minutes}

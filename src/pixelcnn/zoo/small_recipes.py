@@ -59,8 +59,8 @@ def cifar10_pyramid_small() -> Recipe:
 def cifar10_classes_small() -> Recipe:
     """Pyramid PixelCNN for 32x32 images of a given class, with most parameters in the coarsest view."""
     sizes: ModelOptions = {
-        "filters": (32, 40, 64),
-        "blocks": (2, 3, 5),
+        "filters": (40, 64, 96),
+        "blocks": (3, 4, 6),
         "embedding_blocks": 1,
         "classes": 10,
         "dropout": 0.0,
@@ -107,8 +107,8 @@ def faces32_grayscale_small() -> Recipe:
 def celeba128_pyramid_small() -> Recipe:
     """Pyramid PixelCNN for 128x128 faces, from 8x8, with most parameters in the coarse views."""
     sizes: ModelOptions = {
-        "filters": (24, 40, 48, 64, 80),
-        "blocks": (2, 3, 3, 4, 6),
+        "filters": (24, 64, 64, 64, 80),
+        "blocks": (2, 3, 4, 4, 6),
         "embedding_blocks": 1,
         "dropout": 0.0,
         "consistent": False,
