@@ -169,7 +169,7 @@ SETTLED = replace(MUON, learning_rate=0.006, cooldown=0.9)
 COLORS = Stage(6_000, replace(SETTLED, batch_size=8), consistent=True)
 # On a GPU, a step of a small factor takes as long for hundreds of images as for one.
 GPU = replace(MUON, batch_size=64, learning_rate=0.02, average=0.998)
-GPU_MINUTES = 6.2  # for all factors at once
+GPU_MINUTES = 6.4  # for all factors at once
 
 
 def on_gpu(**changes: Any) -> Stage:
@@ -291,26 +291,30 @@ def run_folder(runs: Path, name: str, k: int, stage: int = 0) -> Path:
     return runs / name / (f"view-{k}" if stage == 0 else f"view-{k}-stage-{stage}")
 
 
+def view_of(name: str, k: int) -> int:
+    """Find the view whose images train factor k of a model."""
+    return color_view(find_recipe(PLANS[name].recipe).model(), k)
+
+
 def history_of(runs: Path, name: str, k: int, stage: int) -> Path:
     """The history of a stage of a factor."""
-    view = color_view(find_recipe(PLANS[name].recipe).model(), k)
-    return run_folder(runs, name, k, stage) / f"factor-{k - view}" / HISTORY
+    return run_folder(runs, name, k, stage) / f"factor-{k - view_of(name, k)}" / HISTORY
 
 
 def train_factor(name: str, k: int, data: Path, runs: Path) -> None:
     """Train the factor of view k as part of a model of that view, each stage in a run of its own."""
     shipped = PLANS[name]
-    plan = shipped.plans[k]
+    plan, view = shipped.plans[k], view_of(name, k)
     for i, stage in enumerate(plan.stages):
         history = history_of(runs, name, k, i)
         if stage.is_done(history):
             continue
         fresh = i == 0 and (plan.fresh or not is_packed(name))
         torch.manual_seed(k)
-        model = find_recipe(shipped.recipe).model() if fresh else load(name)
-        view = color_view(model, k)
-        # A later stage goes on from the run of the one before.
-        model = model.of_view(view) if i == 0 else load(run_folder(runs, name, k, i - 1))
+        if i > 0:
+            model = load(run_folder(runs, name, k, i - 1))
+        else:
+            model = (find_recipe(shipped.recipe).model() if fresh else load(name)).of_view(view)
         model.consistent = stage.consistent
         train(
             model,
@@ -325,7 +329,7 @@ def train_factor(name: str, k: int, data: Path, runs: Path) -> None:
                 resume=(history.parent / STATE).exists(),
                 overwrite=True,
                 sheet_minutes=0,
-                save_minutes=2,
+                save_minutes=1,
                 notes={"recipe": shipped.recipe, "view": view, "sources": [s.name for s in plan.sources]},
                 progress=True,
             ),
