@@ -9,6 +9,7 @@ whole images of `lfw-128` in the data folder; photographs are the shipped ones a
 """
 
 import argparse
+import itertools
 import math
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from pixelcnn.tasks.scoring import surprisal
 SIDES = (8, 16, 32, 48)
 RING = 8  # pixels around a hole
 AT_ONCE = 8  # images
+WAYS = {"plain": DrawOptions(), "map": DrawOptions(map=True)}
 
 
 def boxes(n: int, size: int, side: int, grid: int | None) -> Tensor:
@@ -72,26 +74,24 @@ def main() -> None:
         "photographs": ("photos-pyramid", load_images("photos", "test", size=128)),
     }
     results = []
-    for data, (shipped, images) in sets.items():
+    for candidates, (data, (shipped, images)) in itertools.product(arguments.candidates, sets.items()):
         model, x = load(shipped), images.batch(range(arguments.images))
         grid = math.prod(auxiliary.shrinkage for auxiliary in model.auxiliaries)
-        for side in SIDES:
-            for way, map in (("plain", False), ("map", True)):
-                for candidates in arguments.candidates:
-                    strips = []
-                    row: dict[str, Any] = {"data": data, "side": side, "way": way, "candidates": candidates}
-                    for place, step in (("grid", grid), ("random", None)):
-                        unknown = boxes(len(x), 128, side, step)
-                        found = measure(model, x, unknown, DrawOptions(map=map), candidates)
-                        row |= {f"{place} {key}": float(found[key].mean()) for key in ("distance", "border")}
-                        given = x.masked_fill(unknown[:, None], 128)
-                        strips += [(f"{place}: given", given[:8], 256), ("filled", found["filled"][:8], 256)]
-                    results.append(row)
-                    print(row, flush=True)
-                    write_json(arguments.json, {"results": results})
-                    if arguments.sheets is not None:
-                        name = f"{data}-{side}-{way}-{candidates}.png"
-                        save_picture(sheet(strips, height=128), arguments.sheets / name)
+        for side, way in itertools.product(SIDES, WAYS):
+            strips = []
+            row: dict[str, Any] = {"data": data, "side": side, "way": way, "candidates": candidates}
+            for place, step in (("grid", grid), ("random", None)):
+                unknown = boxes(len(x), 128, side, step)
+                found = measure(model, x, unknown, WAYS[way], candidates)
+                row |= {f"{place} {key}": float(found[key].mean()) for key in ("distance", "border")}
+                given = x.masked_fill(unknown[:, None], 128)
+                strips += [(f"{place}: given", given[:8], 256), ("filled", found["filled"][:8], 256)]
+            results.append(row)
+            print(row, flush=True)
+            write_json(arguments.json, {"results": results})
+            if arguments.sheets is not None:
+                name = f"{data}-{side}-{way}-{candidates}.png"
+                save_picture(sheet(strips, height=128), arguments.sheets / name)
 
 
 if __name__ == "__main__":

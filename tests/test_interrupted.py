@@ -147,7 +147,7 @@ def test_ctrl_c_in_a_terminal(pictures: Path, tmp_path: Path) -> None:
     """A real process and the one that decodes its images both get the signal: saved, one line, 130, the same bits."""
     options = [
         "train", "photos32-pyramid-small", "--data", pictures, "--size", 8, "--steps", 40, "--batch-size", 4,
-        "--factor", 2, "--workers", 1, "--sheet-minutes", 0, "--out",
+        "--factor", 2, "--workers", 1, "--sheet-minutes", 0, "--device", "cpu", "--out",
     ]  # fmt: skip
     command = [sys.executable, "-c", SCRIPT, *map(str, options), str(tmp_path / "b")]
     with subprocess.Popen(

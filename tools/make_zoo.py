@@ -169,7 +169,10 @@ SETTLED = replace(MUON, learning_rate=0.006, cooldown=0.9)
 COLORS = Stage(6_000, replace(SETTLED, batch_size=8), consistent=True)
 # On a GPU, a step of a small factor takes as long for hundreds of images as for one.
 GPU = replace(MUON, batch_size=64, learning_rate=0.015, average=0.998)
-GPU_MINUTES = 5.9  # for all factors at once
+GPU_MINUTES = 5.9  # for seven factors at once
+CORE = "one core of an AMD EPYC (AVX-512, bf16), shared, no GPU"
+H100 = "an NVIDIA H100 that trained seven factors at once"
+BOTH = f"{CORE}, or {H100}"
 
 
 def on_gpu(**changes: Any) -> Stage:
@@ -281,19 +284,15 @@ def is_packed(name: str) -> bool:
     return name in list_models() and (zoo_folder(name) / CONFIG).is_file()
 
 
-def color_view(model: ImageModel, k: int) -> int:
-    """Find the view whose images train factor k: k itself, or the one before a gray view, since images are in color."""
-    return max(view for view in range(k + 1) if model.formats[view] == model.formats[0])
-
-
 def run_folder(runs: Path, name: str, k: int, stage: int = 0) -> Path:
     """The run of a stage of a factor."""
     return runs / name / (f"view-{k}" if stage == 0 else f"view-{k}-stage-{stage}")
 
 
 def view_of(name: str, k: int) -> int:
-    """Find the view whose images train factor k of a model."""
-    return color_view(find_recipe(PLANS[name].recipe).model(), k)
+    """Find the view whose images train factor k: k itself, or the one before a gray view, since images are in color."""
+    formats = find_recipe(PLANS[name].recipe).model().formats
+    return max(view for view in range(k + 1) if formats[view] == formats[0])
 
 
 def history_of(runs: Path, name: str, k: int, stage: int) -> Path:
@@ -342,13 +341,14 @@ def pack(name: str, data: Path, runs: Path) -> None:
     model = find_recipe(shipped.recipe).model()
     for k, factor in enumerate(model.factors):
         last = run_folder(runs, name, k, len(shipped.plans[k].stages) - 1)
-        trained = load(last).factors[k - color_view(model, k)]
+        trained = load(last).factors[k - view_of(name, k)]
         factor.load_state_dict(trained.state_dict())
     model.consistent = True  # likelihoods are exact, although training was free
     model.size = shipped.size
     shutil.rmtree(folder, ignore_errors=True)  # otherwise pictures of earlier weights would stay
     save(model, folder, torch.bfloat16)
     model = load(folder)
+    spent = budget(name, runs)
     card: dict[str, Any] = {
         "title": shipped.title,
         "size": shipped.size,
@@ -367,8 +367,8 @@ def pack(name: str, data: Path, runs: Path) -> None:
         "other_scores": [score(model, test, data, "test") | {"view": test.view} for test in shipped.tests[1:]],
         "recipe": shipped.recipe,
         "command": f"python tools/make_zoo.py train {name} --data DATA --runs RUNS",
-        **budget(name, runs),
-        "machine": "one core of an AMD EPYC (AVX-512, bf16), shared, no GPU",
+        **spent,
+        "machine": CORE if not any(spent["gpu_minutes"]) else H100 if not any(spent["minutes"]) else BOTH,
         "sha256": {file: hashlib.sha256((folder / file).read_bytes()).hexdigest() for file in (CONFIG, WEIGHTS)},
     }
     test = card["scores"]["test"]
@@ -381,7 +381,7 @@ def pack(name: str, data: Path, runs: Path) -> None:
     model.consistent = True
     write_json(folder / CARD, card)
     for picture, strips in pictures(name, model, shipped).items():
-        # JPEG, since pictures of draws are noisy, and the zoo is to stay below 25 MB.
+        # JPEG, since pictures of draws are noisy, and would be large.
         sheet(strips, height=max(96, shipped.size)).save(folder / f"{picture}.jpg", quality=80)
     write_readme(name, folder)
     place = zoo_folder(name)  # before it is gone, or there would be no model of that name
@@ -421,18 +421,19 @@ def budget(name: str, runs: Path) -> dict[str, list[float]]:
     """Add up the steps and minutes of each factor, the finest first, including those of the version before."""
     none = [0] * len(PLANS[name].plans)
     before = zoo_card(name) if is_packed(name) else {"steps": none, "minutes": none}
-    steps, minutes = [], []
+    found: dict[str, list[float]] = {"steps": [], "minutes": [], "gpu_minutes": []}
     for k, plan in enumerate(PLANS[name].plans):
-        steps.append(0 if plan.fresh else before["steps"][k])
-        minutes.append(0 if plan.fresh else before["minutes"][k])
+        for amount, so_far in found.items():
+            so_far.append(0 if plan.fresh else before.get(amount, none)[k])
         for i, stage in enumerate(plan.stages):
             history = history_of(runs, name, k, i)
             if not stage.is_done(history):
                 raise ValueError(f"{history} is not at its end: finish the training first")
             end = json.loads(history.read_text().splitlines()[-1])
-            steps[k] += end["step"]
+            found["steps"][k] += end["step"]
+            minutes = found["minutes" if stage.minutes is None else "gpu_minutes"]
             minutes[k] = round(minutes[k] + end["seconds"] / 60, 1)
-    return {"steps": steps, "minutes": minutes}
+    return found
 
 
 def pictures(name: str, model: ImageModel, shipped: Shipped) -> dict[str, list[Strip]]:
@@ -468,8 +469,12 @@ def readme(name: str, card: dict[str, Any], images: list[str]) -> str:
     """Write the text of the card for people."""
     data = "\n".join(f"| {part['view']} | {part['source']} | {part['images']:,} |" for part in card["data"])
     factors = " + ".join(f"{bits:.3f}" for bits in card["bits_per_dim"]["factors"])
-    budgets = zip(card["minutes"], card["steps"], strict=True)
-    trained = ", ".join(f"{minutes:g} minutes ({steps:,} steps)" for minutes, steps in budgets)
+    on_gpu = card.get("gpu_minutes", [0] * len(card["steps"]))
+    trained = ", ".join(
+        " and ".join([f"{core:g} minutes"] * (core > 0) + [f"{gpu:g} minutes on a GPU"] * (gpu > 0))
+        + f" ({steps:,} steps)"
+        for core, gpu, steps in zip(card["minutes"], on_gpu, card["steps"], strict=True)
+    )
     others = "".join(
         f"- view {found['view']}: {found['total']:.3f} ({found['images']} images of {found['source']})\n"
         for found in card["other_scores"]

@@ -44,7 +44,7 @@ FIELDS = {
     "recipe": str,
     "sha256": dict,
 }
-RESEARCH_ONLY = ("cifar10-grayscale", "faces128-pyramid", "faces32-grayscale")
+RESEARCH_ONLY = ("cifar10-classes", "cifar10-grayscale", "faces128-pyramid", "faces32-grayscale")
 
 
 def distribution(name: str) -> str:

@@ -64,7 +64,6 @@ def cifar10_classes_small() -> Recipe:
         "embedding_blocks": 1,
         "classes": 10,
         "dropout": 0.0,
-        "consistent": False,
     }
     return Recipe(lambda: PyramidPixelCNN(2, **sizes), "cifar10", 32, SHORT, minutes=6)
 
@@ -111,7 +110,6 @@ def celeba128_pyramid_small() -> Recipe:
         "blocks": (2, 3, 4, 4, 6),
         "embedding_blocks": 1,
         "dropout": 0.0,
-        "consistent": False,
     }
     expected = Expected(2.61, "docs/results.md, on faces128-pyramid's data, 11 to 147 minutes per factor on one core")
     return Recipe(lambda: PyramidPixelCNN(4, **sizes), "celeba", 128, SHORT, minutes=20, expected=expected)

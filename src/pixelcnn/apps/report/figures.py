@@ -4,7 +4,7 @@ __all__ = ["FIGURES", "subject_sections"]
 
 import time
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor
@@ -27,7 +27,7 @@ NEIGHBORS_TEXT = """Below each sample are the training images that are closest t
 pixels at {side}x{side}. They come from your own copy of the data: check its terms before you share this report."""
 GRID = """All pictures in a row use the same random numbers, and the log-scales are lower from column to column. The
 last column is MAP sampling, which draws a component of the mixture for each pixel and takes its mode."""
-SPEED = """Milliseconds per pixel of the image, all views together, on {threads} threads of this machine. This package
+SPEED = """Milliseconds per pixel of the image, all views together, on {where}. This package
 samples with cached activations. For comparison, we estimate the time with a full forward pass for every pixel from the
 median of {repeats} passes, times the number of pixels."""
 
@@ -88,7 +88,7 @@ def _neighbors(subject: Subject, seed: int, progress: bool) -> list[Part]:
     wanted = _shrunk(drawn)
     distances = []
     for start in range(0, len(images), 512):
-        others = _shrunk(images.batch(range(start, min(start + 512, len(images)))))
+        others = _shrunk(images.batch(range(start, min(start + 512, len(images)))).to(drawn.device))
         distances.append(torch.cdist(wanted, others))
     nearest = torch.cat(distances, 1).topk(min(NEIGHBORS, len(images)), largest=False).indices
     strips: list[Strip] = [("samples", drawn, subject.model.levels)]
@@ -108,26 +108,31 @@ def _speed(subject: Subject, seed: int, progress: bool) -> list[Part]:
     model, pixels = subject.model, subject.size**2
     values = {}
     for n in (1, COLUMNS):
-        seconds = _median_seconds(lambda n=n: sample(model, n, subject.size, seed=seed))
+        seconds = _median_seconds(lambda n=n: sample(model, n, subject.size, seed=seed), model.device)
         values[f"cached, {n} at once" if n > 1 else "cached, one image"] = 1e3 * seconds / (n * pixels)
     x = torch.zeros(1, *([model.formats[0][0]] + [subject.size] * 2), dtype=torch.uint8)
     with evaluating():
         naive = 0.0
         for factor, (view, given) in zip(model.factors, model.links(x), strict=True):
             context = factor.context((view.shape[2], view.shape[3]), given, None)
-            seconds = _median_seconds(lambda f=factor, view=view, context=context: f.network(view, context))
+            forward = partial(factor.network, view, context)
+            seconds = _median_seconds(forward, model.device)
             naive += seconds * view[0, 0].numel()
     values["full forward passes, one image"] = 1e3 * naive / pixels
-    text = SPEED.format(threads=torch.get_num_threads(), repeats=SPEED_REPEATS)
+    cpu = model.device.type == "cpu"
+    where = f"{torch.get_num_threads()} threads of this machine" if cpu else f"the device {str(model.device)!r}"
+    text = SPEED.format(where=where, repeats=SPEED_REPEATS)
     chart = bars(values, "milliseconds per pixel", digits=3, log=True)
     return [text, Chart(chart, "Lower is better. The scale is logarithmic.")]
 
 
-def _median_seconds(run: Callable[[], object]) -> float:
+def _median_seconds(run: Callable[[], object], device: torch.device) -> float:
     times = []
     for _ in range(SPEED_REPEATS):
         start = time.perf_counter()
         run()
+        if device.type != "cpu":
+            torch.accelerator.synchronize(device)
         times.append(time.perf_counter() - start)
     return sorted(times)[len(times) // 2]
 
