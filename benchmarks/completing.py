@@ -1,4 +1,4 @@
-"""Compare how holes are filled, beside the grid of the views and on it: distances to the truth, and pictures.
+"""Compare how holes are filled, off the grid of the views and on it: distances to the truth, and pictures.
 
     python benchmarks/completing.py --data FOLDER --json benchmarks/completing.json [--sheets FOLDER]
 

@@ -1,15 +1,16 @@
-"""Compare enlarged photographs with bicubic ones: how far is each from the photograph?
+"""Compare photographs enlarged by a model with bicubic ones: how far is each from the photograph?
 
     python benchmarks/upscaling.py --data FOLDER --json benchmarks/upscaling.json
 
 Held-out photographs are made smaller by averaging squares, and enlarged again by `photos-pyramid` and by Pillow's
 bicubic filter. The peak signal-to-noise ratio (PSNR, in decibels; higher is closer) is the mean over the photographs,
 41 at 128x128 and the central 128x128 of the same 41 at native pixels (`cid22-512` in the data folder). The mean of
-several draws is rounded like any other picture. Beside it is how far the result, made smaller again, is from what was
-given, in levels.
+several draws is rounded like any other picture. The inconsistency is the mean absolute difference, in levels, between
+the result made smaller again and what was given.
 """
 
 import argparse
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -62,18 +63,19 @@ def main() -> None:
     torch.set_num_threads(1)
     model = load("photos-pyramid")
     native = load_images(arguments.data / "cid22-512", "test", size=512).batch(range(arguments.images))
-    edge = (512 - SIDE) // 2
+    start = (512 - SIDE) // 2
     sets = {
         "reduced to 128x128": load_images("photos", "test", size=SIDE).batch(range(arguments.images)),
-        "native pixels": native[:, :, edge : edge + SIDE, edge : edge + SIDE],
+        "native pixels": native[:, :, start : start + SIDE, start : start + SIDE],
     }
     results: list[dict[str, Any]] = []
-    for (name, x), factor in ((each, factor) for each in sets.items() for factor in (2, 4)):
+    for (name, x), factor in itertools.product(sets.items(), (2, 4)):
         view = factor.bit_length() - 1
         small = model.views(x)[view]
         for way, large in ways(model, small, factor).items():
-            off = (model.views(large)[view].int() - small.int()).abs().float().mean()
-            row = {"photographs": name, "factor": factor, "way": way, "psnr": psnr(large, x), "off": float(off)}
+            inconsistency = (model.views(large)[view].int() - small.int()).abs().float().mean()
+            row = {"photographs": name, "factor": factor, "way": way, "psnr": psnr(large, x)}
+            row["inconsistency"] = float(inconsistency)
             results.append(row)
             print(row, flush=True)
             write_json(arguments.json, {"results": results})

@@ -3,7 +3,7 @@
     python tools/make_figures.py
 
 The photographs are held-out ones of those that come with the package. The faces are draws of `faces128-pyramid`, not
-photographs of people.
+photographs of people. `report.png` is the top of `pixelcnn report photos-pyramid` in a browser.
 """
 
 from pathlib import Path
@@ -18,7 +18,7 @@ from pixelcnn.tasks.scoring import surprisal
 
 FIGURES = Path(__file__).parents[1] / "docs" / "figures"
 SIZE = 128
-BOX = (45, 37, 85, 61)  # left, top, right, bottom: beside the grid of the views
+BOX = (45, 37, 85, 61)  # left, top, right, bottom: off the grid of the views
 
 
 def completed() -> None:
@@ -28,12 +28,12 @@ def completed() -> None:
     unknown = torch.zeros(SIZE, SIZE, dtype=torch.bool)
     left, top, right, bottom = BOX
     unknown[top:bottom, left:right] = True
-    ways = {f"completed, seed {seed}": (seed, DrawOptions()) for seed in (0, 100)}
-    ways["completed by MAP"] = (0, DrawOptions(map=True))
-    rows = [
-        (title, model.complete(x, unknown, candidates=4, seed=seed, options=how), 256)
-        for title, (seed, how) in ways.items()
+    ways = [
+        ("completed, seed 0", 0, DrawOptions()),
+        ("completed, seed 100", 100, DrawOptions()),
+        ("completed by MAP", 0, DrawOptions(map=True)),
     ]
+    rows = [(title, model.complete(x, unknown, candidates=4, seed=seed, options=how), 256) for title, seed, how in ways]
     save_picture(sheet([("given", x.masked_fill(unknown, 128), 256), *rows], height=SIZE), FIGURES / "complete.png")
 
 
@@ -42,7 +42,8 @@ def scored() -> None:
     model = load("photos-pyramid")
     x = load_images("photos", "test", size=SIZE).batch(range(6))
     bits = surprisal(model, x)[0]
-    maps = [heat_map(each, most=float(bits.quantile(0.99))) for each in bits]
+    most = float(bits.quantile(0.99))
+    maps = [heat_map(each, most) for each in bits]
     strips = [("photographs", x, 256), ("bits of each pixel, given the view at half the size", maps, 256)]
     save_picture(sheet(strips, height=SIZE), FIGURES / "score.png")
 

@@ -17,6 +17,7 @@ import math
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,7 @@ class Stage:
         steps: of the optimizer; None for a budget of minutes.
         training: how.
         consistent: whether it is trained consistently; free steps are faster, and consistent draws need some of these.
-        minutes: the budget of a machine that is lent for a time.
+        minutes: a budget of time instead of steps, for a GPU.
     """
 
     steps: int | None
@@ -124,7 +125,7 @@ class Plan:
     Args:
         sources: the images.
         stages: one after another.
-        fresh: begin with fresh weights in any case, since the factor is another than that in the package.
+        fresh: start from fresh weights even if the package has some, because the network has changed.
     """
 
     sources: Sequence[Source]
@@ -171,9 +172,8 @@ COLORS = Stage(6_000, replace(SETTLED, batch_size=8), consistent=True)
 # of LFW at 64x64, stored as lossless WebP, and the first 18,500 of celeba-32x32: what could be sent there.
 GPU = replace(MUON, batch_size=64, learning_rate=0.015, average=0.998)
 GPU_MINUTES = 5.9  # for seven factors at once
-CORE = "one core of an AMD EPYC (AVX-512, bf16), shared, no GPU"
+CORE = "one core of an AMD EPYC (AVX-512, bf16), shared"
 H100 = "an NVIDIA H100 that trained seven factors at once"
-BOTH = f"{CORE}, or {H100}"
 
 
 def on_gpu(**changes: Any) -> Stage:
@@ -248,7 +248,7 @@ PLANS = {
         size=32,
     ),
     "cifar10-classes": Shipped(
-        "Objects and animals at 32x32, of a class that you name",
+        "Objects and animals at 32x32, of a class you choose",
         "cifar10-classes-small",
         "CIFAR-10: none stated. For research",
         (
@@ -290,6 +290,7 @@ def run_folder(runs: Path, name: str, k: int, stage: int = 0) -> Path:
     return runs / name / (f"view-{k}" if stage == 0 else f"view-{k}-stage-{stage}")
 
 
+@lru_cache
 def view_of(name: str, k: int) -> int:
     """Find the view whose images train factor k: k itself, or the one before a gray view, since images are in color."""
     formats = find_recipe(PLANS[name].recipe).model().formats
@@ -339,17 +340,17 @@ def train_factor(name: str, k: int, data: Path, runs: Path) -> None:
 def pack(name: str, data: Path, runs: Path) -> None:
     """Put the factors together, round the weights to bf16, score that model, and write its card and pictures."""
     shipped, folder = PLANS[name], runs / name / "packed"
+    spent = budget(name, runs)
     model = find_recipe(shipped.recipe).model()
     for k, factor in enumerate(model.factors):
         last = run_folder(runs, name, k, len(shipped.plans[k].stages) - 1)
         trained = load(last).factors[k - view_of(name, k)]
         factor.load_state_dict(trained.state_dict())
-    model.consistent = True  # likelihoods are exact, although training was free
+    model.consistent = True  # likelihoods are exact, even where training was free
     model.size = shipped.size
     shutil.rmtree(folder, ignore_errors=True)  # otherwise pictures of earlier weights would stay
     save(model, folder, torch.bfloat16)
     model = load(folder)
-    spent = budget(name, runs)
     card: dict[str, Any] = {
         "title": shipped.title,
         "size": shipped.size,
@@ -369,7 +370,9 @@ def pack(name: str, data: Path, runs: Path) -> None:
         "recipe": shipped.recipe,
         "command": f"python tools/make_zoo.py train {name} --data DATA --runs RUNS",
         **spent,
-        "machine": CORE if not any(spent["gpu_minutes"]) else H100 if not any(spent["minutes"]) else BOTH,
+        "machine": ", and ".join(
+            [CORE] * any(spent["minutes"]) + [H100] * any(spent["gpu_minutes"]),
+        ),
         "sha256": {file: hashlib.sha256((folder / file).read_bytes()).hexdigest() for file in (CONFIG, WEIGHTS)},
     }
     test = card["scores"]["test"]
@@ -470,11 +473,11 @@ def readme(name: str, card: dict[str, Any], images: list[str]) -> str:
     """Write the text of the card for people."""
     data = "\n".join(f"| {part['view']} | {part['source']} | {part['images']:,} |" for part in card["data"])
     factors = " + ".join(f"{bits:.3f}" for bits in card["bits_per_dim"]["factors"])
-    on_gpu = card.get("gpu_minutes", [0] * len(card["steps"]))
+    gpu_minutes = card.get("gpu_minutes", [0] * len(card["steps"]))
     trained = ", ".join(
         " and ".join([f"{core:g} minutes"] * (core > 0) + [f"{gpu:g} minutes on a GPU"] * (gpu > 0))
         + f" ({steps:,} steps)"
-        for core, gpu, steps in zip(card["minutes"], on_gpu, card["steps"], strict=True)
+        for core, gpu, steps in zip(card["minutes"], gpu_minutes, card["steps"], strict=True)
     )
     others = "".join(
         f"- view {found['view']}: {found['total']:.3f} ({found['images']} images of {found['source']})\n"
@@ -484,6 +487,7 @@ def readme(name: str, card: dict[str, Any], images: list[str]) -> str:
     photographs = any(image in ("colorized.jpg", "upscaled.jpg") for image in images)
     notice = "\n\nThe photographs are from CID22 by Cloudinary, CC BY-SA 4.0, reduced." if photographs else ""
     files = ", ".join(f"{codec} {bits:.3f}" for codec, bits in card["codecs"].items())
+    label = " --label 0" if read_json(zoo_folder(name) / CONFIG)["classes"] else ""
     return f"""---
 {card_data(name, card).to_yaml()}
 ---
@@ -493,7 +497,7 @@ def readme(name: str, card: dict[str, Any], images: list[str]) -> str:
 {card["title"]}: {card["parameters"] / 1e6:.2f} million parameters, bf16 weights. Terms of the data: {card["terms"]}.
 
 ```
-pixelcnn sample {name} --out samples.png
+pixelcnn sample {name}{label} --out samples.png
 ```
 
 ## Bits per dimension

@@ -69,9 +69,9 @@ GIVEN = """Here only the finest factor draws, given the coarse view of photograp
 random numbers are the same in every row: first as trained, then with less variance."""
 NOTICE = """Photographs from the Cloudinary Image Dataset '22 (CID22), https://cloudinary.com/labs/cid22, by
 Cloudinary, CC BY-SA 4.0 (https://creativecommons.org/licenses/by-sa/4.0/), reduced to {size}x{size}."""
-ZOO = """These faces come from a model in `pixelcnn-zoo`. Its coarser views were trained on a GPU for minutes. Each
-column is one face, drawn from 8x8 pixels up by MAP sampling, which takes the mode of a mixture component for each
-pixel, as the paper does for its faces. Plain samples are more varied, but half of them are smeared: try
+ZOO = """These faces come from a model in `pixelcnn-zoo`, which was trained for hours on one core and minutes on a
+GPU. Each column is one face, drawn from 8x8 pixels up by MAP sampling, which takes the mode of a mixture component
+for each pixel, as the paper does for its faces. Plain samples are more varied, but most have flaws at this size: try
 `pixelcnn sample faces128-pyramid`. `pixelcnn models` lists all models with their data and terms."""
 ENLARGED = """A model of photographs enlarges small pictures by drawing plausible details. Reduced again, each result is
 identical to the picture it was given, to the last bit."""

@@ -77,7 +77,8 @@ def model_card(config: ModelConfig, parameters: int, card: Mapping[str, Any], **
     """
     title = card.get("title") or "An exact-likelihood image model"
     data = card_data(title, card, **fields)
-    parts = [f"---\n{data.to_yaml()}\n---", f"# {title}", _description(config, parameters, card.get("terms")), USE]
+    use = USE.format(labels=", labels=0" if config.classes else "")
+    parts = [f"---\n{data.to_yaml()}\n---", f"# {title}", _description(config, parameters, card.get("terms")), use]
     if data.eval_results:
         lines = "\n".join(f"| {each.dataset_name} | {each.metric_value:.3f} |" for each in data.eval_results)
         parts.append(f"## Bits per dimension\n\n| held-out images | bits per dimension |\n|---|---|\n{lines}")
@@ -92,7 +93,7 @@ With the Python package `pixelcnn`:
 import pixelcnn
 
 model = pixelcnn.load("OWNER/NAME")  # this repository, or a folder with its files
-images = model.sample(4)
+images = model.sample(4{labels})
 ```"""
 
 

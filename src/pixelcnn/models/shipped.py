@@ -72,9 +72,13 @@ def list_models() -> list[str]:
 
 
 def names_with(auxiliary: str) -> list[str]:
-    """List the installed models whose first auxiliary variable has this registered name."""
-    firsts = {name: parse_json((zoo_folder(name) / CONFIG).read_bytes())["auxiliaries"][:1] for name in list_models()}
-    return [name for name, first in firsts.items() if first and first[0]["name"] == auxiliary]
+    """List the installed models without classes whose first auxiliary variable has this registered name."""
+    configs = {name: parse_json((zoo_folder(name) / CONFIG).read_bytes()) for name in list_models()}
+    return [
+        name
+        for name, config in configs.items()
+        if not config["classes"] and [each["name"] for each in config["auxiliaries"]][:1] == [auxiliary]
+    ]
 
 
 def is_shipped(name: str) -> bool:

@@ -27,9 +27,9 @@ NEIGHBORS_TEXT = """Below each sample are the training images that are closest t
 pixels at {side}x{side}. They come from your own copy of the data: check its terms before you share this report."""
 GRID = """All pictures in a row use the same random numbers, and the log-scales are lower from column to column. The
 last column is MAP sampling, which draws a component of the mixture for each pixel and takes its mode."""
-SPEED = """Milliseconds per pixel of the image, all views together, on {where}. This package
-samples with cached activations. For comparison, we estimate the time with a full forward pass for every pixel from the
-median of {repeats} passes, times the number of pixels."""
+SPEED = """Milliseconds per pixel of the image, all views together, on {where}. This package samples with cached
+activations. For comparison, we estimate the time with a full forward pass for every pixel from the median of {repeats}
+passes, times the number of pixels."""
 
 
 @lru_cache(maxsize=2)
@@ -108,7 +108,7 @@ def _speed(subject: Subject, seed: int, progress: bool) -> list[Part]:
     model, pixels = subject.model, subject.size**2
     values = {}
     for n in (1, COLUMNS):
-        seconds = _median_seconds(lambda n=n: sample(model, n, subject.size, seed=seed), model.device)
+        seconds = _median_seconds(partial(sample, model, n, subject.size, seed=seed), model.device)
         values[f"cached, {n} at once" if n > 1 else "cached, one image"] = 1e3 * seconds / (n * pixels)
     x = torch.zeros(1, *([model.formats[0][0]] + [subject.size] * 2), dtype=torch.uint8)
     with evaluating():
@@ -120,19 +120,23 @@ def _speed(subject: Subject, seed: int, progress: bool) -> list[Part]:
             naive += seconds * view[0, 0].numel()
     values["full forward passes, one image"] = 1e3 * naive / pixels
     cpu = model.device.type == "cpu"
-    where = f"{torch.get_num_threads()} threads of this machine" if cpu else f"the device {str(model.device)!r}"
+    where = f"{torch.get_num_threads()} threads of this machine" if cpu else f"the device {model.device}"
     text = SPEED.format(where=where, repeats=SPEED_REPEATS)
     chart = bars(values, "milliseconds per pixel", digits=3, log=True)
     return [text, Chart(chart, "Lower is better. The scale is logarithmic.")]
 
 
 def _median_seconds(run: Callable[[], object], device: torch.device) -> float:
-    times = []
-    for _ in range(SPEED_REPEATS):
-        start = time.perf_counter()
-        run()
+    def finish() -> None:
         if device.type != "cpu":
             torch.accelerator.synchronize(device)
+
+    times = []
+    for _ in range(SPEED_REPEATS):
+        finish()
+        start = time.perf_counter()
+        run()
+        finish()
         times.append(time.perf_counter() - start)
     return sorted(times)[len(times) // 2]
 
