@@ -114,10 +114,11 @@ def test_pictures_move_to_the_model_and_back(elsewhere: Elsewhere) -> None:
     `complete` cannot be tried without values, since it asks which pixels are partly known.
     """
     gray, pyramid = tiny(QuantizedGrayscale(4)).to("meta"), tiny(Downsample(2), classes=2).to("meta")
-    for x in (X, X[:, :1]):
+    small = X[:, :, :2, :3]  # the mode is slow
+    for x in (small, small[:, :1]):
         assert colorize(gray, x).device.type == "cpu"
-    assert upscale(pyramid, X, labels=LABELS).device.type == "cpu"
-    assert upscale(pyramid, X.to("meta"), labels=LABELS).device.type == "meta"
+    assert upscale(pyramid, small, labels=LABELS).device.type == "cpu"
+    assert upscale(pyramid, small.to("meta"), labels=LABELS).device.type == "meta"
     assert elsewhere.sent > 0
 
 
@@ -141,7 +142,7 @@ def test_a_traversal_does_not_wait_for_its_device(schedule: Any, consistent: boo
     """Law: with four times as many groups there are as many transfers, and at most two more values read."""
     model = tiny(Downsample(2), Downsample(2)).to("meta")
     counts = []
-    for width in (16, 64):
+    for width in (8, 32):
         elsewhere.sent = elsewhere.reads = 0
         sample(model, 1, (4, width), options=DrawOptions(schedule=schedule, consistent=consistent))
         counts.append((elsewhere.sent, elsewhere.reads))
