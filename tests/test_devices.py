@@ -77,7 +77,6 @@ def tiny(*chain: Auxiliary, classes: int = 0) -> ImageModel:
 
 X = torch.zeros(2, 3, 5, 6, dtype=torch.uint8)
 LABELS = torch.tensor([0, 1])
-MASK = torch.arange(30).view(5, 6) % 3 == 0
 QUESTIONS: dict[str, Callable[[ImageModel], Any]] = {
     "log_prob": lambda model: model.log_prob(X, LABELS),
     "bits_per_dim": lambda model: model.bits_per_dim(X, LABELS),

@@ -89,9 +89,15 @@ class Source:
         return images if self.tiles is None else Tiles(images, self.tiles)
 
 
-def load_all(sources: Sequence[Source], data: Path, split: str) -> Images:
-    parts = [images for s in sources for images in [s.load(data, split)] * s.times]
+def load_all(sources: Sequence[Source], data: Path) -> Images:
+    """Load the training images of all sources."""
+    parts = [images for s in sources for images in [s.load(data, "train")] * s.times]
     return parts[0] if len(parts) == 1 else JoinedImages(parts)  # joined, they have no labels
+
+
+def last_line(history: Path) -> dict[str, Any]:
+    """Read where a run stands: its steps and seconds."""
+    return json.loads(history.read_text().splitlines()[-1])
 
 
 @dataclass(frozen=True)
@@ -114,7 +120,7 @@ class Stage:
         """Whether the run with this history has used up its budget."""
         if not history.is_file():
             return False
-        budget, end = Budget(self.steps, self.minutes), json.loads(history.read_text().splitlines()[-1])
+        budget, end = Budget(self.steps, self.minutes), last_line(history)
         return budget.used(end["step"], end["seconds"]) >= budget.total
 
 
@@ -177,7 +183,11 @@ H100 = "an NVIDIA H100 that trained seven factors at once"
 
 
 def on_gpu(**changes: Any) -> Stage:
+    """Make a stage on a GPU, with other options than most."""
     return Stage(None, replace(GPU, **changes), consistent=True, minutes=GPU_MINUTES)
+
+
+LONG_ON_GPU = on_gpu(batch_size=128, learning_rate=0.008, cooldown=0.9)
 
 
 def faces(size: int) -> list[Source]:
@@ -216,14 +226,8 @@ PLANS = {
             ),
             Plan(faces(64), [on_gpu(batch_size=24)], fresh=True),
             Plan(faces(32), [on_gpu()], fresh=True),
-            Plan(faces(16), [Stage(3_000, LONG), on_gpu(batch_size=128, learning_rate=0.008, cooldown=0.9)]),
-            Plan(
-                faces(8),
-                [
-                    Stage(3_000, replace(LONG, batch_size=32)),
-                    on_gpu(batch_size=128, learning_rate=0.008, cooldown=0.9),
-                ],
-            ),
+            Plan(faces(16), [Stage(3_000, LONG), LONG_ON_GPU]),
+            Plan(faces(8), [Stage(3_000, replace(LONG, batch_size=32)), LONG_ON_GPU]),
         ),
         [Test(LFW), Test(CELEBA, 1, 100)],
         size=128,
@@ -319,7 +323,7 @@ def train_factor(name: str, k: int, data: Path, runs: Path) -> None:
         model.consistent = stage.consistent
         train(
             model,
-            load_all(plan.sources, data, "train"),
+            load_all(plan.sources, data),
             run_folder(runs, name, k, i),
             stage.training,
             steps=stage.steps,
@@ -370,9 +374,7 @@ def pack(name: str, data: Path, runs: Path) -> None:
         "recipe": shipped.recipe,
         "command": f"python tools/make_zoo.py train {name} --data DATA --runs RUNS",
         **spent,
-        "machine": ", and ".join(
-            [CORE] * any(spent["minutes"]) + [H100] * any(spent["gpu_minutes"]),
-        ),
+        "machine": ", and ".join([CORE] * any(spent["minutes"]) + [H100] * any(spent["gpu_minutes"])),
         "sha256": {file: hashlib.sha256((folder / file).read_bytes()).hexdigest() for file in (CONFIG, WEIGHTS)},
     }
     test = card["scores"]["test"]
@@ -404,7 +406,8 @@ def terms(name: str, shipped: Shipped) -> dict[str, Any]:
 
 def write_readme(name: str, folder: Path) -> None:
     pictures = sorted(path.name for path in folder.glob("*.jpg"))
-    write_atomically(folder / "README.md", readme(name, read_json(folder / CARD), pictures).encode())
+    label = " --label 0" if read_json(folder / CONFIG)["classes"] else ""
+    write_atomically(folder / "README.md", readme(name, read_json(folder / CARD), pictures, label).encode())
 
 
 def score(model: ImageModel, test: Test, data: Path, split: str) -> dict[str, Any]:
@@ -433,7 +436,7 @@ def budget(name: str, runs: Path) -> dict[str, list[float]]:
             history = history_of(runs, name, k, i)
             if not stage.is_done(history):
                 raise ValueError(f"{history} is not at its end: finish the training first")
-            end = json.loads(history.read_text().splitlines()[-1])
+            end = last_line(history)
             found["steps"][k] += end["step"]
             minutes = found["minutes" if stage.minutes is None else "gpu_minutes"]
             minutes[k] = round(minutes[k] + end["seconds"] / 60, 1)
@@ -469,8 +472,8 @@ def pictures(name: str, model: ImageModel, shipped: Shipped) -> dict[str, list[S
     return found
 
 
-def readme(name: str, card: dict[str, Any], images: list[str]) -> str:
-    """Write the text of the card for people."""
+def readme(name: str, card: dict[str, Any], images: list[str], label: str) -> str:
+    """Write the text of the card for people; the label is an option for the command that draws, if it needs one."""
     data = "\n".join(f"| {part['view']} | {part['source']} | {part['images']:,} |" for part in card["data"])
     factors = " + ".join(f"{bits:.3f}" for bits in card["bits_per_dim"]["factors"])
     gpu_minutes = card.get("gpu_minutes", [0] * len(card["steps"]))
@@ -487,7 +490,6 @@ def readme(name: str, card: dict[str, Any], images: list[str]) -> str:
     photographs = any(image in ("colorized.jpg", "upscaled.jpg") for image in images)
     notice = "\n\nThe photographs are from CID22 by Cloudinary, CC BY-SA 4.0, reduced." if photographs else ""
     files = ", ".join(f"{codec} {bits:.3f}" for codec, bits in card["codecs"].items())
-    label = " --label 0" if read_json(zoo_folder(name) / CONFIG)["classes"] else ""
     return f"""---
 {card_data(name, card).to_yaml()}
 ---
