@@ -17,17 +17,22 @@ from pixelcnn.auxiliary.downsample import Downsample
 from pixelcnn.auxiliary.grayscale import QuantizedGrayscale
 from pixelcnn.common import progress
 from pixelcnn.data.images import load_images
-from pixelcnn.models import image_model, memory
+from pixelcnn.models import image_model, memory, tiles
 from pixelcnn.models.factor import Factor
 from pixelcnn.models.image_model import ImageModel
+from pixelcnn.models.margins import Margins
 from pixelcnn.models.presets import PixelCNN, PyramidPixelCNN
+from pixelcnn.models.tiles import Tiling, meta_twin, score_by_tiles
 from pixelcnn.nn.layers import Edges, concat_elu
-from pixelcnn.tasks import tiles
-from pixelcnn.tasks.margins import Margins
 from pixelcnn.tasks.scoring import evaluate, surprisal
-from pixelcnn.tasks.tiles import Tiling, meta_twin, plan, score_by_tiles
 
 TINY: dict[str, Any] = {"filters": 3, "blocks": 1, "scales": 1, "embedding_blocks": 1}
+
+
+def plan(model: ImageModel, number: int, size: tuple[int, int]) -> list[Tiling]:
+    return tiles.plan(model.factors, number, model.sizes(size), consistent=model.consistent)
+
+
 KINDS: dict[str, dict[str, Any]] = {
     "plain": {},
     "gray": {"channels": 1, "blocks": 2},
@@ -49,8 +54,8 @@ MEASURE = (
 import torch
 from pixelcnn.models import memory
 from pixelcnn.auxiliary.chain import Link
-from pixelcnn.tasks import tiles
-from pixelcnn.tasks.margins import Margins
+from pixelcnn.models import tiles
+from pixelcnn.models.margins import Margins
 from pixelcnn.tasks.scoring import surprisal
 from pixelcnn.models.presets import PixelCNN
 

@@ -23,12 +23,11 @@ from pixelcnn.likelihoods.base import LIKELIHOODS, Bounds, register_likelihood
 from pixelcnn.likelihoods.check import check_likelihood
 from pixelcnn.likelihoods.logistic import LogisticMixture
 from pixelcnn.likelihoods.tabular import Categorical, TabularLikelihood
-from pixelcnn.models import memory
+from pixelcnn.models import memory, tiles
 from pixelcnn.models.draw import DrawOptions
 from pixelcnn.models.image_model import ImageModel
 from pixelcnn.models.load import load, save
 from pixelcnn.models.sampling import complete, sample
-from pixelcnn.tasks import tiles
 from pixelcnn.tasks.scoring import surprisal
 from pixelcnn.training.loop import train
 from pixelcnn.training.options import Run, Training
@@ -261,7 +260,7 @@ def test_large_images_with_views_of_ones_own_score_in_tiles(
     monkeypatch.setattr(memory, "LITTLE", 10**6)
     monkeypatch.setattr(tiles, "NO_MATTER", 0)
     monkeypatch.setattr(memory, "free_memory", lambda device: 3 * 10**6)
-    assert len(tiles.plan(model, 1, (41, 30))[0].rows) > 1
+    assert len(tiles.plan(model.factors, 1, model.sizes((41, 30)), consistent=True)[0].rows) > 1
     for maps, scored in zip(whole, surprisal(model, x), strict=True):
         assert float((maps - scored).abs().max()) < 1e-10
 

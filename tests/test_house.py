@@ -14,9 +14,11 @@ import pytest
 import pixelcnn
 
 ROOT = Path(pixelcnn.__file__).parent
-FLOORS: str = "common likelihoods auxiliary nn traversal data models pictures tasks training zoo pixelcnn apps __main__"
+FLOORS: str = (
+    "common likelihoods auxiliary nn traversal codec data models pictures tasks training zoo pixelcnn apps __main__"
+)
 """From the top down; `pixelcnn` are the public names, which the programs use."""
-MOST_PACKAGES, MOST_LINES, MOST_PARAMETERS = 12, 300, 7
+MOST_PACKAGES, MOST_LINES, MOST_PARAMETERS = 13, 300, 7
 MANY_PARAMETERS = {
     "nn.causal.CausalNetwork.__init__": "the sizes of one network, which a configuration has one by one",
 }

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from pixelcnn.likelihoods.check import check_likelihood
     from pixelcnn.likelihoods.logistic import LogisticMixture
     from pixelcnn.likelihoods.tabular import Categorical, TabularLikelihood
+    from pixelcnn.models.compression import compress
+    from pixelcnn.models.decompression import decompress
     from pixelcnn.models.draw import DrawOptions
     from pixelcnn.models.image_model import ImageModel
     from pixelcnn.models.load import load, save
@@ -55,6 +57,8 @@ __all__ = [
     "check_likelihood",
     "colorize",
     "complete",
+    "compress",
+    "decompress",
     "evaluate",
     "import_checkpoint",
     "list_models",
@@ -85,6 +89,8 @@ __getattr__, __dir__ = lazy_names(
         "likelihoods.check": ["check_likelihood"],
         "likelihoods.logistic": ["LogisticMixture"],
         "likelihoods.tabular": ["Categorical", "TabularLikelihood"],
+        "models.compression": ["compress"],
+        "models.decompression": ["decompress"],
         "models.draw": ["DrawOptions"],
         "models.image_model": ["ImageModel"],
         "models.load": ["load", "save"],

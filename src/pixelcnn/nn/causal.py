@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pixelcnn.likelihoods.base import scale_levels
+from pixelcnn.nn.arithmetic import FLOATING, Arithmetic
 from pixelcnn.nn.layers import ABOVE_AND_HERE, AROUND, LEFT_AND_HERE, Conv, GatedResidual, TransposedConv, concat_elu
 
 DownConv = partial(Conv, rows=ABOVE_AND_HERE, cols=AROUND)
@@ -33,9 +33,9 @@ DownRightConv = partial(Conv, rows=ABOVE_AND_HERE, cols=LEFT_AND_HERE)
 HALF = 2
 
 
-def add_ones(x: Tensor, levels: int, dtype: torch.dtype) -> Tensor:
+def add_ones(x: Tensor, levels: int, dtype: torch.dtype, arithmetic: Arithmetic) -> Tensor:
     """Scale an image (B, C, H, W) to [-1, 1] and add a channel of ones, which tells gray pixels from the border."""
-    values = scale_levels(x, levels, dtype)
+    values = arithmetic.scale(x, levels, dtype)
     values = torch.cat([values, torch.ones_like(values[:, :1])], 1)
     # Later layers inherit this layout. Convolutions are fastest in it, on a CPU and in bfloat16 on a GPU.
     return values.contiguous(memory_format=torch.channels_last)
@@ -131,6 +131,8 @@ class CausalNetwork(nn.Module):
         4
     """
 
+    arithmetic: Arithmetic = FLOATING
+
     def __init__(
         self,
         channels: int,
@@ -171,8 +173,11 @@ class CausalNetwork(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Map integers (B, channels, H, W), and a context (B, context, H, W), to outputs (B, outputs, H, W)."""
-        sides = [concat_elu(context) for context in self.contexts(context, x.shape[-2:])]
-        return self.evaluate(add_ones(x, self.levels, self.last.bias.dtype), sides)
+        arithmetic = self.arithmetic
+        activate = arithmetic.function(concat_elu)
+        sides = [arithmetic.wrap(activate(context)) for context in self.contexts(context, x.shape[-2:])]
+        pixels = add_ones(x, self.levels, self.last.bias.dtype, arithmetic)
+        return arithmetic.unwrap(self.evaluate(arithmetic.wrap(pixels), sides))
 
     def evaluate(self, x: Tensor, sides: list[Tensor]) -> Tensor:
         """Evaluate all layers, from the image after `add_ones` and the contexts of all scales after `concat_elu`.

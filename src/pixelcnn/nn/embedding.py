@@ -16,6 +16,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
+from pixelcnn.nn.arithmetic import FLOATING, Arithmetic
 from pixelcnn.nn.causal import HALF, add_ones
 from pixelcnn.nn.layers import AROUND, Conv, GatedResidual, TransposedConv, concat_elu
 
@@ -45,6 +46,8 @@ class EmbeddingNetwork(nn.Module):
         >>> network(view, size=(8, 8)).shape
         torch.Size([1, 8, 8, 8])
     """
+
+    arithmetic: Arithmetic = FLOATING
 
     def __init__(
         self,
@@ -79,10 +82,13 @@ class EmbeddingNetwork(nn.Module):
 
     def scale(self, given: Tensor) -> Tensor:
         """Scale a view (B, channels, h, w) to the input of the first layer, (B, channels + 1, h, w)."""
-        return add_ones(given, self.levels, self.first.bias.dtype)
+        return add_ones(given, self.levels, self.first.bias.dtype, self.arithmetic)
 
     def trunk(self, x: Tensor) -> Tensor:
         """Evaluate the layers with the resolution of the view, or a lower one: (B, filters, h, w)."""
+        return self.arithmetic.unwrap(self._trunk(self.arithmetic.wrap(x)))
+
+    def _trunk(self, x: Tensor) -> Tensor:
         x = self.first(x)
         states: list[list[Tensor]] = []
         for scale, blocks in enumerate(self.down):
@@ -102,6 +108,9 @@ class EmbeddingNetwork(nn.Module):
 
     def enlarge_to(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         """Evaluate the layers that follow the trunk: `(B, filters, *size)`."""
+        return self.arithmetic.unwrap(self._enlarge_to(self.arithmetic.wrap(x), size))
+
+    def _enlarge_to(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         if self.enlarge is not None:
             x = self.enlarge(x, size)
         for block in self.enlarged:

@@ -118,6 +118,8 @@ class Edges(NamedTuple):
 class _WeightNormalized(nn.Module):
     """The base of both kinds of convolution: offsets, parameters and the normalized weight."""
 
+    frozen = False
+
     def __init__(
         self,
         inputs: int,
@@ -136,9 +138,17 @@ class _WeightNormalized(nn.Module):
         self.bias = nn.Parameter(torch.zeros(outputs))
 
     def weight(self) -> Tensor:
-        """Compute the normalized weight, (outputs, inputs, rows, cols)."""
+        """Compute the normalized weight, (outputs, inputs, rows, cols), or return the one that was set by `freeze`."""
+        if self.frozen:
+            return self.direction
         norm = torch.linalg.vector_norm(self.direction, dim=(1, 2, 3))
         return self.direction * (self.gain / norm)[:, None, None, None]
+
+    @torch.no_grad()
+    def freeze(self, weight: Tensor, bias: Tensor) -> None:
+        """Use this weight and bias from now on, as they are."""
+        self.direction, self.bias = (nn.Parameter(each, requires_grad=False) for each in (weight, bias))
+        self.frozen = True
 
     def spoil(self, edges: Edges) -> Edges:
         """Return the edges of the output of a window, given those of its input. The stride must divide its sides."""

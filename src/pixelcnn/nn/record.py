@@ -21,12 +21,12 @@ class Symbol(ABC):
     """A stand-in for an activation in a recorded forward pass."""
 
     shape = ()
-    """The shape is unknown: sizes are only passed on to a `TransposedConv`, which ignores them for symbols."""
+    """Sizes are only passed on to a `TransposedConv`. A symbol without a size has none to pass on."""
 
     @classmethod
     @abstractmethod
-    def layer(cls, layer: Layer, inputs: Sequence[Self]) -> Self:
-        """Return a symbol for the output of a convolution."""
+    def layer(cls, layer: Layer, inputs: Sequence[Self], size: tuple[int, ...] = ()) -> Self:
+        """Return a symbol for the output of a convolution, which for a `TransposedConv` has the given size."""
 
     @classmethod
     @abstractmethod
@@ -42,4 +42,6 @@ class Symbol(ABC):
     ) -> Self:
         inputs = [x for x in args if isinstance(x, cls)]
         layer = getattr(func, "__self__", None)
-        return cls.layer(layer, inputs) if isinstance(layer, Layer) else cls.elementwise(func, inputs)
+        if not isinstance(layer, Layer):
+            return cls.elementwise(func, inputs)
+        return cls.layer(layer, inputs, *args[1:]) if isinstance(layer, TransposedConv) else cls.layer(layer, inputs)

@@ -17,8 +17,8 @@ from pixelcnn.data.given import ImagesLike, take_images
 from pixelcnn.data.images import Images, ImageSource, as_images
 from pixelcnn.models.base import LabelsLike
 from pixelcnn.models.image_model import ImageModel
+from pixelcnn.models.tiles import Tiling, plan, score_by_tiles
 from pixelcnn.nn.layers import evaluating
-from pixelcnn.tasks.tiles import Tiling, plan, score_by_tiles
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def evaluate(
     check_whole(batch_size=batch_size)
     images = as_images(images, "test", model.formats[0][0])
     number = _limited(images, limit)
-    tilings = plan(model, min(batch_size, number), images.size)
+    tilings = _plan(model, min(batch_size, number), images.size)
     batch_size = max(tiling.images for tiling in tilings)
     total = torch.zeros(len(model.factors), dtype=torch.float64)
     start = time.perf_counter()
@@ -124,7 +124,7 @@ def surprisal(
     """
     images = take_images(x, *model.formats[0], device=next(model.parameters()).device)
     labels = model.check_labels(labels, images.number)
-    tilings = [plan(model, len(batch.x), (batch.x.shape[2], batch.x.shape[3])) for batch in images.batches]
+    tilings = [_plan(model, len(batch.x), (batch.x.shape[2], batch.x.shape[3])) for batch in images.batches]
     total, done = sum(_pixels(model, batch.x) for batch in images.batches), 0
     maps = []
     for (places, batch), tiling in zip(images.batches, tilings, strict=True):
@@ -137,6 +137,10 @@ def surprisal(
         maps.append(_surprisal(model, batch, some, tiling, show))
         done += _pixels(model, batch)
     return images.listed(maps, lambda found, within: [bits[within] for bits in found])
+
+
+def _plan(model: ImageModel, number: int, size: tuple[int, int]) -> list[Tiling]:
+    return plan(model.factors, number, model.sizes(size), consistent=model.consistent)
 
 
 def _pixels(model: ImageModel, x: Tensor) -> int:

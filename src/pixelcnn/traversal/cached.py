@@ -20,7 +20,6 @@ import torch
 from torch import Tensor
 
 from pixelcnn.common.memory import check_sampling_memory
-from pixelcnn.likelihoods.base import scale_levels
 from pixelcnn.nn.causal import HALF, CausalNetwork
 from pixelcnn.nn.layers import concat_elu
 from pixelcnn.traversal.canvas import ROWS_ABOVE, Canvas, Place
@@ -83,6 +82,7 @@ class CachedNetwork:
         if (shape := None if context is None else tuple(context.shape)) not in wanted:
             raise ValueError(f"context of shape {shape}: this network needs {wanted[0]}")
         self.levels, self.size, self.batch, self.lag = network.levels, size, batch, lag
+        self.arithmetic = network.arithmetic
         like = network.last.bias.detach().to(dtype or network.last.bias.dtype)
         contexts = network.contexts(context, size)
         translation = Translation(network, contexts, raster=lag is None, dtype=like.dtype)
@@ -137,7 +137,7 @@ class CachedNetwork:
 
     def update(self, group: Group, values: Tensor) -> None:
         """Record the pixels of a group: integers (B, C, number)."""
-        scaled = scale_levels(values, self.levels, self.pixels.buffer.dtype).permute(2, 0, 1)
+        scaled = self.arithmetic.scale(values, self.levels, self.pixels.buffer.dtype).permute(2, 0, 1)
         (offset, *_), count = self._offsets(group.row, group.col), group.number * self.batch
         pixels = self.pixels.group(offset, count)
         pixels.fill_(1)  # for the last channel, which is all ones
@@ -214,6 +214,7 @@ class CachedNetwork:
 
     def _fill_contexts(self) -> None:
         """Copy the part of the contexts inside the window onto their canvases."""
+        activate = self.arithmetic.function(concat_elu)
         for value, context in self.contexts:
             H, W = context.shape[2:]
             canvas, step = cast("Canvas", value.canvas), 2**value.scale
@@ -222,5 +223,5 @@ class CachedNetwork:
                 first, last = max(0, start), min(W, start + canvas.pitch)
                 if first < last:
                     offset = self._offsets(row * step, first * step)[value.scale]
-                    side = concat_elu(context[:, :, row : row + 1, first:last])
+                    side = activate(context[:, :, row : row + 1, first:last])
                     canvas.image(offset, 1, last - first).copy_(side)

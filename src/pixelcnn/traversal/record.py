@@ -32,7 +32,7 @@ class _Recorded(Symbol):
         self.translation, self.value = translation, value
 
     @classmethod
-    def layer(cls, layer: Layer, inputs: Sequence[Self]) -> Self:
+    def layer(cls, layer: Layer, inputs: Sequence[Self], size: tuple[int, ...] = ()) -> Self:
         translation = inputs[0].translation
         return cls(translation, translation.convolve(layer, [translation.close(x.value) for x in inputs]))
 
@@ -53,7 +53,7 @@ class Translation:
     """
 
     def __init__(self, network: CausalNetwork, contexts: list[Tensor], *, raster: bool, dtype: torch.dtype) -> None:
-        self.raster, self.dtype = raster, dtype
+        self.raster, self.dtype, self.arithmetic = raster, dtype, network.arithmetic
         self.values: list[Value] = []
         self.closed: dict[int, tuple[_Sum, Value]] = {}
         self.x = Input(network.first.u.direction.shape[1], 0, Phase.GROUP)
@@ -84,7 +84,7 @@ class Translation:
         if function is operator.add and all(isinstance(value, _Sum) for value in inputs):
             first, second = cast("list[_Sum]", inputs)
             return _Sum(first.bias + second.bias, first.terms + second.terms)
-        return self._add(Elementwise(function, [self.close(value) for value in inputs]))
+        return self._add(Elementwise(self.arithmetic.function(function), [self.close(value) for value in inputs]))
 
     def close(self, value: Value | _Sum) -> Value:
         """Turn a sum into a value. Terms that are known earlier are summed first, as the base of the rest."""

@@ -1,6 +1,6 @@
 """How far a network looks beyond the pixels that it computes.
 
-See `pixelcnn.tasks.tiles` for the parts of a tile.
+See `pixelcnn.models.tiles` for the parts of a tile.
 """
 
 __all__ = ["Margins", "Stretch", "enlarged_range", "length", "round_up", "shrinkage", "within"]
@@ -69,7 +69,7 @@ class _Spoiled(Symbol):
         self.edges = edges
 
     @classmethod
-    def layer(cls, layer: Layer, inputs: Sequence[Self]) -> Self:
+    def layer(cls, layer: Layer, inputs: Sequence[Self], size: tuple[int, ...] = ()) -> Self:
         return cls(layer.spoil(_worst(inputs)))
 
     @classmethod

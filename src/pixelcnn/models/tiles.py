@@ -1,4 +1,4 @@
-"""Score large images in tiles: each pixel scores as in the whole image, with a fraction of the memory.
+"""Evaluate large images in tiles: each pixel gets what it gets in the whole image, with a fraction of the memory.
 
 A convolutional network sees only a limited distance. So each tile is computed with a margin, wide enough that the zero
 padding beyond it does not change the tile itself; the width is counted layer by layer along a recorded forward pass. At
@@ -9,10 +9,10 @@ strided layers group the same pixels as in the whole image.
     image                                                window ---causal network---> core
 """
 
-__all__ = ["Tiling", "plan", "score_by_tiles"]
+__all__ = ["Tiling", "plan", "score_by_tiles", "tile_params"]
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -22,10 +22,9 @@ from pixelcnn.auxiliary.chain import Link
 from pixelcnn.common.devices import computing, device_of
 from pixelcnn.common.memory import peak_memory
 from pixelcnn.models.factor import Factor
-from pixelcnn.models.image_model import ImageModel
+from pixelcnn.models.margins import Margins, Stretch, enlarged_range, length, round_up, shrinkage, within
 from pixelcnn.models.memory import Allowance, meta_inputs, meta_twin
 from pixelcnn.nn.layers import Conv, TransposedConv, evaluating
-from pixelcnn.tasks.margins import Margins, Stretch, enlarged_range, length, round_up, shrinkage, within
 
 NO_MATTER = 1.2 * 10**9  # bytes: if a generous estimate stays below this, we plan no tiles
 MORE_WORK = 1.25  # smaller tiles may take this many times the work of larger ones that also fit
@@ -57,8 +56,8 @@ class Tiling(NamedTuple):
         return max(self.rows, key=size), max(self.cols, key=size)
 
 
-def plan(model: ImageModel, number: int, size: tuple[int, int]) -> list[Tiling]:
-    """Choose the tiles in which each factor scores `number` images (H, W), given the free memory of the device.
+def plan(factors: Sequence[Factor], number: int, sizes: Sequence[tuple[int, int]], *, consistent: bool) -> list[Tiling]:
+    """Choose the tiles in which each factor scores `number` views (H, W), given the free memory of the device.
 
     All images are scored at once if that needs little memory. Otherwise fewer images are scored at once; a single image
     is cut along its longer side, again and again, until a tile needs little memory or the margins become most of the
@@ -67,7 +66,8 @@ def plan(model: ImageModel, number: int, size: tuple[int, int]) -> list[Tiling]:
     Raises:
         MemoryError: if not even the smallest tile fits.
     """
-    return [_plan_factor(model, k, number, view) for k, view in enumerate(model.sizes(size))]
+    pairs = enumerate(zip(factors, sizes, strict=True))
+    return [_plan_factor(factor, k, number, size, consistent=consistent) for k, (factor, size) in pairs]
 
 
 def score_by_tiles(
@@ -111,6 +111,14 @@ def score_tile(
     factor: Factor, link: Link, labels: Tensor | None, row: Stretch, col: Stretch, *, consistent: bool
 ) -> Tensor:
     """Compute the log-probability of each pixel of a tile's core, in nats; the inputs are whole images."""
+    params, cells = tile_params(factor, link, labels, row, col)
+    return factor.log_prob_of(params, link.view[:, :, row.core, col.core], cells, consistent=consistent)
+
+
+def tile_params(
+    factor: Factor, link: Link, labels: Tensor | None, row: Stretch, col: Stretch
+) -> tuple[Tensor, Tensor | None]:
+    """Compute the parameters of each pixel of a tile's core, and the part of the given view that belongs to it."""
     (x, given), context, cells = link, None, None
     if factor.embedding is not None and given is not None:
         trunk = factor.embedding.trunk(factor.embedding.scale(given[:, :, row.seen, col.seen]))
@@ -124,12 +132,10 @@ def score_tile(
         cells = given[:, :, row.cells, col.cells]
     params = factor.network(x[:, :, row.window, col.window], factor.add_class(context, labels))
     params = params[:, :, within(row.core, row.window), within(col.core, col.window)]
-    params = factor.offset_means(params, cells)
-    return factor.log_prob_of(params, x[:, :, row.core, col.core], cells, consistent=consistent)
+    return factor.offset_means(params, cells), cells
 
 
-def _plan_factor(model: ImageModel, k: int, number: int, size: tuple[int, int]) -> Tiling:
-    factor = model.factors[k]
+def _plan_factor(factor: Factor, k: int, number: int, size: tuple[int, int], *, consistent: bool) -> Tiling:
     whole = Tiling(max(1, number), *([_whole(factor, side)] for side in size))
     allowance = Allowance.of(device_of(factor))
     if number * math.prod(size) * _generous_memory(factor) <= min(allowance.most, NO_MATTER):
@@ -140,7 +146,7 @@ def _plan_factor(model: ImageModel, k: int, number: int, size: tuple[int, int]) 
         smaller = Tiling(images, margins.cut(0, size[0], height), margins.cut(1, size[1], width))
         if needed <= allowance.most and smaller.work > MORE_WORK * chosen.work:
             break
-        chosen, needed = smaller, allowance.margin * _tile_memory(twin, smaller, size, model.consistent)
+        chosen, needed = smaller, allowance.margin * _tile_memory(twin, smaller, size, consistent)
         if needed <= allowance.little:
             break
     if needed > allowance.most:

@@ -1,0 +1,154 @@
+"""The bytes of an archive of compressed pictures (`.pxa`): one header for all, an index, and their streams.
+
+Each picture can be read alone. The index is packed in columns, which are nearly constant for pictures of one size, so
+that a small picture costs little beyond its stream. `docs/format.md` says what each byte means.
+"""
+
+__all__ = ["MOST_PICTURES", "Archive", "Entry", "is_archive", "write_archive"]
+
+from collections.abc import Sequence
+from itertools import accumulate
+from pathlib import PureWindowsPath
+from typing import NamedTuple
+
+from pixelcnn.codec.chunks import CutError, DamagedError, Scan, deflate, inflate, pack, write_chunk
+from pixelcnn.codec.container import CHECKSUM, HEADER, Coding, Shape
+
+SIGNATURE = b"\x89PXA\r\n\x1a\n"
+NAMES, INDEX = b"N", b"I"
+MOST_PICTURES = 10**7
+MOST_NAME, MOST_ENTRY = 1024, 64  # bytes, of a picture
+STREAM, FILE = 0, 1
+FORBIDDEN = frozenset('<>:"\\|?*') | frozenset(map(chr, range(32)))  # in names of files on some system
+
+
+class Entry(NamedTuple):
+    """A picture in an archive.
+
+    Attributes:
+        name: a relative path with slashes.
+        whole: whether its bytes are a whole compressed picture (`.pxc`), instead of a stream of all its views.
+        shape: of the picture.
+        length: of its bytes.
+    """
+
+    name: str
+    whole: bool
+    shape: Shape
+    length: int
+
+
+def is_archive(content: bytes | memoryview) -> bool:
+    """Whether these bytes begin as an archive does."""
+    return bytes(content[: len(SIGNATURE)]) == SIGNATURE
+
+
+def write_archive(coding: Coding, entries: Sequence[Entry], contents: Sequence[bytes]) -> bytes:
+    """Write an archive of pictures, given the bytes of each.
+
+    Raises:
+        DamagedError: if a name is not a plain relative path, or two names are equal.
+    """
+    _check_names([entry.name for entry in entries])
+    shapes = [entry.shape for entry in entries]
+    columns = (
+        [FILE if entry.whole else STREAM for entry in entries],
+        [shape.channels for shape in shapes],
+        [shape.height for shape in shapes],
+        [shape.width for shape in shapes],
+        [0 if shape.label is None else shape.label + 1 for shape in shapes],
+        [entry.length for entry in entries],
+    )
+    checksums = b"".join(shape.checksum.to_bytes(CHECKSUM, "little") for shape in shapes)
+    chunks = (
+        (HEADER, coding.to_bytes() + pack([len(entries)])),
+        (NAMES, deflate("\0".join(entry.name for entry in entries).encode())),
+        (INDEX, deflate(b"".join(map(pack, columns)) + checksums)),
+    )
+    return SIGNATURE + b"".join(write_chunk(kind, data) for kind, data in chunks) + b"".join(contents)
+
+
+class Archive:
+    """An archive that is read, one picture at a time.
+
+    Args:
+        content: its bytes. If they are cut off, the pictures whose bytes are all there can still be read.
+
+    Attributes:
+        coding: of all pictures that are streams.
+        entries: the pictures.
+
+    Raises:
+        DamagedError: if this is no archive, or not as the format says.
+    """
+
+    def __init__(self, content: bytes | memoryview) -> None:
+        if not is_archive(content):
+            raise DamagedError("it is no archive of compressed pictures (.pxa), or its first bytes are damaged")
+        scan = Scan(content, "index")
+        scan.take(len(SIGNATURE))
+        header, names, index = (_expect(scan, kind) for kind in (HEADER, NAMES, INDEX))
+        header = Scan(header, "header")
+        self.coding, number = Coding.take(header), header.packed()
+        header.end()
+        if number > MOST_PICTURES:
+            raise DamagedError(f"it claims {number} pictures")
+        found = inflate(names, MOST_NAME * max(1, number), "list of names").decode(errors="replace").split("\0")
+        found = found if number else []
+        if len(found) != number:
+            raise DamagedError(f"it has {len(found)} names for {number} pictures")
+        _check_names(found)
+        self.entries = _read_index(found, inflate(index, MOST_ENTRY * max(1, number), "index"))
+        self._content, ends = content, list(accumulate((each.length for each in self.entries), initial=scan.at))
+        self._starts = ends[:-1]
+        if ends[-1] < len(content):
+            raise DamagedError(f"{len(content) - ends[-1]} bytes follow its last picture")
+
+    def read(self, i: int) -> bytes:
+        """Return the bytes of a picture.
+
+        Raises:
+            CutError: if the archive ends before them.
+        """
+        start, length = self._starts[i], self.entries[i].length
+        if start + length > len(self._content):
+            raise CutError(f"it is cut off before the end of {self.entries[i].name!r}")
+        return bytes(self._content[start : start + length])
+
+
+def _expect(scan: Scan, kind: bytes) -> bytes:
+    """Take the next chunk, which must be of this kind, past those that may be ignored."""
+    while True:
+        found, data = scan.chunk()
+        if found == kind:
+            return data
+        if not found.islower():
+            raise DamagedError(f"its chunk {found.decode('latin-1')!r} is unknown: a later pixelcnn may read it")
+
+
+def _read_index(names: Sequence[str], data: bytes) -> list[Entry]:
+    scan = Scan(data, "index")
+    kinds, channels, heights, widths, labels, lengths = ([scan.packed() for _ in names] for _ in range(6))
+    entries = []
+    for i, name in enumerate(names):
+        if kinds[i] not in (STREAM, FILE):
+            raise DamagedError(f"{name!r} is of an unknown kind: a later pixelcnn may read it")
+        label = labels[i] - 1 if labels[i] else None
+        shape = Shape(channels[i], heights[i], widths[i], label, scan.fixed(CHECKSUM)).checked()
+        entries.append(Entry(name, kinds[i] == FILE, shape, lengths[i]))
+    scan.end()
+    return entries
+
+
+def _check_names(names: Sequence[str]) -> None:
+    """Raise a `DamagedError` for a name that could leave the folder of the results, or be no file on some system."""
+    for name in names:
+        parts = name.split("/")
+        if (
+            FORBIDDEN & set(name)
+            or any(part in ("", ".", "..") or part.endswith((" ", ".")) for part in parts)
+            or any(PureWindowsPath(part).is_reserved() for part in parts)
+        ):
+            raise DamagedError(f"the name {name!r} is no plain relative path")
+    if len(set(names)) < len(names):
+        raise DamagedError("two of its pictures have the same name")

@@ -1,0 +1,73 @@
+"""Streams of coded outcomes, written and read by the range coder of `constriction`.
+
+Reference: Bamler, Understanding entropy coding with asymmetric numeral systems (2022), and its library, constriction.
+"""
+
+__all__ = ["Reader", "Writer"]
+
+import numpy as np
+from constriction import stream as constriction
+
+from pixelcnn.codec.chunks import DamagedError
+from pixelcnn.codec.frequencies import TOTAL, Array, Coded
+
+WORD = 4  # bytes
+# A family of distributions, one for each row of frequencies f that add up to TOTAL. It is given f - 1, since it scales
+# the sum of a row to what is left after one for each outcome, and then adds the ones.
+FAMILY = constriction.model.Categorical(perfect=False)
+
+
+class Writer:
+    """A stream that is written.
+
+        Example:
+            >>> import numpy as np
+            >>> from pixelcnn.codec.chunks import DamagedError
+    from pixelcnn.codec.frequencies import TOTAL, Coded
+            >>> from pixelcnn.codec.stream import Reader, Writer
+            >>> writer, half = Writer(), TOTAL // 2
+            >>> writer.write(Coded(np.array([0, half]), np.array([half, half])))
+            >>> Reader(writer.to_bytes()).read(np.array([[half, half], [half, half]]))
+            array([0, 1], dtype=int32)
+    """
+
+    def __init__(self) -> None:
+        self.encoder = constriction.queue.RangeEncoder()
+
+    def write(self, coded: Coded) -> None:
+        """Write outcomes. Those with a frequency of zero are not coded."""
+        below, frequency = (each[coded.frequency > 0].astype(np.float64) for each in coded)
+        if not len(below):
+            return
+        # The coder sees three outcomes: those before, this one, and those after. If there are none before, or none
+        # after, the others are split, which does not change how this one is coded.
+        above = TOTAL - below - frequency
+        rows, symbols = np.stack([below, frequency, above], 1), np.ones(len(below), np.int32)
+        first, last = below == 0, above == 0
+        rows[first] = np.stack([frequency[first], np.ones(first.sum()), above[first] - 1], 1)
+        rows[last] = np.stack([np.ones(last.sum()), below[last] - 1, frequency[last]], 1)
+        symbols[first], symbols[last] = 0, 2
+        self.encoder.encode(symbols, FAMILY, rows - 1)
+
+    def to_bytes(self) -> bytes:
+        """Return the stream so far, without zeros at its end."""
+        return self.encoder.get_compressed().astype("<u4").tobytes().rstrip(b"\0")
+
+
+class Reader:
+    """A stream that is read. Beyond its end there are zeros."""
+
+    def __init__(self, stream: bytes) -> None:
+        words = np.frombuffer(stream + bytes(-len(stream) % WORD), "<u4")
+        self.decoder = constriction.queue.RangeDecoder(words.astype(np.uint32))
+
+    def read(self, frequencies: Array) -> Array:
+        """Read outcomes (n,), given the frequencies of all of them, (n, width).
+
+        Raises:
+            DamagedError: if the stream cannot come from a `Writer`.
+        """
+        try:
+            return self.decoder.decode(FAMILY, frequencies - 1.0)
+        except AssertionError:
+            raise DamagedError("its stream is damaged") from None

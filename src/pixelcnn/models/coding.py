@@ -1,0 +1,176 @@
+"""Coding views with the factors of a model: encoding in one forward pass, decoding in a traversal.
+
+Both see the same parameters to the last bit, since the factors are in exact arithmetic. The stream of a view holds its
+pixels in the order of the traversal: group by group, in each group channel by channel, of each channel first the
+buckets of all pixels and then the levels in their buckets (see `pixelcnn.codec.frequencies`).
+"""
+
+__all__ = ["ViewCoder"]
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pixelcnn.auxiliary.cells import Filling, whole_box
+from pixelcnn.auxiliary.chain import Link
+from pixelcnn.codec.frequencies import Array, Coded, Masses, bucket_width, decode_channel, encode_channel
+from pixelcnn.codec.stream import Reader, Writer
+from pixelcnn.common.devices import computing, device_of
+from pixelcnn.likelihoods.base import Bounds
+from pixelcnn.models.draw import canvas_type
+from pixelcnn.models.exact import exact_twin
+from pixelcnn.models.factor import Factor, Visit
+from pixelcnn.models.tiles import Tiling, tile_params
+from pixelcnn.nn.layers import evaluating
+from pixelcnn.traversal.schedule import visits, wavefront_lag
+
+CHUNK = 2**16  # pixels whose frequencies are computed, and whose outcomes are sorted, at once
+STEPS = 2  # in which a channel is coded
+FEWER = "code fewer pictures at once, or smaller ones"
+
+
+class ViewCoder:
+    """A coder of one view of a chain, given the next one.
+
+    Args:
+        factor: of the view.
+        consistent: whether to rule out values that contradict the given view.
+
+    Raises:
+        ValueError: if the factor cannot be put into exact arithmetic.
+    """
+
+    def __init__(self, factor: Factor, *, consistent: bool) -> None:
+        self.factor, self.consistent = exact_twin(factor), consistent
+        self.likelihood, self.device = factor.likelihood, device_of(factor)
+        self.width = bucket_width(self.likelihood.levels)
+        Masses.of(self.likelihood, np.zeros((1, self.likelihood.num_params)))  # raises for an unknown likelihood
+
+    def lag(self, width: int) -> int | None:
+        """Return the lag of the groups in the stream of a view of this width; None for raster order."""
+        return wavefront_lag(self.factor.lag(consistent=self.consistent), width)
+
+    def encode(
+        self,
+        writers: Sequence[Writer],
+        link: Link,
+        labels: Tensor | None,
+        tiling: Tiling,
+        progress: Callable[[int], None],
+    ) -> None:
+        """Write views (B, C, H, W), each to a stream of its own.
+
+        Args:
+            writers: of the streams.
+            link: the views and what they are given.
+            labels: (B,) class labels, for a factor with classes.
+            tiling: tiles to compute the parameters in, which change nothing but the memory that this takes.
+            progress: called with the number of pixels that were encoded.
+        """
+        B, C, H, W = link.view.shape
+        order = np.concatenate([(rows * W + cols).numpy() for _, rows, cols in visits((H, W), self.lag(W))])
+        sizes = [group.number for group, _, _ in visits((H, W), self.lag(W))]
+        times = np.repeat(np.arange(len(sizes)), sizes)
+        for first in range(0, B, tiling.images):
+            part = slice(first, first + tiling.images)
+            some = Link(link.view[part], None if link.given is None else link.given[part])
+            coded = self._encode_tiles(some, None if labels is None else labels[part], tiling, progress)
+            for writer, below, frequency in zip(writers[part], coded.below, coded.frequency, strict=True):
+                for start in range(0, H * W, CHUNK):
+                    pixels = order[start : start + CHUNK]
+                    keys = times[start : start + CHUNK, None] * (STEPS * C) + np.arange(STEPS * C)
+                    sort = keys.ravel().argsort(kind="stable")
+                    writer.write(Coded(*(each[pixels].ravel()[sort] for each in (below, frequency))))
+
+    def _encode_tiles(
+        self, link: Link, labels: Tensor | None, tiling: Tiling, progress: Callable[[int], None]
+    ) -> Coded:
+        """Compute what the coder needs: (B, H * W, STEPS * C)."""
+        B, C, H, W = link.view.shape
+        below, frequency = (np.empty((B, H, W, STEPS * C), np.uint32) for _ in range(2))
+        for row in tiling.rows:
+            for col in tiling.cols:
+                pixels = B * math.prod(each.window.stop - each.window.start for each in (row, col))
+                with evaluating(), computing(self.factor, pixels, FEWER):
+                    params, cells = tile_params(self.factor, link, labels, row, col)
+                x = link.view[:, :, row.core, col.core]
+                coded = self._encode_pixels(params, x, self._bounds(x, cells))
+                for whole, each in zip((below, frequency), coded, strict=True):
+                    whole[:, row.core, col.core] = each.reshape(B, *x.shape[2:], STEPS * C)
+                progress(B * math.prod(x.shape[2:]))
+        return Coded(*(each.reshape(B, H * W, STEPS * C) for each in (below, frequency)))
+
+    def _bounds(self, x: Tensor, given: Tensor | None) -> Bounds:
+        constraint, levels = self.factor.constraint(consistent=self.consistent), self.likelihood.levels
+        if constraint is None or given is None:
+            return whole_box(x.shape, levels, x.device)
+        return constraint.bounds(x, given, levels)
+
+    def _encode_pixels(self, params: Tensor, x: Tensor, bounds: Bounds) -> Coded:
+        """Compute what the coder needs for pixels: (N, STEPS * C)."""
+        params_, values, lowest, highest = (_by_pixel(each) for each in (params, x.to(torch.int64), *bounds))
+        parts = []
+        for start in range(0, len(values), CHUNK):
+            part = slice(start, start + CHUNK)
+            masses = Masses.of(self.likelihood, params_[part].copy())
+            steps = [
+                step
+                for c in range(self.likelihood.channels)
+                for step in encode_channel(masses, values[part, c], lowest[part, c], highest[part, c], self.width)
+            ]
+            parts.append([np.stack(each, 1) for each in zip(*steps, strict=True)])
+        return Coded(*(np.concatenate(each) for each in zip(*parts, strict=True)))
+
+    def decode(
+        self,
+        readers: Sequence[Reader],
+        size: tuple[int, int],
+        given: Tensor | None,
+        labels: Tensor | None,
+        progress: Callable[[int], None],
+    ) -> Tensor:
+        """Read views (B, C, H, W), each from a stream of its own.
+
+        Args:
+            readers: of the streams.
+            size: (H, W) of the views.
+            given: the next views, (B, C', H', W'); None for the simplest view.
+            labels: (B,) class labels, for a factor with classes.
+            progress: called with the number of pixels that were decoded.
+
+        Raises:
+            DamagedError: if a stream cannot come from `encode`.
+            MemoryError: if the cached activations need more memory than is free.
+        """
+        B, C, levels = len(readers), self.likelihood.channels, self.likelihood.levels
+        canvas = torch.zeros(B, C, *size, dtype=canvas_type(levels), device=self.device)
+        constraint = self.factor.constraint(consistent=self.consistent)
+        filling = Filling(whole_box(canvas.shape, levels, self.device), constraint, given, levels)
+
+        def fill(params: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
+            N, bounds = len(rows), filling.next_bounds(rows, cols)
+            masses, drawn = Masses.of(self.likelihood, _by_pixel(params)), []
+
+            def read(pixels: Array, frequencies: Array) -> Array:
+                ends = np.searchsorted(pixels, N * np.arange(1, B + 1))
+                parts = zip(readers, np.split(frequencies, ends[:-1]), strict=True)
+                return np.concatenate([reader.read(part) for reader, part in parts])
+
+            for _ in range(C):
+                lowest, highest = (end.flatten().cpu().numpy() for end in bounds(drawn))
+                values = decode_channel(masses, lowest, highest, self.width, read)
+                drawn.append(torch.from_numpy(values).view(B, N).to(self.device))
+            values = torch.stack(drawn, 1)
+            filling.fill(rows, cols, values)
+            progress(B * N)
+            return values
+
+        return self.factor.traverse(canvas, fill, given, labels, Visit(consistent=self.consistent))
+
+
+def _by_pixel(x: Tensor) -> Array:
+    """Sort by pixel instead of by channel: (B, C, ...) to (N, C)."""
+    return x.movedim(1, -1).flatten(0, -2).contiguous().cpu().numpy()

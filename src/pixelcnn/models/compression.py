@@ -1,0 +1,366 @@
+"""Compressing pictures without loss, and getting them back, with a model that is at hand.
+
+A picture (`.pxc`) holds the streams of its views, the simplest first, so that a part of it shows a smaller or a gray
+picture. An archive (`.pxa`) holds many pictures, each as one stream. See `docs/format.md`.
+"""
+
+__all__ = ["Codec", "Count", "Restored", "compress", "uncounted", "unpack_png"]
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pixelcnn.auxiliary.chain import Chain
+from pixelcnn.codec.archive import Entry, write_archive
+from pixelcnn.codec.chunks import DamagedError
+from pixelcnn.codec.container import MODEL, TABLES, Coding, File, Shape, pixel_checksum, write_file
+from pixelcnn.codec.stream import Reader, Writer
+from pixelcnn.common.progress import late_bar
+from pixelcnn.data.given import ImagesLike, to_picture
+from pixelcnn.data.originals import LEVELS, Original, read_original, take_originals
+from pixelcnn.models.base import ChainModel, LabelsLike
+from pixelcnn.models.coding import ViewCoder
+from pixelcnn.models.exact import model_hash
+from pixelcnn.models.tiles import plan
+from pixelcnn.nn.tables import TABLES_HASH
+
+AT_ONCE = 2**18  # pixels of pictures of one size that are coded at once
+Count = Callable[[int], None]
+"""A function that is called with the number of pixels of any view that have been coded."""
+
+
+class Restored(NamedTuple):
+    """A picture that was read: the number of its view, 0 for the whole picture, and the levels of its pixels."""
+
+    original: Original
+    view: int
+    levels: int
+
+
+def uncounted(pixels: int) -> None:
+    """Count nothing."""
+
+
+class Codec:
+    """A model in exact arithmetic, which codes pictures.
+
+    Making one takes a moment, so make one for many pictures. It copies the weights: a model may be trained further.
+
+    Args:
+        model: any model whose likelihoods are `LogisticMixture` or `Categorical`.
+        name: of the model, which is written to files as a hint.
+        consistent: whether the model is used consistently; None for its own setting.
+
+    Raises:
+        ValueError: if the weights of a layer are too large for exact arithmetic, or a likelihood has no frequencies.
+
+    Example:
+        >>> import pixelcnn
+        >>> from PIL import Image
+        >>> from pixelcnn.models.compression import Codec
+        >>> codec = Codec(pixelcnn.load("photos-pyramid"))
+        >>> x = torch.randint(0, 256, (2, 3, 6, 5), dtype=torch.uint8)
+        >>> streams = codec.encode(x)
+        >>> [len(views) for views in streams]
+        [3, 3]
+        >>> torch.equal(codec.decode(streams, (6, 5)), x)
+        True
+        >>> codec.decode(streams, (6, 5), view=1).shape
+        torch.Size([2, 3, 3, 3])
+    """
+
+    def __init__(self, model: ChainModel, name: str = "", *, consistent: bool | None = None) -> None:
+        self.chain, self.device, self.check_labels = model.config.chain, model.device, model.check_labels
+        self.consistent = model.consistent if consistent is None else consistent
+        self.coding = Coding(
+            bytes.fromhex(TABLES_HASH)[:TABLES], model_hash(model)[:MODEL], name, self.consistent, model.levels
+        )
+        self.coders = []
+        for k, factor in enumerate(model.factors):
+            try:
+                self.coders.append(ViewCoder(factor, consistent=self.consistent))
+            except ValueError as error:
+                raise ValueError(f"factor {k}: {error}") from None
+
+    def encode(
+        self, x: Tensor, labels: Tensor | None = None, *, joint: bool = False, count: Count = uncounted
+    ) -> list[list[bytes]]:
+        """Encode images of one size in one forward pass of each factor.
+
+        Args:
+            x: integers (B, C, H, W).
+            labels: (B,) class labels, for a model with classes.
+            joint: whether all views of an image share a stream.
+            count: called with the number of pixels of any view that are done.
+
+        Returns:
+            For each image the streams of its views, the simplest first, or one stream.
+
+        Raises:
+            ValueError: if the images or the labels do not fit the model.
+            MemoryError: if not even a small tile of one image fits in memory.
+        """
+        links, sizes = self.chain.links(x, self.device), self.chain.sizes((x.shape[2], x.shape[3]))
+        factors = [coder.factor for coder in self.coders]
+        tilings = plan(factors, len(x), sizes, consistent=self.consistent)
+        writers = [[Writer()] for _ in x]
+        for coder, link, tiling in reversed(list(zip(self.coders, links, tilings, strict=True))):
+            coder.encode([each[-1] for each in writers], link, labels, tiling, count)
+            if not joint and coder is not self.coders[0]:
+                for each in writers:
+                    each.append(Writer())
+        return [[writer.to_bytes() for writer in each] for each in writers]
+
+    def decode(
+        self,
+        streams: Sequence[Sequence[bytes]],
+        size: tuple[int, int],
+        labels: Tensor | None = None,
+        *,
+        view: int = 0,
+        count: Count = uncounted,
+    ) -> Tensor:
+        """Decode images of one size.
+
+        Args:
+            streams: of each image, as `encode` returns them.
+            size: (H, W) of the images.
+            labels: (B,) class labels, for a model with classes.
+            view: the view to stop at: 0 for the images, K for the simplest view.
+            count: called with the number of pixels of any view that are done.
+
+        Returns:
+            The view, integers (B, C, H, W).
+
+        Raises:
+            DamagedError: if a stream cannot come from `encode`.
+            MemoryError: if the cached activations need more memory than is free.
+        """
+        readers, sizes = [[Reader(stream) for stream in each] for each in streams], self.chain.sizes(size)
+        given = None
+        for k in range(len(self.coders) - 1, view - 1, -1):
+            number = len(self.coders) - 1 - k
+            mine = [each[min(number, len(each) - 1)] for each in readers]
+            given = self.coders[k].decode(mine, sizes[k], given, labels, count)
+        assert given is not None  # there is at least one factor
+        return given
+
+    def compress(
+        self, originals: Sequence[Original], labels: LabelsLike | None = None, *, count: Count = uncounted
+    ) -> list[bytes]:
+        """Compress pictures, each to a file of its own."""
+        return [write_file(file) for file, _ in self._files(originals, labels, joint=False, count=count)]
+
+    def archive(
+        self,
+        originals: Sequence[Original],
+        names: Sequence[str],
+        labels: LabelsLike | None = None,
+        *,
+        count: Count = uncounted,
+    ) -> bytes:
+        """Compress pictures to one archive, with a name for each: a relative path with slashes."""
+        entries, contents = [], []
+        for name, (file, original) in zip(names, self._files(originals, labels, joint=True, count=count), strict=True):
+            whole = file.png is not None or not original.plain
+            if whole and file.png is None:  # what belongs to a picture needs a file, which holds each view by itself
+                file, _ = self._files([original], _one(file.shape.label), joint=False, count=uncounted)[0]
+            content = write_file(file) if whole else file.views[0]
+            entries.append(Entry(name, whole, file.shape, len(content)))
+            contents.append(content)
+        return write_archive(self.coding, entries, contents)
+
+    def _files(
+        self, originals: Sequence[Original], labels: LabelsLike | None, *, joint: bool, count: Count
+    ) -> list[tuple[File, Original]]:
+        channels = self.chain.formats[0][0]
+        for i, original in enumerate(originals):
+            if original.x.shape[0] > channels:
+                raise ValueError(f"picture {i} is in color, and the model is of gray: use a model of color")
+        taken = self.check_labels(labels, len(originals))
+        files: dict[int, File] = {}
+        for places in _batches([(*each.x.shape[1:], each.x.shape[0]) for each in originals]):
+            x = torch.stack([originals[i].x for i in places]).expand(-1, channels, -1, -1)
+            some = None if taken is None else taken[places]
+            for i, streams in zip(places, self.encode(x, some, joint=joint, count=count), strict=True):
+                files[i] = self._file(originals[i], streams, None if taken is None else int(taken[i]))
+        return [(files[i], original) for i, original in enumerate(originals)]
+
+    def _file(self, original: Original, streams: list[bytes], label: int | None) -> File:
+        C, H, W = original.x.shape
+        shape = Shape(C, H, W, label, pixel_checksum(_pixels(original.x, self.coding.levels)))
+        extras = {"alpha": original.alpha, "profile": original.profile, "exif": original.exif}
+        if self.coding.levels == LEVELS and len(png := Original(original.x).to_png()) < sum(map(len, streams)):
+            return File(self.coding, shape, 0, png=png, **extras)
+        return File(self.coding, shape, len(streams), streams, **extras)
+
+    def restore(
+        self, files: Sequence[File], view: int = 0, *, count: Count = uncounted
+    ) -> list[Restored | DamagedError]:
+        """Restore pictures that this model compressed, those of one size together.
+
+        Args:
+            files: the pictures. One that was cut off gives its last whole view, one that is damaged gives an error.
+            view: the view to stop at: 0 for whole pictures, K for the simplest view.
+            count: called with the number of pixels of any view that are done.
+
+        Raises:
+            ValueError: if there is no such view.
+        """
+        if not 0 <= view < len(self.coders):
+            raise ValueError(f"view={view!r}: this model has the views 0 to {len(self.coders) - 1}")
+        found: dict[int, Restored | DamagedError] = {}
+        kinds = [(file.shape.height, file.shape.width, file.png is None, max(view, file.missing)) for file in files]
+        for places in _batches(kinds):
+            some = [files[i] for i in places]
+            for i, each in zip(places, self._restore_alike(some, kinds[places[0]][3], count), strict=True):
+                found[i] = each
+        return [found[i] for i in range(len(files))]
+
+    def _restore_alike(self, files: list[File], view: int, count: Count) -> list[Restored | DamagedError]:
+        if files[0].png is not None:
+            return [self._restore_png(file, view) for file in files]
+        labels = [file.shape.label for file in files]
+        try:
+            taken = self.check_labels(labels if any(each is not None for each in labels) else None, len(files))
+            size = files[0].shape.height, files[0].shape.width
+            images = self.decode([file.views for file in files], size, taken, view=view, count=count)
+        except DamagedError as error:  # of any of them
+            return [error] if len(files) == 1 else [self._restore_alike([file], view, count)[0] for file in files]
+        except ValueError as error:  # labels that the model does not have
+            return [DamagedError(str(error))] * len(files)
+        if view == 0:
+            return [_finish(file, x, self.coding.levels) for file, x in zip(files, images, strict=True)]
+        return [_preview(file, x, view, self.chain) for file, x in zip(files, images, strict=True)]
+
+    def _restore_png(self, file: File, view: int) -> Restored | DamagedError:
+        whole = unpack_png(file)
+        if view == 0 or isinstance(whole, DamagedError):
+            return whole
+        x = whole.original.x.expand(1, self.chain.formats[0][0], -1, -1)
+        return _preview(file, self.chain.views(x)[view][0], view, self.chain)
+
+
+def _batches(kinds: Sequence[Sequence[int]]) -> Iterator[list[int]]:
+    """Group things of equal kinds, whose first two numbers are a height and a width; yield their places."""
+    alike: dict[tuple[int, ...], list[int]] = {}
+    for i, kind in enumerate(kinds):
+        alike.setdefault(tuple(kind), []).append(i)
+    for (H, W, *_), places in alike.items():
+        number = max(1, AT_ONCE // (H * W))
+        for start in range(0, len(places), number):
+            yield places[start : start + number]
+
+
+def _finish(file: File, x: Tensor, levels: int) -> Restored | DamagedError:
+    """Give pixels (C, H, W) back the form of the picture, and check them."""
+    if (pixels := _as_given(file, x)) is None:
+        return DamagedError("it claims to be gray and has colors")
+    if pixel_checksum(_pixels(pixels, levels)) != file.shape.checksum:
+        return DamagedError("its pixels do not have the checksum in its header")
+    return Restored(Original(pixels, file.alpha, file.profile, file.exif), 0, levels)
+
+
+def _preview(file: File, x: Tensor, view: int, chain: Chain) -> Restored | DamagedError:
+    """Give a view (C, H, W) the form of a picture, if the model is of pictures."""
+    if (pixels := _as_given(file, x)) is None:
+        return DamagedError("it claims to be gray and has colors")
+    levels = chain.formats[view][1]
+    if chain.formats[0][1] == LEVELS:
+        stretched, levels = np.array(to_picture(pixels, levels)), LEVELS
+        pixels = torch.from_numpy(stretched).reshape(*pixels.shape[1:], -1).permute(2, 0, 1)
+    return Restored(Original(pixels, profile=file.profile), view, levels)
+
+
+def _as_given(file: File, x: Tensor) -> Tensor | None:
+    """Return one channel of equal ones if the picture is gray; None if they are not equal."""
+    x = x.cpu()
+    if file.shape.channels == 3 or len(x) == 1:
+        return x
+    return x[:1] if bool((x[:1] == x).all()) else None
+
+
+def unpack_png(file: File) -> Restored | DamagedError:
+    """Restore a picture that is stored as PNG, which needs no model."""
+    try:
+        x = read_original(file.png or b"", "its PNG").x
+    except ValueError as error:
+        return DamagedError(str(error))
+    if x.shape != (file.shape.channels, file.shape.height, file.shape.width):
+        return DamagedError("its PNG has another shape than its header says")
+    return _finish(file, x, LEVELS)
+
+
+def _pixels(x: Tensor, levels: int) -> np.ndarray:
+    """Return an image (C, H, W) as an array (H, W, C), of uint8 for up to 256 levels."""
+    return x.permute(1, 2, 0).cpu().numpy().astype(np.uint8 if levels <= LEVELS else np.uint16)
+
+
+def compress(
+    model: ChainModel,
+    pictures: ImagesLike,
+    *,
+    labels: LabelsLike | None = None,
+    names: Sequence[str] | None = None,
+    progress: bool = False,
+) -> bytes:
+    """Compress pictures without loss.
+
+    This is also a method of models: `model.compress(pictures)`. The result can be read on any machine, by
+    `pixelcnn.decompress`. It takes about the time of scoring; getting the pictures back takes about that of drawing.
+
+    Args:
+        model: any model whose likelihoods are `LogisticMixture` or `Categorical`, which the defaults are.
+        pictures: one picture (PIL), path, array (H, W, C) or tensor (C, H, W); or a list or a batch of them. Pictures
+            and paths are kept with their transparency, color profile and EXIF data.
+        labels: a class label for all, or one for each, for a model with classes.
+        names: for an archive, the relative path of each picture; "000000.png" and so on by default.
+        progress: show a progress bar if this takes longer than two seconds.
+
+    Returns:
+        The content of a file: of a compressed picture (`.pxc`) for one picture, of an archive (`.pxa`) for a list or a
+        batch.
+
+    Raises:
+        ValueError: if the pictures, the labels or the names do not fit, or the model cannot be put into exact
+            arithmetic.
+        MemoryError: if not even a small tile of one picture fits in memory.
+
+    Example:
+        >>> import pixelcnn
+        >>> from PIL import Image
+        >>> model = pixelcnn.load("photos-pyramid")
+        >>> content = pixelcnn.compress(model, Image.new("RGB", (20, 10), "teal"))
+        >>> pixelcnn.decompress(content).size
+        (20, 10)
+        >>> archive = pixelcnn.compress(model, [Image.new("L", (8, 8)), Image.new("RGB", (5, 7), "red")])
+        >>> [picture.mode for picture in pixelcnn.decompress(archive)]
+        ['L', 'RGB']
+    """
+    originals, codec = take_originals(pictures, *model.formats[0]), Codec(model)
+    pixels = sum(math.prod(size) for each in originals for size in model.sizes((each.x.shape[1], each.x.shape[2])))
+    done = 0
+    with late_bar("compressing", visible=progress) as show:
+
+        def count(number: int) -> None:
+            nonlocal done
+            done += number
+            show(min(1.0, done / pixels))
+
+        if not _is_batch(pictures):
+            return codec.compress(originals, labels, count=count)[0]
+        names = [f"{i:06}.png" for i in range(len(originals))] if names is None else names
+        return codec.archive(originals, names, labels, count=count)
+
+
+def _is_batch(pictures: ImagesLike) -> bool:
+    """Whether this is a list or a batch of pictures, instead of one."""
+    return isinstance(pictures, list | tuple) or (isinstance(pictures, Tensor | np.ndarray) and pictures.ndim == 4)
+
+
+def _one(label: int | None) -> list[int] | None:
+    return None if label is None else [label]

@@ -1,0 +1,59 @@
+"""Factors in exact arithmetic, and the hash that says which model it is.
+
+Reference: `pixelcnn.nn.grid`.
+"""
+
+__all__ = ["exact_twin", "model_hash"]
+
+import hashlib
+import json
+from copy import deepcopy
+
+import torch
+
+from pixelcnn.common.devices import device_of
+from pixelcnn.models.base import ChainModel
+from pixelcnn.models.factor import Factor
+from pixelcnn.models.weights import checksum
+from pixelcnn.nn.grid import check_functions, freeze
+from pixelcnn.nn.tables import STEPS
+
+NOT_NUMBERS = ("consistent", "dropout", "size")  # of a config: they do not change the parameters of a pixel
+
+
+def exact_twin(factor: Factor) -> Factor:
+    """Make a copy of a factor that gives the same parameters, in float64, on every machine and in every order.
+
+    Raises:
+        ValueError: if the bounds of a layer fail; the message names it.
+        RuntimeError: if this machine computes `exp` with a larger error than any sound library.
+
+    Example:
+        >>> import torch, pixelcnn
+        >>> from pixelcnn.models.exact import exact_twin
+        >>> factor = pixelcnn.load("photos-pyramid").factors[2]
+        >>> x, twin = torch.randint(0, 256, (2, 3, 5, 6)), exact_twin(factor)
+        >>> torch.equal(twin.params(x)[1:], twin.params(x[1:]))
+        True
+        >>> bool((twin.params(x) - factor.params(x)).abs().max() < 0.5)
+        True
+    """
+    twin, device = deepcopy(factor).requires_grad_(requires_grad=False).eval(), device_of(factor)
+    check_functions(device)
+    for name, network in (("network", twin.network), ("embedding", twin.embedding)):
+        if network is not None:
+            try:
+                freeze(network)
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from None
+    if twin.classes is not None:
+        twin.classes.double().weight.mul_(STEPS).round_()
+    return twin
+
+
+def model_hash(model: ChainModel) -> bytes:
+    """Compute the SHA-256 of everything about a model that decides the parameters of a pixel."""
+    config = {name: value for name, value in model.config.to_json().items() if name not in NOT_NUMBERS}
+    weights = {name: tensor.detach().cpu().to(torch.float32) for name, tensor in model.state_dict().items()}
+    text = json.dumps(config, sort_keys=True, separators=(",", ":")) + checksum(weights)
+    return hashlib.sha256(text.encode()).digest()

@@ -1,0 +1,70 @@
+"""Functions over a grid, as tables of integers that are the same on every machine.
+
+The `exp` of one library may differ from that of another in the last bits. Here, functions are only evaluated at numbers
+on a grid, and rounded to another grid. Every value is at least ten times as far from the middle between two numbers of
+that grid as double precision errs, so all sound libraries make the same tables. `TABLES_HASH` proves it.
+
+Reference: Balle, Johnston & Minnen, Integer networks for data compression with latent-variable models (ICLR 2019), on
+why decoders need this.
+"""
+
+__all__ = ["TABLES_HASH", "Tables", "tables"]
+
+import hashlib
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+
+STEPS = 2**10  # of the grid of activations and parameters, in one unit
+GATE = 2**14  # steps of `sigmoid` and `tanh`
+ELU_REACH, GATE_REACH = 8, 16  # units from zero beyond which these functions are constant, to a step
+WEIGHT = 2**20  # steps of the weight of a component
+EXP_REACH = 16
+MASS, LOGISTIC_STEPS, LOGISTIC_REACH = 2**32, 2**12, 24  # of the distribution function of a logistic
+TABLES_HASH = "8b0b88f47388ec4956cc3f84e1ace5ba6d2582df40eb2c6f0fd40f9761acb876"
+
+
+class Tables(NamedTuple):
+    """The tables, float64 with whole numbers except for `precision`."""
+
+    elu: np.ndarray
+    """`elu` of -8 to 0 in steps of 2^-10, in units of 2^-10."""
+    sigmoid: np.ndarray
+    """`sigmoid` of -16 to 16 in steps of 2^-10, in units of 2^-14."""
+    tanh: np.ndarray
+    """`tanh` of -16 to 16 in steps of 2^-10, in units of 2^-14."""
+    weight: np.ndarray
+    """`exp` of -16 to 0 in steps of 2^-10, in units of 2^-20."""
+    precision: np.ndarray
+    """`exp` of -16 to 16 in steps of 2^-10, rounded to 24 significant bits."""
+    logistic: np.ndarray
+    """`sigmoid` of -24 to 24 in steps of 2^-12, in units of 2^-32."""
+
+
+@cache
+def tables() -> Tables:
+    """Make the tables.
+
+    Raises:
+        RuntimeError: if this machine makes others, because its `exp` or `tanh` is wrong by far more than rounding.
+    """
+    elu, gate, weight = (_grid(*ends, STEPS) for ends in ((-ELU_REACH, 0), (-GATE_REACH, GATE_REACH), (-EXP_REACH, 0)))
+    precisions = np.exp(_grid(-EXP_REACH, EXP_REACH, STEPS))
+    made = Tables(
+        np.rint(STEPS * np.expm1(elu)),
+        np.rint(GATE / (1 + np.exp(-gate))),
+        np.rint(GATE * np.tanh(gate)),
+        np.rint(WEIGHT * np.exp(weight)),
+        precisions.astype(np.float32).astype(np.float64),
+        np.rint(MASS / (1 + np.exp(-_grid(-LOGISTIC_REACH, LOGISTIC_REACH, LOGISTIC_STEPS)))),
+    )
+    digest = hashlib.sha256(b"".join(table.astype("<f8").tobytes() for table in made)).hexdigest()
+    if digest != TABLES_HASH:
+        raise RuntimeError(f"the tables of this machine differ (SHA-256 {digest[:12]}, not {TABLES_HASH[:12]})")
+    return made
+
+
+def _grid(first: int, last: int, steps: int) -> np.ndarray:
+    """List the numbers from `first` to `last`, both included, `steps` in one unit."""
+    return np.arange(first * steps, last * steps + 1) / steps
