@@ -23,7 +23,7 @@ import numpy as np
 from pixelcnn.likelihoods.base import Likelihood
 from pixelcnn.likelihoods.logistic import LogisticMixture, log_scale_limits
 from pixelcnn.likelihoods.tabular import Categorical
-from pixelcnn.nn.tables import EXP_REACH, GATE, GATE_REACH, LOGISTIC_REACH, LOGISTIC_STEPS, MASS, STEPS, WEIGHT, tables
+from pixelcnn.nn.tables import EXP_REACH, GATE, GATE_REACH, LOGISTIC_REACH, LOGISTIC_STEPS, STEPS, WEIGHT, tables
 
 TOTAL = 2**24
 MEAN_STEPS = 2**14  # of a mean, in half a level
@@ -85,9 +85,11 @@ class _LogisticMasses(Masses):
         rest = params[:, K:].reshape(len(params), likelihood.channels, kinds, K)
         self.means = rest[:, :, 0] * (self.levels - 1)
         log_scales = rest[:, :, 1].clip(*log_scale_limits(likelihood.log_scales))
-        self.precisions = _look_up(tables().precision, -log_scales, EXP_REACH, STEPS) / (self.levels - 1)
+        self.precisions = _look_up(tables().precision, -STEPS * log_scales, EXP_REACH * STEPS) / (self.levels - 1)
         if kinds == 3:
-            self.coefficients = _look_up(tables().tanh, rest[:, :, 2], GATE_REACH, STEPS) / GATE
+            self.coefficients = _look_up(tables().tanh, STEPS * rest[:, :, 2], GATE_REACH * STEPS) / GATE
+        self.positions = 2.0 * np.arange(self.levels + 1) - self.levels  # of edges
+        self.positions[[0, -1]] = -np.inf, np.inf  # the lowest and the highest level get the tails
         self.channel = 0
         self._look_at(0)
 
@@ -96,13 +98,10 @@ class _LogisticMasses(Masses):
         self.precision = self.precisions[:, channel] * LOGISTIC_STEPS
 
     def _components_below(self, edges: Array, pixels: Array) -> Array:
-        """Compute the mass of each component below edges, (n, E, K), in units of 1 / MASS."""
-        z = (2 * edges - self.levels)[:, :, None] - self.mean[pixels, None]
+        """Compute the mass of each component below edges, (n, E, K), as in the table of the logistic."""
+        z = self.positions[edges][:, :, None] - self.mean[pixels, None]
         z *= self.precision[pixels, None]
-        below = _look_up(tables().logistic, z, LOGISTIC_REACH * LOGISTIC_STEPS, 1)
-        below[edges == 0] = 0  # the lowest and the highest level get the tails
-        below[edges == self.levels] = MASS
-        return below
+        return _interpolate(tables().logistic, z, LOGISTIC_REACH * LOGISTIC_STEPS)
 
     def below(self, edges: Array, pixels: Array) -> Array:
         return np.einsum("nek,nk->ne", self._components_below(edges, pixels), self.weights[pixels])
@@ -124,16 +123,30 @@ class _LogisticMasses(Masses):
         self._look_at(self.channel)
 
 
-def _look_up(table: Array, x: Array, reach: int, steps: int) -> Array:
-    """Look up numbers in a table that begins at `-reach`, and has `steps` entries in one unit."""
-    index = np.rint(x * steps if steps > 1 else x)
-    np.clip(index, -reach * steps, len(table) - 1 - reach * steps, out=index)
-    return table[index.astype(np.int64) + reach * steps]
+def _look_up(table: Array, x: Array, reach: int) -> Array:
+    """Look up numbers, which are overwritten, in a table whose first entry is of `-reach` and the next of one more."""
+    np.rint(x, out=x)
+    x += reach
+    np.clip(x, 0, len(table) - 1, out=x)
+    return table.take(x.astype(np.intp), mode="clip")  # nothing is left to clip, but to raise an error is slower
+
+
+def _interpolate(table: Array, x: Array, reach: int) -> Array:
+    """Look up numbers, which are overwritten, as `_look_up` does, but between the entries, and round the result."""
+    x += reach
+    np.clip(x, 0, 2 * reach, out=x)
+    index = x.astype(np.intp)
+    x -= index
+    below = table.take(index, mode="clip")
+    index += 1
+    x *= table.take(index, mode="clip") - below
+    x += below
+    return np.rint(x, out=x)
 
 
 def _weights(logits: Array) -> Array:
     """Compute weights in proportion to `exp(logits)`, (N, K): whole numbers, the largest of which is WEIGHT."""
-    return _look_up(tables().weight, logits - logits.max(1, keepdims=True), EXP_REACH, STEPS)
+    return _look_up(tables().weight, STEPS * (logits - logits.max(1, keepdims=True)), EXP_REACH * STEPS)
 
 
 def _normalize(weights: Array) -> Array:

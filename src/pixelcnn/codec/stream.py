@@ -3,7 +3,9 @@
 Reference: Bamler, Understanding entropy coding with asymmetric numeral systems (2022), and its library, constriction.
 """
 
-__all__ = ["Reader", "Writer"]
+__all__ = ["Reader", "Writer", "read_together"]
+
+from collections.abc import Sequence
 
 import numpy as np
 from constriction import stream as constriction
@@ -67,7 +69,23 @@ class Reader:
         Raises:
             DamagedError: if the stream cannot come from a `Writer`.
         """
-        try:
-            return self.decoder.decode(FAMILY, frequencies - 1.0)
-        except AssertionError:
-            raise DamagedError("its stream is damaged") from None
+        return read_together([self], [0, len(frequencies)], frequencies)
+
+
+def read_together(readers: Sequence[Reader], ends: Sequence[int], frequencies: Array) -> Array:
+    """Read outcomes (n,) from several streams, given the frequencies of all of them, (n, width).
+
+    Args:
+        readers: of the streams.
+        ends: reader i gets the rows from `ends[i]` to `ends[i + 1]`.
+        frequencies: whole numbers of at least one, which add up to TOTAL in each row.
+
+    Raises:
+        DamagedError: if a stream cannot come from a `Writer`.
+    """
+    rows, spans = frequencies - 1.0, zip(ends[:-1], ends[1:], strict=True)
+    try:
+        found = [reader.decoder.decode(FAMILY, rows[a:b]) for reader, (a, b) in zip(readers, spans, strict=True)]
+    except AssertionError:
+        raise DamagedError("its stream is damaged") from None
+    return found[0] if len(found) == 1 else np.concatenate(found)

@@ -17,7 +17,7 @@ from torch import Tensor
 from pixelcnn.auxiliary.cells import Filling, whole_box
 from pixelcnn.auxiliary.chain import Link
 from pixelcnn.codec.frequencies import Array, Coded, Masses, bucket_width, decode_channel, encode_channel
-from pixelcnn.codec.stream import Reader, Writer
+from pixelcnn.codec.stream import Reader, Writer, read_together
 from pixelcnn.common.devices import computing, device_of
 from pixelcnn.likelihoods.base import Bounds
 from pixelcnn.models.draw import canvas_type
@@ -155,9 +155,8 @@ class ViewCoder:
             masses, drawn = Masses.of(self.likelihood, _by_pixel(params)), []
 
             def read(pixels: Array, frequencies: Array) -> Array:
-                ends = np.searchsorted(pixels, N * np.arange(1, B + 1))
-                parts = zip(readers, np.split(frequencies, ends[:-1]), strict=True)
-                return np.concatenate([reader.read(part) for reader, part in parts])
+                ends = np.searchsorted(pixels, N * np.arange(B + 1)).tolist()
+                return read_together(readers, ends, frequencies)
 
             for _ in range(C):
                 lowest, highest = (end.flatten().cpu().numpy() for end in bounds(drawn))

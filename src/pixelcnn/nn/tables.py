@@ -21,8 +21,8 @@ GATE = 2**14  # steps of `sigmoid` and `tanh`
 ELU_REACH, GATE_REACH = 8, 16  # units from zero beyond which these functions are constant, to a step
 WEIGHT = 2**20  # steps of the weight of a component
 EXP_REACH = 16
-MASS, LOGISTIC_STEPS, LOGISTIC_REACH = 2**32, 2**12, 24  # of the distribution function of a logistic
-TABLES_HASH = "8b0b88f47388ec4956cc3f84e1ace5ba6d2582df40eb2c6f0fd40f9761acb876"
+MASS, LOGISTIC_STEPS, LOGISTIC_REACH = 2**32, 2**6, 24  # of the distribution function of a logistic
+TABLES_HASH = "8eba1bf4f7a43f8ad761ae404d738618783e50ff6fe00f65d071b94eacb91b84"
 
 
 class Tables(NamedTuple):
@@ -39,7 +39,7 @@ class Tables(NamedTuple):
     precision: np.ndarray
     """`exp` of -16 to 16 in steps of 2^-10, rounded to 24 significant bits."""
     logistic: np.ndarray
-    """`sigmoid` of -24 to 24 in steps of 2^-12, in units of 2^-32."""
+    """`sigmoid` of -24 to 24 in steps of 2^-6, in units of 2^-32, to be interpolated. The last entry is there twice."""
 
 
 @cache
@@ -51,13 +51,14 @@ def tables() -> Tables:
     """
     elu, gate, weight = (_grid(*ends, STEPS) for ends in ((-ELU_REACH, 0), (-GATE_REACH, GATE_REACH), (-EXP_REACH, 0)))
     precisions = np.exp(_grid(-EXP_REACH, EXP_REACH, STEPS))
+    logistic = np.rint(MASS / (1 + np.exp(-_grid(-LOGISTIC_REACH, LOGISTIC_REACH, LOGISTIC_STEPS))))
     made = Tables(
         np.rint(STEPS * np.expm1(elu)),
         np.rint(GATE / (1 + np.exp(-gate))),
         np.rint(GATE * np.tanh(gate)),
         np.rint(WEIGHT * np.exp(weight)),
         precisions.astype(np.float32).astype(np.float64),
-        np.rint(MASS / (1 + np.exp(-_grid(-LOGISTIC_REACH, LOGISTIC_REACH, LOGISTIC_STEPS)))),
+        np.append(logistic, logistic[-1]),
     )
     digest = hashlib.sha256(b"".join(table.astype("<f8").tobytes() for table in made)).hexdigest()
     if digest != TABLES_HASH:
