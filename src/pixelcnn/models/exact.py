@@ -18,7 +18,23 @@ from pixelcnn.models.weights import checksum
 from pixelcnn.nn.grid import check_functions, freeze
 from pixelcnn.nn.tables import STEPS
 
-NOT_NUMBERS = ("consistent", "dropout", "size")  # of a config: they do not change the parameters of a pixel
+# The fields of a config that decide the parameters of a pixel. Fields of later versions must not change the hash of a
+# model that does not use them.
+NUMBERS = (
+    "channels",
+    "levels",
+    "auxiliaries",
+    "likelihoods",
+    "components",
+    "log_scales",
+    "filters",
+    "blocks",
+    "scales",
+    "embedding_filters",
+    "embedding_blocks",
+    "embedding_scales",
+    "classes",
+)
 
 
 def exact_twin(factor: Factor) -> Factor:
@@ -53,7 +69,7 @@ def exact_twin(factor: Factor) -> Factor:
 
 def model_hash(model: ChainModel) -> bytes:
     """Compute the SHA-256 of everything about a model that decides the parameters of a pixel."""
-    config = {name: value for name, value in model.config.to_json().items() if name not in NOT_NUMBERS}
+    config = {name: value for name, value in model.config.to_json().items() if name in NUMBERS}
     weights = {name: tensor.detach().cpu().to(torch.float32) for name, tensor in model.state_dict().items()}
     text = json.dumps(config, sort_keys=True, separators=(",", ":")) + checksum(weights)
     return hashlib.sha256(text.encode()).digest()
