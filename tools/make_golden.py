@@ -16,7 +16,7 @@ import pixelcnn
 from pixelcnn import Downsample, ImageModel, QuantizedGrayscale
 from pixelcnn.common.files import write_atomically
 from pixelcnn.models.compression import Restored
-from pixelcnn.models.decompression import open_files, restore
+from pixelcnn.models.decompression import Restorer, open_files
 
 GOLDEN = Path(__file__).parents[1] / "tests" / "golden"
 SMALL = {"filters": 4, "blocks": 1, "embedding_filters": 3, "embedding_blocks": 1, "components": 2, "dropout": 0.0}
@@ -46,7 +46,8 @@ def photographs(size: int, number: int) -> torch.Tensor:
 
 def read_originals(content: bytes, model: ImageModel | None) -> list[bytes]:
     """Return the pictures of a file as PNG."""
-    return [each.original.to_png() for each in restore(open_files(content), model) if isinstance(each, Restored)]
+    restored = Restorer(model).restore(open_files(content))
+    return [each.original.to_png() for each in restored if isinstance(each, Restored)]
 
 
 def main() -> None:

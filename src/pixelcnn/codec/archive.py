@@ -12,13 +12,13 @@ from pathlib import PureWindowsPath
 from typing import NamedTuple
 
 from pixelcnn.codec.chunks import CutError, DamagedError, Scan, deflate, inflate, pack, write_chunk
-from pixelcnn.codec.container import CHECKSUM, HEADER, Coding, Shape
+from pixelcnn.codec.container import CHECKSUM, HEADER, Coding, File, Shape, read_file
 
 SIGNATURE = b"\x89PXA\r\n\x1a\n"
 NAMES, INDEX = b"N", b"I"
 MOST_PICTURES = 10**7
 MOST_NAME, MOST_ENTRY = 1024, 64  # bytes, of a picture
-STREAM, FILE = 0, 1
+STREAM, WHOLE = 0, 1
 FORBIDDEN = frozenset('<>:"\\|?*') | frozenset(map(chr, range(32)))  # in names of files on some system
 
 
@@ -52,7 +52,7 @@ def write_archive(coding: Coding, entries: Sequence[Entry], contents: Sequence[b
     _check_names([entry.name for entry in entries])
     shapes = [entry.shape for entry in entries]
     columns = (
-        [FILE if entry.whole else STREAM for entry in entries],
+        [WHOLE if entry.whole else STREAM for entry in entries],
         [shape.channels for shape in shapes],
         [shape.height for shape in shapes],
         [shape.width for shape in shapes],
@@ -104,16 +104,20 @@ class Archive:
         if ends[-1] < len(content):
             raise DamagedError(f"{len(content) - ends[-1]} bytes follow its last picture")
 
-    def read(self, i: int) -> bytes:
-        """Return the bytes of a picture.
+    def open(self, i: int) -> File:
+        """Read a picture.
 
         Raises:
-            CutError: if the archive ends before them.
+            DamagedError: if it is damaged, or the archive ends before it does.
         """
-        start, length = self._starts[i], self.entries[i].length
-        if start + length > len(self._content):
-            raise CutError(f"it is cut off before the end of {self.entries[i].name!r}")
-        return bytes(self._content[start : start + length])
+        start, entry = self._starts[i], self.entries[i]
+        if start + entry.length > len(self._content):
+            raise CutError(f"it is cut off before the end of {entry.name!r}")
+        stream = bytes(self._content[start : start + entry.length])
+        try:
+            return read_file(stream) if entry.whole else File(self.coding, entry.shape, 1, [stream])
+        except DamagedError as error:
+            raise DamagedError(f"{entry.name!r} in it: {error}") from None
 
 
 def _expect(scan: Scan, kind: bytes) -> bytes:
@@ -131,11 +135,11 @@ def _read_index(names: Sequence[str], data: bytes) -> list[Entry]:
     kinds, channels, heights, widths, labels, lengths = ([scan.packed() for _ in names] for _ in range(6))
     entries = []
     for i, name in enumerate(names):
-        if kinds[i] not in (STREAM, FILE):
+        if kinds[i] not in (STREAM, WHOLE):
             raise DamagedError(f"{name!r} is of an unknown kind: a later pixelcnn may read it")
         label = labels[i] - 1 if labels[i] else None
         shape = Shape(channels[i], heights[i], widths[i], label, scan.fixed(CHECKSUM)).checked()
-        entries.append(Entry(name, kinds[i] == FILE, shape, lengths[i]))
+        entries.append(Entry(name, kinds[i] == WHOLE, shape, lengths[i]))
     scan.end()
     return entries
 

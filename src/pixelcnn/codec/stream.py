@@ -6,9 +6,10 @@ Reference: Bamler, Understanding entropy coding with asymmetric numeral systems 
 __all__ = ["Reader", "Writer", "read_together"]
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
-from constriction import stream as constriction
+from constriction import stream as constriction  # pyright: ignore[reportAttributeAccessIssue]  (compiled)
 
 from pixelcnn.codec.chunks import DamagedError
 from pixelcnn.codec.frequencies import TOTAL, Array, Coded
@@ -83,7 +84,7 @@ def read_together(readers: Sequence[Reader], ends: Sequence[int], frequencies: A
     Raises:
         DamagedError: if a stream cannot come from a `Writer`.
     """
-    rows, spans = frequencies - 1.0, zip(ends[:-1], ends[1:], strict=True)
+    rows, spans = frequencies - 1.0, pairwise(ends)
     try:
         found = [reader.decoder.decode(FAMILY, rows[a:b]) for reader, (a, b) in zip(readers, spans, strict=True)]
     except AssertionError:

@@ -1,8 +1,8 @@
 """Pictures with everything that a lossless file keeps, instead of what a model is trained on.
 
 Pixels are taken as they are stored: an EXIF orientation is kept as it is, not applied. A palette becomes its colors.
-Transparency, the color profile (ICC) and the EXIF data are kept apart. Everything else that a file may hold is not kept,
-such as its comments and its resolution.
+Transparency, the color profile (ICC) and the EXIF data are kept apart. Nothing else that a file may hold is kept, such
+as its comments and its resolution.
 """
 
 __all__ = ["Original", "take_original", "take_originals"]

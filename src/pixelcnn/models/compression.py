@@ -149,6 +149,11 @@ class Codec:
         assert given is not None  # there is at least one factor
         return given
 
+    def pixels(self, originals: Sequence[Original]) -> int:
+        """Return the number of pixels of all views of pictures, which `count` is told of."""
+        sizes = [self.chain.sizes((each.x.shape[1], each.x.shape[2])) for each in originals]
+        return sum(math.prod(size) for each in sizes for size in each)
+
     def compress(
         self, originals: Sequence[Original], labels: LabelsLike | None = None, *, count: Count = uncounted
     ) -> list[bytes]:
@@ -193,24 +198,25 @@ class Codec:
     def _file(self, original: Original, streams: list[bytes], label: int | None) -> File:
         C, H, W = original.x.shape
         shape = Shape(C, H, W, label, pixel_checksum(_pixels(original.x, self.coding.levels)))
-        extras = {"alpha": original.alpha, "profile": original.profile, "exif": original.exif}
+        extras = original.alpha, original.profile, original.exif
         if self.coding.levels == LEVELS and len(png := Original(original.x).to_png()) < sum(map(len, streams)):
-            return File(self.coding, shape, 0, png=png, **extras)
-        return File(self.coding, shape, len(streams), streams, **extras)
+            return File(self.coding, shape, 0, [], png, *extras)
+        return File(self.coding, shape, len(streams), streams, None, *extras)
 
     def restore(
-        self, files: Sequence[File], view: int = 0, *, count: Count = uncounted
+        self, files: Sequence[File], view: int | None = 0, *, count: Count = uncounted
     ) -> list[Restored | DamagedError]:
         """Restore pictures that this model compressed, those of one size together.
 
         Args:
             files: the pictures. One that was cut off gives its last whole view, one that is damaged gives an error.
-            view: the view to stop at: 0 for whole pictures, K for the simplest view.
+            view: the view to stop at: 0 for whole pictures, K or None for the simplest view.
             count: called with the number of pixels of any view that are done.
 
         Raises:
             ValueError: if there is no such view.
         """
+        view = len(self.coders) - 1 if view is None else view
         if not 0 <= view < len(self.coders):
             raise ValueError(f"view={view!r}: this model has the views 0 to {len(self.coders) - 1}")
         found: dict[int, Restored | DamagedError] = {}
@@ -224,9 +230,9 @@ class Codec:
     def _restore_alike(self, files: list[File], view: int, count: Count) -> list[Restored | DamagedError]:
         if files[0].png is not None:
             return [self._restore_png(file, view) for file in files]
-        labels = [file.shape.label for file in files]
+        labels = [file.shape.label for file in files if file.shape.label is not None]
         try:
-            taken = self.check_labels(labels if any(each is not None for each in labels) else None, len(files))
+            taken = self.check_labels(labels or None, len(files))
             size = files[0].shape.height, files[0].shape.width
             images = self.decode([file.views for file in files], size, taken, view=view, count=count)
         except DamagedError as error:  # of any of them
@@ -342,8 +348,7 @@ def compress(
         ['L', 'RGB']
     """
     originals, codec = take_originals(pictures, *model.formats[0]), Codec(model)
-    pixels = sum(math.prod(size) for each in originals for size in model.sizes((each.x.shape[1], each.x.shape[2])))
-    done = 0
+    pixels, done = codec.pixels(originals), 0
     with late_bar("compressing", visible=progress) as show:
 
         def count(number: int) -> None:

@@ -1,7 +1,8 @@
 """Getting compressed pictures back: finding the model that compressed them, and reading files and archives."""
 
-__all__ = ["decompress", "find_model", "open_files", "restore"]
+__all__ = ["Restorer", "decompress", "find_model", "open_files"]
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -50,37 +51,26 @@ def check_coding(coding: Coding, model: ChainModel) -> None:
         )
 
 
-def open_files(content: bytes | memoryview, places: Sequence[int] | None = None) -> list[File]:
-    """Read a compressed picture, or the pictures of an archive.
-
-    Args:
-        content: of the file.
-        places: of the pictures in an archive to read; None for all.
+def open_files(content: bytes) -> list[File]:
+    """Read a compressed picture, or all pictures of an archive.
 
     Raises:
         DamagedError: if the file is neither, is damaged, or ends before a picture begins.
     """
     if not is_archive(content):
         return [read_file(content)]
-    archive, files = Archive(content), []
-    for i in range(len(archive.entries)) if places is None else places:
-        entry = archive.entries[i]
-        try:
-            stream = archive.read(i)
-            files.append(read_file(stream) if entry.whole else File(archive.coding, entry.shape, 1, [stream]))
-        except DamagedError as error:
-            raise DamagedError(f"{entry.name!r} in it: {error}") from None
-    return files
+    archive = Archive(content)
+    return [archive.open(i) for i in range(len(archive.entries))]
 
 
-def decompress(content: bytes, model: ChainModel | None = None, *, view: int = 0) -> Any:
+def decompress(content: bytes, model: ChainModel | None = None, *, view: int | None = 0) -> Any:
     """Get pictures back from what `compress` returned, or from the content of a file.
 
     Args:
         content: of a compressed picture or an archive.
         model: the model that compressed it; None to find it among the shipped models.
-        view: the view to stop at: 0 for the whole picture, and more for smaller or gray ones. A compressed picture that
-            was cut off gives its last whole view, so compare the size.
+        view: the view to stop at: 0 for the whole picture, more for smaller or gray ones, None for the simplest one. A
+            compressed picture that was cut off gives its last whole view, so compare the size.
 
     Returns:
         A picture (PIL), with its transparency, color profile and EXIF data; for a model of other than 256 levels, a
@@ -99,7 +89,7 @@ def decompress(content: bytes, model: ChainModel | None = None, *, view: int = 0
         >>> pixelcnn.decompress(content, view=1).size
         (10, 5)
     """
-    restored = restore(open_files(content), model, view)
+    restored = Restorer(model).restore(open_files(content), view)
     pictures = []
     for i, each in enumerate(restored):
         if isinstance(each, ValueError):
@@ -108,39 +98,64 @@ def decompress(content: bytes, model: ChainModel | None = None, *, view: int = 0
     return pictures if is_archive(content) else pictures[0]
 
 
-def restore(
-    files: Sequence[File],
-    model: ChainModel | None = None,
-    view: int = 0,
-    *,
-    device: str | torch.device = "cpu",
-    count: Count = uncounted,
-) -> list[Restored | ValueError]:
-    """Restore pictures, with as many models as they need; a picture that cannot be restored gives an error.
+class Restorer:
+    """A restorer of pictures, with as many models as they need.
 
     Args:
-        files: the pictures.
         model: that compressed them; None to find it among the shipped models.
-        view: the view to stop at: 0 for whole pictures.
         device: to put shipped models on.
-        count: called with the number of pixels of any view that are done.
     """
-    results: dict[int, Restored | ValueError] = {}
-    alike: dict[Coding, list[int]] = {}
-    for i, file in enumerate(files):
-        if file.png is not None and view == 0:
-            results[i] = unpack_png(file)
-        else:
-            alike.setdefault(file.coding, []).append(i)
-    for coding, places in alike.items():
+
+    def __init__(self, model: ChainModel | None = None, device: str | torch.device = "cpu") -> None:
+        self.model, self.device = model, device
+        self.codecs: dict[Coding, Codec] = {}
+
+    def codec(self, coding: Coding) -> Codec:
+        """Return the codec of a model, which is made once.
+
+        Raises:
+            ValueError: if the model is another, or none of the shipped ones.
+        """
+        if coding not in self.codecs:
+            model = find_model(coding, device=self.device) if self.model is None else self.model
+            check_coding(coding, model)
+            self.codecs[coding] = Codec(model, coding.name, consistent=coding.consistent)
+        return self.codecs[coding]
+
+    def pixels(self, file: File, view: int | None = 0) -> int:
+        """Return the number of pixels of all views to decode; 0 if there are none to decode, or no model to do it."""
         try:
-            found = find_model(coding, device=device) if model is None else model
-            check_coding(coding, found)
-            codec = Codec(found, coding.name, consistent=coding.consistent)
-            results |= zip(places, codec.restore([files[i] for i in places], view, count=count), strict=True)
-        except ValueError as error:
-            results |= dict.fromkeys(places, error)
-    return [results[i] for i in range(len(files))]
+            sizes = self.codec(file.coding).chain.sizes((file.shape.height, file.shape.width))
+        except ValueError:
+            return 0
+        first = len(sizes) - 1 if view is None else max(view, file.missing)
+        return 0 if file.png else sum(math.prod(size) for size in sizes[first:])
+
+    def restore(
+        self, files: Sequence[File], view: int | None = 0, *, count: Count = uncounted
+    ) -> list[Restored | ValueError]:
+        """Restore pictures; one that cannot be restored gives an error.
+
+        Args:
+            files: the pictures.
+            view: the view to stop at: 0 for whole pictures, None for the simplest one.
+            count: called with the number of pixels of any view that are done.
+        """
+        results: dict[int, Restored | ValueError] = {}
+        alike: dict[Coding, list[int]] = {}
+        for i, file in enumerate(files):
+            if file.png is not None and view == 0:
+                results[i] = unpack_png(file)
+            else:
+                alike.setdefault(file.coding, []).append(i)
+        for coding, places in alike.items():
+            found: Sequence[Restored | ValueError]
+            try:
+                found = self.codec(coding).restore([files[i] for i in places], view, count=count)
+            except ValueError as error:
+                found = [error] * len(places)
+            results |= zip(places, found, strict=True)
+        return [results[i] for i in range(len(files))]
 
 
 def _as_picture(restored: Restored) -> Any:

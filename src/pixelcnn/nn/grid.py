@@ -88,7 +88,7 @@ class _Activation(Symbol):
             parts = weight.split([x.shape[1] for x in tensors], 1)
             taps = [(x, _taps(part, layer.rows, layer.cols)) for x, part in zip(tensors, parts, strict=True)]
             return cls(_products(taps, layer.bias, layer.stride))
-        # Output stride * i + p reads the inputs i - k with the offsets stride * k + p: a convolution for each remainder.
+        # Output stride * i + p reads the inputs i - k with the offsets stride * k + p: a convolution for each p.
         B, _, h, w = tensors[0].shape
         s = layer.stride
         out = tensors[0].new_empty(B, len(layer.bias), h * s, w * s)
@@ -235,7 +235,7 @@ def _normalized(layer: Layer) -> Tensor:
 
 
 def _check_bounds(network: CausalNetwork | EmbeddingNetwork) -> None:
-    names = {module: name for name, module in network.named_modules()}
+    names: dict[nn.Module, str] = {module: name for name, module in network.named_modules()}
     pixels, context = _Bound(1, 1 / PIXEL_STEPS, names), _Bound(LARGEST, 1, names)
     with evaluating():
         if isinstance(network, CausalNetwork):
@@ -256,6 +256,5 @@ def check_functions(device: torch.device) -> None:
     for table, reach, function, steps in pairs:
         x = torch.arange(len(table), dtype=torch.float64, device=device) - reach * STEPS
         if not np.array_equal((function(x) * steps).cpu().numpy(), table):
-            raise RuntimeError(
-                f"torch {torch.__version__} on {device} computes {function.__name__} otherwise than the format says"
-            )
+            name = f"{function.__name__} of torch {torch.__version__} on {device}"
+            raise RuntimeError(f"{name} differs from the tables: use another device, or another torch")

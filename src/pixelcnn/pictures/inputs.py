@@ -53,7 +53,9 @@ class Picture:
     notes: list[str]
 
 
-def find_pictures(arguments: Sequence[str], besides: Iterable[Path], say: Callable[[str], None]) -> list[Origin]:
+def find_pictures(
+    arguments: Sequence[str], besides: Iterable[Path], say: Callable[[str], None], suffixes: Sequence[str] = ()
+) -> list[Origin]:
     """Find all pictures, in an order that is the same on every machine, without opening them.
 
     Args:
@@ -61,6 +63,7 @@ def find_pictures(arguments: Sequence[str], besides: Iterable[Path], say: Callab
         besides: files and folders not to read, such as the folder for results. They are left out of folders and
             patterns. A picture that is named twice is read once.
         say: called with a sentence about each kind of file that was left out.
+        suffixes: of the files to read in folders; empty for any.
 
     Raises:
         ValueError: if nothing is found, or only what is in `besides`.
@@ -75,7 +78,8 @@ def find_pictures(arguments: Sequence[str], besides: Iterable[Path], say: Callab
                     raise ValueError(f"{argument!r} holds the pictures: name another folder for results")
                 say(f"left out {str(path)!r}, the folder for results")
                 continue
-            files, explicit = _list(path, say), str(path) == str(Path(argument).expanduser()) and not path.is_dir()
+            files = _list(path, say, suffixes)
+            explicit = str(path) == str(Path(argument).expanduser()) and not path.is_dir()
             for file in files:
                 if explicit or not _is_below(file, leave_out):
                     found.setdefault(os.path.abspath(file), file)
@@ -85,6 +89,8 @@ def find_pictures(arguments: Sequence[str], besides: Iterable[Path], say: Callab
     origins += [Origin(Path("stdin"), None)] if PIPE in arguments else []
     if not origins:
         asked = ", ".join(map(repr, arguments))
+        if suffixes:
+            raise ValueError(f"{asked} holds no {' or '.join(suffixes)} file: name another folder, or the files")
         raise ValueError(f"{asked} is an empty folder, apart from what is left out: add pictures or name another")
     return origins
 
@@ -100,13 +106,13 @@ def _match(argument: str) -> list[Path]:
     return [Path(match) for match in matches]
 
 
-def _list(path: Path, say: Callable[[str], None]) -> list[Path]:
+def _list(path: Path, say: Callable[[str], None], suffixes: Sequence[str]) -> list[Path]:
     if not path.is_dir():
         return [path]
     found = find_files(path)
     for note in found.notes:
         say(note)
-    return found.visible
+    return [file for file in found.visible if not suffixes or file.suffix.lower() in suffixes]
 
 
 def _is_below(file: Path, folders: Sequence[Path]) -> bool:

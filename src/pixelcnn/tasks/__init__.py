@@ -1,16 +1,24 @@
 """Tasks for a trained model: score images, and draw results for many pictures."""
 
 __all__ = [
+    "ARCHIVE",
+    "COMPRESSED",
     "Evaluation",
+    "archive_pictures",
     "check_out",
     "codec_bits_per_dim",
+    "compress_pictures",
     "draw_alternatives",
     "evaluate",
     "is_file_name",
+    "open_packed",
     "plan_results",
+    "read_originals",
+    "restore_packed",
     "score_pictures",
     "surprisal",
     "write_picture",
+    "write_result",
 ]
 
 from typing import TYPE_CHECKING
@@ -20,7 +28,16 @@ from pixelcnn.common.lazy import lazy_names
 if TYPE_CHECKING:
     from pixelcnn.tasks.batches import draw_alternatives, score_pictures
     from pixelcnn.tasks.lossless import codec_bits_per_dim
-    from pixelcnn.tasks.results import check_out, is_file_name, plan_results, write_picture
+    from pixelcnn.tasks.packing import (
+        ARCHIVE,
+        COMPRESSED,
+        archive_pictures,
+        compress_pictures,
+        open_packed,
+        read_originals,
+        restore_packed,
+    )
+    from pixelcnn.tasks.results import check_out, is_file_name, plan_results, write_picture, write_result
     from pixelcnn.tasks.scoring import Evaluation, evaluate, surprisal
 
 __getattr__, __dir__ = lazy_names(
@@ -28,7 +45,16 @@ __getattr__, __dir__ = lazy_names(
     {
         "batches": ["draw_alternatives", "score_pictures"],
         "lossless": ["codec_bits_per_dim"],
-        "results": ["check_out", "is_file_name", "plan_results", "write_picture"],
+        "packing": [
+            "ARCHIVE",
+            "COMPRESSED",
+            "archive_pictures",
+            "compress_pictures",
+            "open_packed",
+            "read_originals",
+            "restore_packed",
+        ],
+        "results": ["check_out", "is_file_name", "plan_results", "write_picture", "write_result"],
         "scoring": ["Evaluation", "evaluate", "surprisal"],
     },
 )

@@ -4,7 +4,7 @@ The files of all results are chosen before anything is drawn: a different file f
 pictures that are read. Results are written as soon as they are finished.
 """
 
-__all__ = ["Results", "check_out", "is_file_name", "plan_results", "write_picture"]
+__all__ = ["PNG", "Results", "check_out", "is_file_name", "plan_results", "write_picture", "write_result"]
 
 import os
 import sys
@@ -16,21 +16,22 @@ from pathlib import Path
 
 from PIL import Image
 
+from pixelcnn.common.files import write_atomically
 from pixelcnn.pictures.inputs import PIPE, Origin
-from pixelcnn.pictures.sheets import save_picture, to_png
+from pixelcnn.pictures.sheets import to_png
 
-SHEET = "contact-sheet"
+PNG, SHEET = ".png", "contact-sheet"
 MOST_SAMPLES = 10_000  # per picture, since all names are chosen before anything is drawn
 LONGEST_STEM = 200  # bytes; file systems allow 255, and we add a number and a suffix
 OTHER_FILES = (".csv", ".heic", ".html", ".json", ".svg", ".txt", ".zip")  # besides the formats that Pillow writes
 
 
-def is_file_name(out: Path) -> bool:
-    """Whether this names a single result, a .png file or standard output, rather than a folder of results."""
-    return str(out) == PIPE or (out.suffix.lower() == ".png" and not out.is_dir())
+def is_file_name(out: Path, suffix: str = PNG) -> bool:
+    """Whether this names a single result (a file of this kind, or standard output), not a folder of results."""
+    return str(out) == PIPE or (out.suffix.lower() == suffix and not out.is_dir())
 
 
-def check_out(out: Path, overwrite: bool, option: str = "--out") -> None:
+def check_out(out: Path, overwrite: bool, option: str = "--out", suffix: str = PNG) -> None:
     """Check that results can be written to `out`, before any is made.
 
     Raises:
@@ -39,11 +40,12 @@ def check_out(out: Path, overwrite: bool, option: str = "--out") -> None:
     name = f"{option} {str(out)!r}"
     if str(out) == PIPE:
         return
-    if not is_file_name(out) and not out.is_dir():
+    if not is_file_name(out, suffix) and not out.is_dir():
         if out.exists():
-            raise ValueError(f"{name} is a file: name a folder, or a .png file for a single result")
+            raise ValueError(f"{name} is a file: name a folder, or a {suffix} file for a single result")
         if out.suffix.lower() in {*Image.registered_extensions(), *OTHER_FILES}:
-            raise ValueError(f"{name}: results are saved as lossless PNG; name a .png file or a folder")
+            kind = "lossless PNG" if suffix == PNG else suffix
+            raise ValueError(f"{name}: results are saved as {kind}; name a {suffix} file or a folder")
     if not overwrite and (out.is_file() or (out.is_dir() and any(out.iterdir()))):
         raise ValueError(f"{name} already exists: use --overwrite, or name another")
     nearest = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
@@ -62,12 +64,18 @@ class Results:
 
 
 def plan_results(
-    origins: Sequence[Origin], out: Path, samples: int = 1, *, option: str = "--out", mask: Path | None = None
+    origins: Sequence[Origin],
+    out: Path,
+    samples: int = 1,
+    *,
+    option: str = "--out",
+    mask: Path | None = None,
+    suffix: str = PNG,
 ) -> Results:
     """Choose where the results of all pictures go.
 
-    A result is named after its picture, with the suffix .png. If two names would clash, ignoring case, a .png picture
-    keeps its name, and the others get their full file name or a number. Alternatives are numbered.
+    A result is named after its picture, with the suffix. If two names would clash, ignoring case, a picture that has
+    the suffix keeps its name, and the others get their full file name or a number. Alternatives are numbered.
 
     Raises:
         ValueError: if several results would share one file, a result would replace an input picture or the mask, or
@@ -75,7 +83,7 @@ def plan_results(
     """
     if samples > MOST_SAMPLES:
         raise ValueError(f"samples={samples}: use at most {MOST_SAMPLES} for each picture; for more, use other seeds")
-    if is_file_name(out):
+    if is_file_name(out, suffix):
         if samples > 1:
             raise ValueError(f"{option} {str(out)!r} holds one image, not {samples} for each picture: name a folder")
         if len(origins) > 1:
@@ -83,7 +91,7 @@ def plan_results(
         files = {origin: [out] for origin in origins}
         sheet = None
     else:
-        names = _choose_names([origin.name for origin in origins], samples)
+        names = _choose_names([origin.name for origin in origins], samples, suffix)
         files = {origin: [out / name for name in each] for origin, each in zip(origins, names, strict=True)}
         sheet = out / _choose_sheet([name for each in names for name in each])
     read = [mask, *(origin.file for origin in origins)]
@@ -99,15 +107,15 @@ def plan_results(
     return Results(files, sheet)
 
 
-def _choose_names(names: Sequence[Path], samples: int) -> list[list[Path]]:
+def _choose_names(names: Sequence[Path], samples: int, suffix: str) -> list[list[Path]]:
     folders = {_key(folder) for name in names for folder in name.parents}
     taken: set[str] = set()
     chosen: list[list[Path]] = [[]] * len(names)
-    for i in sorted(range(len(names)), key=lambda i: names[i].suffix != ".png"):
+    for i in sorted(range(len(names)), key=lambda i: names[i].suffix != suffix):
         stems = _stems(names[i])
         while not chosen[i]:
             stem = next(stems)
-            ends = [f"-{n}.png" for n in range(1, samples + 1)] if samples > 1 else [".png"]
+            ends = [f"-{n}{suffix}" for n in range(1, samples + 1)] if samples > 1 else [suffix]
             files = [names[i].with_name(stem + end) for end in ends]
             if not {_key(file) for file in files} & (taken | folders):
                 chosen[i] = files
@@ -149,8 +157,13 @@ def _identify(file: Path) -> tuple[int, int] | None:
 
 def write_picture(picture: Image.Image, out: Path) -> None:
     """Write a picture as PNG to a file, or to standard output for "-"."""
+    write_result(to_png(picture), out)
+
+
+def write_result(content: bytes, out: Path) -> None:
+    """Write the content of a file in one step, or to standard output for "-"."""
     if str(out) == PIPE:
-        sys.stdout.buffer.write(to_png(picture))
+        sys.stdout.buffer.write(content)
         sys.stdout.buffer.flush()
     else:
-        save_picture(picture, out)
+        write_atomically(out, content)

@@ -4,7 +4,7 @@ The groups are the "rich help panels" of Typer. Typer shows them only with its f
 the words, so here they are sections of plain text.
 """
 
-__all__ = ["MAKE", "PICTURES", "USE", "Command", "Commands"]
+__all__ = ["FILES", "MAKE", "PICTURES", "USE", "Command", "Commands"]
 
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from typer.core import TyperCommand, TyperGroup
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-MAKE, USE, PICTURES = "Make models", "Use models", "Work on your pictures"
+MAKE, USE, PICTURES, FILES = "Make models", "Use models", "Work on your pictures", "Keep pictures without loss"
 ORDER = {"Arguments": 0, "Options": 1, "Help": 3}  # of sections; the groups are in between
 
 
@@ -46,7 +46,7 @@ class Commands(TyperGroup):
     """The commands, shown in groups."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        order = [MAKE, USE, PICTURES]
+        order = [MAKE, USE, PICTURES, FILES]
         return sorted(self.commands, key=lambda name: order.index(getattr(self.commands[name], "rich_help_panel", "")))
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:

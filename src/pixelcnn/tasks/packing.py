@@ -1,0 +1,202 @@
+"""Compress many pictures, and restore them from files and archives."""
+
+__all__ = [
+    "ARCHIVE",
+    "COMPRESSED",
+    "Packed",
+    "archive_pictures",
+    "compress_pictures",
+    "open_packed",
+    "read_originals",
+    "restore_packed",
+]
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from pixelcnn.codec.archive import Archive, is_archive
+from pixelcnn.codec.chunks import DamagedError
+from pixelcnn.codec.container import File, read_file
+from pixelcnn.common.progress import late_bar
+from pixelcnn.common.text import printable
+from pixelcnn.data.originals import Original, read_original
+from pixelcnn.models.compression import AT_ONCE, Codec, Count, Restored
+from pixelcnn.models.decompression import Restorer
+from pixelcnn.pictures.inputs import Origin
+from pixelcnn.tasks.results import Results, write_result
+
+COMPRESSED, ARCHIVE = ".pxc", ".pxa"
+MOST_TOGETHER = 64  # pictures that are restored before the first of them is written
+JPEG = b"\xff\xd8\xff"  # how one begins
+
+
+class Found(NamedTuple):
+    """A picture to compress: where it comes from, what is kept of it, and the bytes of its file."""
+
+    origin: Origin
+    original: Original
+    size: int
+
+
+class Packed(NamedTuple):
+    """A compressed picture, in a file of its own or in an archive."""
+
+    origin: Origin
+    file: File
+
+
+def read_originals(
+    origins: Sequence[Origin], say: Callable[[str], None], *, skip_broken: bool = False
+) -> Iterator[Found]:
+    """Yield pictures with all that is kept.
+
+    Args:
+        origins: the pictures.
+        say: called with a sentence for each picture that is left out, or is a JPEG.
+        skip_broken: leave out pictures that cannot be compressed, instead of stopping at the first.
+
+    Raises:
+        ValueError: for the first picture that cannot be compressed, unless `skip_broken`; or if none can be.
+    """
+    read = 0
+    for origin in origins:
+        try:
+            content = origin.read()
+            original = read_original(content, f"image {str(origin.name)!r}")
+        except ValueError as error:
+            if not skip_broken:
+                raise
+            say(f"left out: {error}")
+            continue
+        if content.startswith(JPEG):
+            say(f"{origin.name} is a JPEG: its pixels, kept without loss, take more room than the file")
+        read += 1
+        yield Found(origin, original, len(content))
+    if not read:
+        raise ValueError(f"none of {len(origins)} files can be compressed: name other files")
+
+
+def compress_pictures(
+    codec: Codec,
+    pictures: Iterable[Found],
+    results: Results,
+    *,
+    label: int | None = None,
+    done: Callable[[Path, int, int], None],
+) -> None:
+    """Compress pictures, each to a file of its own. Consecutive pictures of one size are compressed together.
+
+    Args:
+        codec: of the model.
+        pictures: the pictures.
+        results: where the results go.
+        label: the class of all pictures, for a model with classes.
+        done: called with the file of each result, its bytes, and those of the picture's file.
+    """
+    for batch in _alike(pictures):
+        originals = [each.original for each in batch]
+        with _bar("compressing", [each.origin for each in batch], codec.pixels(originals)) as count:
+            contents = codec.compress(originals, _labels(label, len(batch)), count=count)
+        for (origin, _, size), content in zip(batch, contents, strict=True):
+            (file,) = results.files[origin]
+            write_result(content, file)
+            done(file, len(content), size)
+
+
+def archive_pictures(codec: Codec, pictures: Iterable[Found], *, label: int | None = None) -> tuple[bytes, int, int]:
+    """Compress pictures to one archive; return it, the number of pictures, and the bytes of their files."""
+    found = list(pictures)
+    originals, names = [each.original for each in found], [each.origin.name.as_posix() for each in found]
+    with _bar("compressing", [each.origin for each in found], codec.pixels(originals)) as count:
+        content = codec.archive(originals, names, _labels(label, len(found)), count=count)
+    return content, len(found), sum(each.size for each in found)
+
+
+def open_packed(origins: Sequence[Origin], wanted: Sequence[str] = ()) -> Iterator[Packed | tuple[Origin, ValueError]]:
+    """Yield the compressed pictures of files and archives, or the error for one that cannot be read.
+
+    A picture of an archive has its name there; if several files are read, below the name of the archive.
+
+    Args:
+        origins: of the files.
+        wanted: the names of the pictures in archives to read; empty for all.
+
+    Raises:
+        ValueError: if a wanted picture is in none of them.
+    """
+    missing = set(wanted)
+    for origin in origins:
+        try:
+            content = origin.read()
+            archive = Archive(content) if is_archive(content) else None
+            if archive is None:
+                yield Packed(origin, read_file(content))
+                continue
+        except ValueError as error:
+            yield origin, error
+            continue
+        folder = origin.name.with_suffix("") if len(origins) > 1 else Path()
+        for i, entry in enumerate(archive.entries):
+            if wanted and entry.name not in wanted:
+                continue
+            missing.discard(entry.name)
+            inner = Origin(folder / entry.name, origin.file)
+            try:
+                yield Packed(inner, archive.open(i))
+            except DamagedError as error:
+                yield inner, error
+    if missing:
+        raise ValueError(f"no picture {min(missing)!r} in the archive: 'pixelcnn info' lists those there are")
+
+
+def restore_packed(
+    restorer: Restorer, packed: Sequence[Packed], view: int | None = 0
+) -> Iterator[tuple[Origin, Restored | ValueError]]:
+    """Restore compressed pictures, those of one size together; yield each, or the error for one that is damaged.
+
+    Args:
+        restorer: with the models.
+        packed: the pictures.
+        view: the view to stop at: 0 for whole pictures, None for the simplest one.
+    """
+    for start in range(0, len(packed), MOST_TOGETHER):
+        some = packed[start : start + MOST_TOGETHER]
+        total = sum(restorer.pixels(each.file, view) for each in some)
+        with _bar("decompressing", [each.origin for each in some], total) as count:
+            results = restorer.restore([each.file for each in some], view, count=count)
+        yield from zip((each.origin for each in some), results, strict=True)
+
+
+def _alike(pictures: Iterable[Found]) -> Iterator[list[Found]]:
+    """Put consecutive pictures of one shape together, up to as many as are coded at once."""
+    batch: list[Found] = []
+    for each in pictures:
+        shape = each.original.x.shape
+        if batch and (batch[0].original.x.shape != shape or (len(batch) + 1) * math.prod(shape[1:]) > AT_ONCE):
+            yield batch
+            batch = []
+        batch.append(each)
+    if batch:
+        yield batch
+
+
+def _labels(label: int | None, number: int) -> list[int] | None:
+    return None if label is None else [label] * number
+
+
+@contextmanager
+def _bar(verb: str, origins: Sequence[Origin], total: int) -> Iterator[Count]:
+    """Show a bar for pictures that take longer than two seconds; give the function that counts their pixels."""
+    more = f" and {len(origins) - 1} more" if len(origins) > 1 else ""
+    done = 0
+    with late_bar(f"{verb} {printable(origins[0].name)}{more}", visible=True) as show:
+
+        def count(pixels: int) -> None:
+            nonlocal done
+            done += pixels
+            show(min(1.0, done / max(1, total)))
+
+        yield count
