@@ -9,6 +9,8 @@ __all__ = ["ViewCoder"]
 
 import math
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,13 +25,22 @@ from pixelcnn.likelihoods.base import Bounds
 from pixelcnn.models.draw import canvas_type
 from pixelcnn.models.exact import exact_twin
 from pixelcnn.models.factor import Factor, Visit
+from pixelcnn.models.margins import Stretch
 from pixelcnn.models.tiles import Tiling, tile_params
 from pixelcnn.nn.layers import evaluating
-from pixelcnn.traversal.schedule import visits, wavefront_lag
+from pixelcnn.traversal.schedule import groups, visits, wavefront_lag
 
 CHUNK = 2**16  # pixels whose frequencies are computed, and whose outcomes are sorted, at once
 STEPS = 2  # in which a channel is coded
 FEWER = "code fewer pictures at once, or smaller ones"
+
+
+class _Part(NamedTuple):
+    """A part of some views: which images, and a tile of each."""
+
+    images: slice
+    row: Stretch
+    col: Stretch
 
 
 class ViewCoder:
@@ -53,55 +64,65 @@ class ViewCoder:
         """Return the lag of the groups in the stream of a view of this width; None for raster order."""
         return wavefront_lag(self.factor.lag(consistent=self.consistent), width)
 
-    def encode(
-        self,
-        writers: Sequence[Writer],
-        link: Link,
-        labels: Tensor | None,
-        tiling: Tiling,
-        progress: Callable[[int], None],
-    ) -> None:
-        """Write views (B, C, H, W), each to a stream of its own.
+    def start(
+        self, pool: Executor, link: Link, labels: Tensor | None, tiling: Tiling
+    ) -> "list[tuple[_Part, Future[Coded]]]":
+        """Start to compute what the coder needs to write views (B, C, H, W), part by part.
+
+        The parts are independent, so each is computed by one thread. Several threads in one operation would wait for
+        each other thousands of times, which takes long on a busy machine.
 
         Args:
-            writers: of the streams.
+            pool: of threads.
             link: the views and what they are given.
             labels: (B,) class labels, for a factor with classes.
             tiling: tiles to compute the parameters in, which change nothing but the memory that this takes.
-            progress: called with the number of pixels that were encoded.
+        """
+        images = min(tiling.images, -(-len(link.view) // torch.get_num_threads()))
+        starts = range(0, len(link.view), images)
+        parts = [_Part(slice(i, i + images), row, col) for i in starts for row in tiling.rows for col in tiling.cols]
+        return [(part, pool.submit(self._encode_part, link, labels, part)) for part in parts]
+
+    def finish(
+        self,
+        writers: Sequence[Writer],
+        link: Link,
+        started: "list[tuple[_Part, Future[Coded]]]",
+        progress: Callable[[int], None],
+    ) -> None:
+        """Write views to streams, one for each image, when their parts are there.
+
+        Args:
+            writers: of the streams.
+            link, started: of `start`.
+            progress: called with the number of pixels that are done.
         """
         B, C, H, W = link.view.shape
-        order = np.concatenate([(rows * W + cols).numpy() for _, rows, cols in visits((H, W), self.lag(W))])
-        sizes = [group.number for group, _, _ in visits((H, W), self.lag(W))]
-        times = np.repeat(np.arange(len(sizes)), sizes)
-        for first in range(0, B, tiling.images):
-            part = slice(first, first + tiling.images)
-            some = Link(link.view[part], None if link.given is None else link.given[part])
-            coded = self._encode_tiles(some, None if labels is None else labels[part], tiling, progress)
-            for writer, below, frequency in zip(writers[part], coded.below, coded.frequency, strict=True):
-                for start in range(0, H * W, CHUNK):
-                    pixels = order[start : start + CHUNK]
-                    keys = times[start : start + CHUNK, None] * (STEPS * C) + np.arange(STEPS * C)
-                    sort = keys.ravel().argsort(kind="stable")
-                    writer.write(Coded(*(each[pixels].ravel()[sort] for each in (below, frequency))))
-
-    def _encode_tiles(
-        self, link: Link, labels: Tensor | None, tiling: Tiling, progress: Callable[[int], None]
-    ) -> Coded:
-        """Compute what the coder needs: (B, H * W, STEPS * C)."""
-        B, C, H, W = link.view.shape
         below, frequency = (np.empty((B, H, W, STEPS * C), np.uint32) for _ in range(2))
-        for row in tiling.rows:
-            for col in tiling.cols:
-                pixels = B * math.prod(each.window.stop - each.window.start for each in (row, col))
-                with evaluating(), computing(self.factor, pixels, FEWER):
-                    params, cells = tile_params(self.factor, link, labels, row, col)
-                x = link.view[:, :, row.core, col.core]
-                coded = self._encode_pixels(params, x, self._bounds(x, cells))
-                for whole, each in zip((below, frequency), coded, strict=True):
-                    whole[:, row.core, col.core] = each.reshape(B, *x.shape[2:], STEPS * C)
-                progress(B * math.prod(x.shape[2:]))
-        return Coded(*(each.reshape(B, H * W, STEPS * C) for each in (below, frequency)))
+        for (images, row, col), future in started:
+            for whole, each in zip((below, frequency), future.result(), strict=True):
+                part = whole[images, row.core, col.core]
+                part[:] = each.reshape(part.shape)
+            progress(math.prod(part.shape[:3]))
+        lag = self.lag(W)
+        order = np.concatenate([(rows * W + cols).numpy() for _, rows, cols in visits((H, W), lag)])
+        sizes = [group.number for group in groups((H, W), lag)]
+        times = np.repeat(np.arange(len(sizes)), sizes)
+        for writer, *coded in zip(writers, below, frequency, strict=True):
+            for start in range(0, H * W, CHUNK):
+                pixels = order[start : start + CHUNK]
+                keys = times[start : start + CHUNK, None] * (STEPS * C) + np.arange(STEPS * C)
+                sort = keys.ravel().argsort(kind="stable")
+                writer.write(Coded(*(each.reshape(H * W, -1)[pixels].ravel()[sort] for each in coded)))
+
+    def _encode_part(self, link: Link, labels: Tensor | None, part: "_Part") -> Coded:
+        """Compute what the coder needs for the pixels of a part: (N, STEPS * C)."""
+        images, row, col = part
+        some = Link(link.view[images], None if link.given is None else link.given[images])
+        with evaluating(), computing(self.factor, 1, FEWER):  # on one thread
+            params, cells = tile_params(self.factor, some, None if labels is None else labels[images], row, col)
+        x = some.view[:, :, row.core, col.core]
+        return self._encode_pixels(params, x, self._bounds(x, cells))
 
     def _bounds(self, x: Tensor, given: Tensor | None) -> Bounds:
         constraint, levels = self.factor.constraint(consistent=self.consistent), self.likelihood.levels

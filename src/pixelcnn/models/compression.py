@@ -8,6 +8,7 @@ __all__ = ["Codec", "Count", "Restored", "compress", "uncounted", "unpack_png"]
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -108,11 +109,19 @@ class Codec:
         factors = [coder.factor for coder in self.coders]
         tilings = plan(factors, len(x), sizes, consistent=self.consistent)
         writers = [[Writer()] for _ in x]
-        for coder, link, tiling in reversed(list(zip(self.coders, links, tilings, strict=True))):
-            coder.encode([each[-1] for each in writers], link, labels, tiling, count)
-            if not joint and coder is not self.coders[0]:
-                for each in writers:
-                    each.append(Writer())
+        pool = ThreadPoolExecutor(torch.get_num_threads())
+        try:
+            jobs = [
+                (coder, link, coder.start(pool, link, labels, tiling))
+                for coder, link, tiling in zip(self.coders, links, tilings, strict=True)
+            ]
+            for coder, link, started in reversed(jobs):
+                coder.finish([each[-1] for each in writers], link, started, count)
+                if not joint and coder is not self.coders[0]:
+                    for each in writers:
+                        each.append(Writer())
+        finally:
+            pool.shutdown(cancel_futures=True)
         return [[writer.to_bytes() for writer in each] for each in writers]
 
     def decode(

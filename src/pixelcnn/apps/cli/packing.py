@@ -116,9 +116,7 @@ def decompress(
     only: Annotated[
         list[str] | None, typer.Option(help="A picture of an archive, by its name. May be repeated.")
     ] = None,
-    view: Annotated[
-        int, typer.Option(help="Stop at this view: 0 for the picture, 1 for the next simpler one, ...")
-    ] = 0,
+    view: Annotated[int, typer.Option(help="Stop at this view: 0 for the picture, 1 for the next view, ...")] = 0,
     thumbnail: Annotated[bool, typer.Option("--thumbnail", help="Stop at the simplest view.")] = False,
     device: Device = "auto",
     skip_broken: SkipBroken = False,
@@ -155,8 +153,9 @@ def _open(
     suffixes = pixelcnn.tasks.COMPRESSED, pixelcnn.tasks.ARCHIVE
     packed, broken = [], 0
     for found in pixelcnn.tasks.open_packed(pixelcnn.pictures.find_pictures(files, besides, say, suffixes), only):
-        if isinstance(found[1], ValueError):
-            _refuse(found[0], found[1], skip_broken=skip_broken)
+        origin, file = found
+        if isinstance(file, ValueError):
+            _refuse(origin, file, skip_broken=skip_broken)
             broken += 1
         else:
             packed.append(found)
