@@ -16,6 +16,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from pixelcnn.codec.container import MOST_EXTRA
+from pixelcnn.common.text import first_line
 from pixelcnn.data.decode import BrokenImageError, is_deep, open_picture, read_file
 from pixelcnn.data.given import ImagesLike, take_images
 
@@ -66,7 +68,13 @@ def take_original(picture: Image.Image, name: str) -> Original:
         BrokenImageError: if it cannot be decoded.
         ValueError: if it is an animation, or not of 8-bit gray or color.
     """
-    if (frames := getattr(picture, "n_frames", 1)) > 1:
+    try:
+        frames = getattr(picture, "n_frames", 1)
+    except Exception as error:  # Pillow's decoders raise a dozen kinds
+        raise BrokenImageError(
+            f"{name} cannot be read ({first_line(error)}): remove it or use --skip-broken"
+        ) from error
+    if frames > 1:
         raise ValueError(f"{name} has {frames} frames: compress them one by one, as pictures of their own")
     if picture.mode not in (*GRAY, *COLOR):
         raise ValueError(f"{name} has pixels of mode {picture.mode}: convert it to 8-bit color or gray")
@@ -79,17 +87,28 @@ def take_original(picture: Image.Image, name: str) -> Original:
             alpha, picture_ = buffer.getvalue(), whole.convert(kind)
         else:
             picture_ = picture.convert(kind)
-    except Exception as error:  # Pillow's decoders raise a dozen kinds
-        raise BrokenImageError(f"{name} cannot be read ({error}): remove it or use --skip-broken") from error
+    except Exception as error:  # again, a dozen kinds
+        raise BrokenImageError(
+            f"{name} cannot be read ({first_line(error)}): remove it or use --skip-broken"
+        ) from error
     pixels = np.array(picture_).reshape(picture.height, picture.width, -1)
-    profile, exif = (picture.info.get(each) or None for each in ("icc_profile", "exif"))
+    found = (picture.info.get(each) for each in ("icc_profile", "exif"))
+    profile, exif = (each if isinstance(each, bytes) and each else None for each in found)
+    if max(len(profile or b""), len(exif or b"")) > MOST_EXTRA:
+        raise ValueError(f"{name} has a color profile or EXIF data of more than {MOST_EXTRA:,} bytes: remove them")
     return Original(torch.from_numpy(pixels).permute(2, 0, 1).contiguous(), alpha, profile, exif)
 
 
 def read_original(content: bytes, name: str) -> Original:
     """Decode a picture with all that is kept; errors are those of `take_original`."""
     picture = open_picture(content, name)
-    if is_deep(picture, content):
+    try:
+        deep = is_deep(picture, content)
+    except Exception as error:  # again, a dozen kinds
+        raise BrokenImageError(
+            f"{name} cannot be read ({first_line(error)}): remove it or use --skip-broken"
+        ) from error
+    if deep:
         raise ValueError(f"{name} has more than 8 bits a channel: convert it to 8-bit color or gray")
     return take_original(picture, name)
 

@@ -4,42 +4,30 @@ A picture (`.pxc`) holds the streams of its views, the simplest first, so that a
 picture. An archive (`.pxa`) holds many pictures, each as one stream. See `docs/format.md`.
 """
 
-__all__ = ["Codec", "Count", "Restored", "compress", "uncounted", "unpack_png"]
+__all__ = ["AT_ONCE", "Codec", "Count", "uncounted"]
 
 import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from pixelcnn.auxiliary.chain import Chain
-from pixelcnn.codec.archive import Entry, write_archive
+from pixelcnn.codec.archive import Entry, check_names, write_archive
 from pixelcnn.codec.chunks import DamagedError
 from pixelcnn.codec.container import MODEL, TABLES, Coding, File, Shape, pixel_checksum, write_file
 from pixelcnn.codec.stream import Reader, Writer
-from pixelcnn.common.progress import late_bar
-from pixelcnn.data.given import ImagesLike, to_picture
-from pixelcnn.data.originals import LEVELS, Original, read_original, take_originals
+from pixelcnn.data.originals import LEVELS, Original
 from pixelcnn.models.base import ChainModel, LabelsLike
 from pixelcnn.models.coding import ViewCoder
 from pixelcnn.models.exact import model_hash
+from pixelcnn.models.restored import Restored, finish, packed_pixels, preview, unpack_png
 from pixelcnn.models.tiles import plan
 from pixelcnn.nn.tables import TABLES_HASH
 
 AT_ONCE = 2**18  # pixels of pictures of one size that are coded at once
 Count = Callable[[int], None]
 """A function that is called with the number of pixels of any view that have been coded."""
-
-
-class Restored(NamedTuple):
-    """A picture that was read: the number of its view, 0 for the whole picture, and the levels of its pixels."""
-
-    original: Original
-    view: int
-    levels: int
 
 
 def uncounted(pixels: int) -> None:
@@ -178,6 +166,7 @@ class Codec:
         count: Count = uncounted,
     ) -> bytes:
         """Compress pictures to one archive, with a name for each: a relative path with slashes."""
+        check_names(names)
         entries, contents = [], []
         for name, (file, original) in zip(names, self._files(originals, labels, joint=True, count=count), strict=True):
             whole = file.png is not None or not original.plain
@@ -206,7 +195,7 @@ class Codec:
 
     def _file(self, original: Original, streams: list[bytes], label: int | None) -> File:
         C, H, W = original.x.shape
-        shape = Shape(C, H, W, label, pixel_checksum(_pixels(original.x, self.coding.levels)))
+        shape = Shape(C, H, W, label, pixel_checksum(packed_pixels(original.x, self.coding.levels)))
         extras = original.alpha, original.profile, original.exif
         if self.coding.levels == LEVELS and len(png := Original(original.x).to_png()) < sum(map(len, streams)):
             return File(self.coding, shape, 0, [], png, *extras)
@@ -228,36 +217,55 @@ class Codec:
         view = len(self.coders) - 1 if view is None else view
         if not 0 <= view < len(self.coders):
             raise ValueError(f"view={view!r}: this model has the views 0 to {len(self.coders) - 1}")
-        found: dict[int, Restored | DamagedError] = {}
-        kinds = [(file.shape.height, file.shape.width, file.png is None, max(view, file.missing)) for file in files]
-        for places in _batches(kinds):
-            some = [files[i] for i in places]
-            for i, each in zip(places, self._restore_alike(some, kinds[places[0]][3], count), strict=True):
-                found[i] = each
-        return [found[i] for i in range(len(files))]
+        found = {i: error for i, file in enumerate(files) if (error := self._misfit(file))}
+        fitting = [i for i in range(len(files)) if i not in found]
+        kinds = [
+            (file.shape.height, file.shape.width, file.png is None, self._joint(file), max(view, file.missing))
+            for file in map(files.__getitem__, fitting)
+        ]
+        results: dict[int, Restored | DamagedError] = {**found}
+        for batch in _batches(kinds):
+            places = [fitting[i] for i in batch]
+            restored = self._restore_alike([files[i] for i in places], kinds[batch[0]][-1], count)
+            results |= zip(places, restored, strict=True)
+        return [results[i] for i in range(len(files))]
+
+    def _joint(self, file: File) -> bool:
+        """Whether one stream holds all views of a picture, which are more than one."""
+        return file.number < len(self.coders)
+
+    def _misfit(self, file: File) -> DamagedError | None:
+        channels = self.chain.formats[0][0]
+        if file.shape.channels > channels:
+            return DamagedError("it claims to be in color, and its model is of gray")
+        if file.png is None and file.number not in (1, len(self.coders)):
+            return DamagedError(f"it claims {file.number} views, and its model has {len(self.coders)}")
+        return None
 
     def _restore_alike(self, files: list[File], view: int, count: Count) -> list[Restored | DamagedError]:
         if files[0].png is not None:
-            return [self._restore_png(file, view) for file in files]
+            return [self._reduce(file, unpack_png(file), view) for file in files]
+        if view and self._joint(files[0]):  # only the whole picture has a checksum
+            return [self._reduce(*each, view) for each in zip(files, self._restore_alike(files, 0, count), strict=True)]
         labels = [file.shape.label for file in files if file.shape.label is not None]
         try:
             taken = self.check_labels(labels or None, len(files))
             size = files[0].shape.height, files[0].shape.width
             images = self.decode([file.views for file in files], size, taken, view=view, count=count)
-        except DamagedError as error:  # of any of them
-            return [error] if len(files) == 1 else [self._restore_alike([file], view, count)[0] for file in files]
-        except ValueError as error:  # labels that the model does not have
-            return [DamagedError(str(error))] * len(files)
+        except ValueError as error:  # a damaged stream, or a label that the model does not have, of any of them
+            if len(files) == 1:
+                return [DamagedError(str(error))]
+            return [self._restore_alike([file], view, count)[0] for file in files]
         if view == 0:
-            return [_finish(file, x, self.coding.levels) for file, x in zip(files, images, strict=True)]
-        return [_preview(file, x, view, self.chain) for file, x in zip(files, images, strict=True)]
+            return [finish(file, x, self.coding.levels) for file, x in zip(files, images, strict=True)]
+        return [preview(file, x, view, self.chain) for file, x in zip(files, images, strict=True)]
 
-    def _restore_png(self, file: File, view: int) -> Restored | DamagedError:
-        whole = unpack_png(file)
+    def _reduce(self, file: File, whole: Restored | DamagedError, view: int) -> Restored | DamagedError:
+        """Make a view of a picture from the picture."""
         if view == 0 or isinstance(whole, DamagedError):
             return whole
-        x = whole.original.x.expand(1, self.chain.formats[0][0], -1, -1)
-        return _preview(file, self.chain.views(x)[view][0], view, self.chain)
+        x = whole.original.x[None].expand(-1, self.chain.formats[0][0], -1, -1)
+        return preview(file, self.chain.views(x)[view][0], view, self.chain)
 
 
 def _batches(kinds: Sequence[Sequence[int]]) -> Iterator[list[int]]:
@@ -269,111 +277,6 @@ def _batches(kinds: Sequence[Sequence[int]]) -> Iterator[list[int]]:
         number = max(1, AT_ONCE // (H * W))
         for start in range(0, len(places), number):
             yield places[start : start + number]
-
-
-def _finish(file: File, x: Tensor, levels: int) -> Restored | DamagedError:
-    """Give pixels (C, H, W) back the form of the picture, and check them."""
-    if (pixels := _as_given(file, x)) is None:
-        return DamagedError("it claims to be gray and has colors")
-    if pixel_checksum(_pixels(pixels, levels)) != file.shape.checksum:
-        return DamagedError("its pixels do not have the checksum in its header")
-    return Restored(Original(pixels, file.alpha, file.profile, file.exif), 0, levels)
-
-
-def _preview(file: File, x: Tensor, view: int, chain: Chain) -> Restored | DamagedError:
-    """Give a view (C, H, W) the form of a picture, if the model is of pictures."""
-    if (pixels := _as_given(file, x)) is None:
-        return DamagedError("it claims to be gray and has colors")
-    levels = chain.formats[view][1]
-    if chain.formats[0][1] == LEVELS:
-        stretched, levels = np.array(to_picture(pixels, levels)), LEVELS
-        pixels = torch.from_numpy(stretched).reshape(*pixels.shape[1:], -1).permute(2, 0, 1)
-    return Restored(Original(pixels, profile=file.profile), view, levels)
-
-
-def _as_given(file: File, x: Tensor) -> Tensor | None:
-    """Return one channel of equal ones if the picture is gray; None if they are not equal."""
-    x = x.cpu()
-    if file.shape.channels == 3 or len(x) == 1:
-        return x
-    return x[:1] if bool((x[:1] == x).all()) else None
-
-
-def unpack_png(file: File) -> Restored | DamagedError:
-    """Restore a picture that is stored as PNG, which needs no model."""
-    try:
-        x = read_original(file.png or b"", "its PNG").x
-    except ValueError as error:
-        return DamagedError(str(error))
-    if x.shape != (file.shape.channels, file.shape.height, file.shape.width):
-        return DamagedError("its PNG has another shape than its header says")
-    return _finish(file, x, LEVELS)
-
-
-def _pixels(x: Tensor, levels: int) -> np.ndarray:
-    """Return an image (C, H, W) as an array (H, W, C), of uint8 for up to 256 levels."""
-    return x.permute(1, 2, 0).cpu().numpy().astype(np.uint8 if levels <= LEVELS else np.uint16)
-
-
-def compress(
-    model: ChainModel,
-    pictures: ImagesLike,
-    *,
-    labels: LabelsLike | None = None,
-    names: Sequence[str] | None = None,
-    progress: bool = False,
-) -> bytes:
-    """Compress pictures without loss.
-
-    This is also a method of models: `model.compress(pictures)`. The result can be read on any machine, by
-    `pixelcnn.decompress`. It takes about the time of scoring; getting the pictures back takes about that of drawing.
-
-    Args:
-        model: any model whose likelihoods are `LogisticMixture` or `Categorical`, which the defaults are.
-        pictures: one picture (PIL), path, array (H, W, C) or tensor (C, H, W); or a list or a batch of them. Pictures
-            and paths are kept with their transparency, color profile and EXIF data.
-        labels: a class label for all, or one for each, for a model with classes.
-        names: for an archive, the relative path of each picture; "000000.png" and so on by default.
-        progress: show a progress bar if this takes longer than two seconds.
-
-    Returns:
-        The content of a file: of a compressed picture (`.pxc`) for one picture, of an archive (`.pxa`) for a list or a
-        batch.
-
-    Raises:
-        ValueError: if the pictures, the labels or the names do not fit, or the model cannot be put into exact
-            arithmetic.
-        MemoryError: if not even a small tile of one picture fits in memory.
-
-    Example:
-        >>> import pixelcnn
-        >>> from PIL import Image
-        >>> model = pixelcnn.load("photos-pyramid")
-        >>> content = pixelcnn.compress(model, Image.new("RGB", (20, 10), "teal"))
-        >>> pixelcnn.decompress(content).size
-        (20, 10)
-        >>> archive = pixelcnn.compress(model, [Image.new("L", (8, 8)), Image.new("RGB", (5, 7), "red")])
-        >>> [picture.mode for picture in pixelcnn.decompress(archive)]
-        ['L', 'RGB']
-    """
-    originals, codec = take_originals(pictures, *model.formats[0]), Codec(model)
-    pixels, done = codec.pixels(originals), 0
-    with late_bar("compressing", visible=progress) as show:
-
-        def count(number: int) -> None:
-            nonlocal done
-            done += number
-            show(min(1.0, done / pixels))
-
-        if not _is_batch(pictures):
-            return codec.compress(originals, labels, count=count)[0]
-        names = [f"{i:06}.png" for i in range(len(originals))] if names is None else names
-        return codec.archive(originals, names, labels, count=count)
-
-
-def _is_batch(pictures: ImagesLike) -> bool:
-    """Whether this is a list or a batch of pictures, instead of one."""
-    return isinstance(pictures, list | tuple) or (isinstance(pictures, Tensor | np.ndarray) and pictures.ndim == 4)
 
 
 def _one(label: int | None) -> list[int] | None:

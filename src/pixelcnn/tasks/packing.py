@@ -23,8 +23,9 @@ from pixelcnn.codec.container import File, read_file
 from pixelcnn.common.progress import late_bar
 from pixelcnn.common.text import printable
 from pixelcnn.data.originals import Original, read_original
-from pixelcnn.models.compression import AT_ONCE, Codec, Count, Restored
+from pixelcnn.models.compression import AT_ONCE, Codec, Count
 from pixelcnn.models.decompression import Restorer
+from pixelcnn.models.restored import Restored
 from pixelcnn.pictures.inputs import Origin
 from pixelcnn.tasks.results import Results, write_result
 
@@ -173,12 +174,17 @@ def restore_packed(
 def _alike(pictures: Iterable[Found]) -> Iterator[list[Found]]:
     """Put consecutive pictures of one shape together, up to as many as are coded at once."""
     batch: list[Found] = []
-    for each in pictures:
-        shape = each.original.x.shape
-        if batch and (batch[0].original.x.shape != shape or (len(batch) + 1) * math.prod(shape[1:]) > AT_ONCE):
+    try:
+        for each in pictures:
+            shape = each.original.x.shape
+            if batch and (batch[0].original.x.shape != shape or (len(batch) + 1) * math.prod(shape[1:]) > AT_ONCE):
+                yield batch
+                batch = []
+            batch.append(each)
+    except ValueError:  # this picture is broken, and those before it are not
+        if batch:
             yield batch
-            batch = []
-        batch.append(each)
+        raise
     if batch:
         yield batch
 

@@ -23,7 +23,17 @@ from pixelcnn.pictures.sheets import to_png
 PNG, SHEET = ".png", "contact-sheet"
 MOST_SAMPLES = 10_000  # per picture, since all names are chosen before anything is drawn
 LONGEST_STEM = 200  # bytes; file systems allow 255, and we add a number and a suffix
-OTHER_FILES = (".csv", ".heic", ".html", ".json", ".svg", ".txt", ".zip")  # besides the formats that Pillow writes
+OTHER_FILES = (
+    ".csv",
+    ".heic",
+    ".html",
+    ".json",
+    ".pxa",
+    ".pxc",
+    ".svg",
+    ".txt",
+    ".zip",
+)  # besides the formats that Pillow writes
 
 
 def is_file_name(out: Path, suffix: str = PNG) -> bool:
