@@ -4,7 +4,7 @@
 and refuses whatever is not as the format says.
 """
 
-__all__ = ["MOST_EXTRA", "Coding", "File", "Shape", "pixel_checksum", "read_file", "write_file"]
+__all__ = ["MOST_EXTRA", "MOST_PIXELS", "Coding", "File", "Shape", "pixel_checksum", "read_file", "write_file"]
 
 import zlib
 from dataclasses import dataclass, field

@@ -8,6 +8,8 @@ as its comments and its resolution.
 __all__ = ["Original", "take_original", "take_originals"]
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +25,7 @@ from pixelcnn.data.given import ImagesLike, take_images
 
 GRAY, COLOR = ("1", "L", "LA", "La"), ("P", "PA", "RGB", "RGBA", "RGBX")
 LEVELS = 256
+ADVICE = "remove it or use --skip-broken"
 
 
 class Original(NamedTuple):
@@ -61,6 +64,15 @@ class Original(NamedTuple):
         return buffer.getvalue()
 
 
+@contextmanager
+def _decoding(name: str) -> Iterator[None]:
+    """Turn what Pillow's decoders raise, a dozen kinds, into a `BrokenImageError`."""
+    try:
+        yield
+    except Exception as error:
+        raise BrokenImageError(f"{name} cannot be read ({first_line(error)}): {ADVICE}") from error
+
+
 def take_original(picture: Image.Image, name: str) -> Original:
     """Take a picture with all that is kept.
 
@@ -68,18 +80,16 @@ def take_original(picture: Image.Image, name: str) -> Original:
         BrokenImageError: if it cannot be decoded.
         ValueError: if it is an animation, or not of 8-bit gray or color.
     """
-    try:
+    if not picture.width * picture.height:
+        raise ValueError(f"{name} has no pixels: give one that has")
+    with _decoding(name):
         frames = getattr(picture, "n_frames", 1)
-    except Exception as error:  # Pillow's decoders raise a dozen kinds
-        raise BrokenImageError(
-            f"{name} cannot be read ({first_line(error)}): remove it or use --skip-broken"
-        ) from error
     if frames > 1:
         raise ValueError(f"{name} has {frames} frames: compress them one by one, as pictures of their own")
     if picture.mode not in (*GRAY, *COLOR):
         raise ValueError(f"{name} has pixels of mode {picture.mode}: convert it to 8-bit color or gray")
     kind, alpha = "L" if picture.mode in GRAY else "RGB", None
-    try:
+    with _decoding(name):
         if picture.has_transparency_data:
             whole = picture.convert(kind + "A")  # a palette may have transparent entries
             buffer = io.BytesIO()
@@ -87,10 +97,6 @@ def take_original(picture: Image.Image, name: str) -> Original:
             alpha, picture_ = buffer.getvalue(), whole.convert(kind)
         else:
             picture_ = picture.convert(kind)
-    except Exception as error:  # again, a dozen kinds
-        raise BrokenImageError(
-            f"{name} cannot be read ({first_line(error)}): remove it or use --skip-broken"
-        ) from error
     pixels = np.array(picture_).reshape(picture.height, picture.width, -1)
     found = (picture.info.get(each) for each in ("icc_profile", "exif"))
     profile, exif = (each if isinstance(each, bytes) and each else None for each in found)
@@ -102,12 +108,8 @@ def take_original(picture: Image.Image, name: str) -> Original:
 def read_original(content: bytes, name: str) -> Original:
     """Decode a picture with all that is kept; errors are those of `take_original`."""
     picture = open_picture(content, name)
-    try:
+    with _decoding(name):
         deep = is_deep(picture, content)
-    except Exception as error:  # again, a dozen kinds
-        raise BrokenImageError(
-            f"{name} cannot be read ({first_line(error)}): remove it or use --skip-broken"
-        ) from error
     if deep:
         raise ValueError(f"{name} has more than 8 bits a channel: convert it to 8-bit color or gray")
     return take_original(picture, name)

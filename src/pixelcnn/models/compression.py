@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pixelcnn.codec.archive import Entry, check_names, write_archive
 from pixelcnn.codec.chunks import DamagedError
-from pixelcnn.codec.container import MODEL, TABLES, Coding, File, Shape, pixel_checksum, write_file
+from pixelcnn.codec.container import MODEL, MOST_PIXELS, TABLES, Coding, File, Shape, pixel_checksum, write_file
 from pixelcnn.codec.stream import Reader, Writer
 from pixelcnn.data.originals import LEVELS, Original
 from pixelcnn.models.base import ChainModel, LabelsLike
@@ -166,6 +166,8 @@ class Codec:
         count: Count = uncounted,
     ) -> bytes:
         """Compress pictures to one archive, with a name for each: a relative path with slashes."""
+        if len(names) != len(originals):
+            raise ValueError(f"{len(names)} names for {len(originals)} pictures: give one for each")
         check_names(names)
         entries, contents = [], []
         for name, (file, original) in zip(names, self._files(originals, labels, joint=True, count=count), strict=True):
@@ -182,6 +184,9 @@ class Codec:
     ) -> list[tuple[File, Original]]:
         channels = self.chain.formats[0][0]
         for i, original in enumerate(originals):
+            _, H, W = original.x.shape
+            if H * W > MOST_PIXELS:
+                raise ValueError(f"picture {i} is {W}x{H}: use pictures of at most {MOST_PIXELS:,} pixels")
             if original.x.shape[0] > channels:
                 raise ValueError(f"picture {i} is in color, and the model is of gray: use a model of color")
         taken = self.check_labels(labels, len(originals))

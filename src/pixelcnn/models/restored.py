@@ -57,8 +57,8 @@ def _as_given(file: File, x: Tensor) -> Tensor | None:
 def _is_alpha(alpha: bytes, pixels: Tensor) -> bool:
     try:
         picture = open_picture(alpha, "the transparency")
-        whole = (picture.height, picture.width) == pixels.shape[1:] and picture.mode == "L"
-        return whole and read_original(alpha, "the transparency").plain
+        fits = (picture.height, picture.width) == pixels.shape[1:] and (picture.format, picture.mode) == ("PNG", "L")
+        return fits and read_original(alpha, "the transparency").plain
     except ValueError:
         return False
 
