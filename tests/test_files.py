@@ -10,6 +10,7 @@ import time
 import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,14 +39,13 @@ from pixelcnn.codec.container import (
 )
 from pixelcnn.data.originals import Original
 from pixelcnn.models.compression import Codec
-from pixelcnn.models.config import ModelOptions
 from pixelcnn.models.decompression import Restorer, open_files
 from pixelcnn.models.restored import Restored
 
 SECONDS = 5.0  # in which bytes are refused, on a busy machine
 MEMORY = 2**26  # bytes that this may take
 LONGEST = 1_000
-TINY: ModelOptions = {"filters": 3, "blocks": 1, "scales": 1, "embedding_blocks": 1, "embedding_scales": 1}
+TINY: dict[str, Any] = {"filters": 3, "blocks": 1, "scales": 1, "embedding_blocks": 1, "embedding_scales": 1}
 HOSTILE_NAMES = {
     "out of the folder": ["../x"],
     "out of the folder, later": ["a/../../x"],
@@ -74,6 +74,7 @@ HOSTILE_NAMES = {
 class Case(NamedTuple):
     """A model that has coded a picture, and its views."""
 
+    model: ImageModel
     codec: Codec
     restorer: Restorer
     x: Tensor
@@ -86,14 +87,15 @@ def noise(*shape: int, levels: int = 256, seed: int = 0) -> Tensor:
 
 @pytest.fixture(scope="module")
 def make(scramble: Callable[..., Any]) -> Callable[..., Case]:
-    """Make a case from a model, whose weights are scrambled, and the shape of a picture of noise."""
+    """Make a case of a new model, whose weights are scrambled, and the shape of a picture of noise."""
 
-    def made(model: ImageModel, *shape: int, consistent: bool = True) -> Case:
-        model = scramble(model).float()
+    def made(new: Callable[[], ImageModel], *shape: int, consistent: bool = True) -> Case:
+        torch.manual_seed(0)
+        model = scramble(new()).float()
         model.consistent = consistent
         x = noise(*shape, levels=model.levels)
         views = model.config.chain.views(x.expand(model.formats[0][0], -1, -1)[None])
-        return Case(Codec(model, "tiny"), Restorer(model), x, [view[0] for view in views])
+        return Case(model, Codec(model, "tiny"), Restorer(model), x, [view[0] for view in views])
 
     return made
 
@@ -101,13 +103,13 @@ def make(scramble: Callable[..., Any]) -> Callable[..., Case]:
 @pytest.fixture(scope="module")
 def case(make: Callable[..., Case]) -> Case:
     """Three views of 5x4 pixels, in color."""
-    return make(PyramidPixelCNN(2, **TINY), 3, 5, 4)
+    return make(lambda: PyramidPixelCNN(2, **TINY), 3, 5, 4)
 
 
 @pytest.fixture(scope="module")
 def gray(make: Callable[..., Case]) -> Case:
     """One view of 3x3 pixels."""
-    return make(ImageModel(1, 256, **TINY), 1, 3, 3)
+    return make(lambda: ImageModel(1, 256, **TINY), 1, 3, 3)
 
 
 def png(x: Tensor, kind: str = "PNG") -> bytes:
@@ -123,7 +125,12 @@ def as_views(case: Case, x: Tensor | None = None) -> File:
     (streams,) = case.codec.encode(x.expand(channels, -1, -1)[None])
     kind = torch.uint8 if case.codec.coding.levels <= 256 else torch.int32
     checksum = pixel_checksum(x.to(kind).permute(1, 2, 0).numpy())
-    return File(case.codec.coding, Shape(*x.shape, None, checksum), len(streams), streams)
+    return File(case.codec.coding, Shape(len(x), *x.shape[1:], None, checksum), len(streams), streams)
+
+
+def _stored(case: Case, x: Tensor, picture: bytes | None = None) -> bytes:
+    """Store a picture as PNG, or as other bytes."""
+    return write_file(replace(as_views(case, x), number=0, views=[], png=png(x) if picture is None else picture))
 
 
 def as_archive(case: Case, xs: Tensor) -> bytes:
@@ -134,6 +141,15 @@ def as_archive(case: Case, xs: Tensor) -> bytes:
         Entry(f"{i}.png", False, shape, len(each)) for i, (shape, each) in enumerate(zip(shapes, contents, strict=True))
     ]
     return write_archive(case.codec.coding, entries, contents)
+
+
+def _original(found: object) -> Original:
+    assert isinstance(found, Restored), found
+    return found.original
+
+
+def _pixels(found: object) -> Tensor:
+    return _original(found).x
 
 
 def check_error(error: object) -> None:
@@ -209,7 +225,7 @@ def with_header(content: bytes, change: Callable[[bytes], bytes]) -> bytes:
 def test_every_flipped_bit_of_a_picture(case: Case) -> None:
     """Law: an error, or a smaller view with the right pixels if the flipped length makes the file look cut off."""
     alpha = png(noise(1, 5, 4))
-    whole = write_file(File(**{**vars(as_views(case)), "alpha": alpha, "profile": b"colors", "exif": b"turned"}))
+    whole = write_file(replace(as_views(case), alpha=alpha, profile=b"colors", exif=b"turned"))
     assert torch.equal(_pixels(restore(case, [whole])[0][0]), case.x)
     results = [each for (each,) in restore(case, flips(whole))]
     assert len(results) == 8 * len(whole)
@@ -225,17 +241,15 @@ def test_every_flipped_bit_of_a_picture(case: Case) -> None:
 
 def test_every_flipped_bit_of_a_picture_that_is_stored_as_png(case: Case) -> None:
     """Law: an error."""
-    flat = Original(torch.full((3, 16, 16), 7, dtype=torch.uint8))
-    (content,) = case.codec.compress([flat])
-    assert read_file(content).png is not None
-    assert torch.equal(_pixels(restore(case, [content])[0][0]), flat.x)
+    content = _stored(case, case.x)
+    assert torch.equal(_pixels(restore(case, [content])[0][0]), case.x)
     for (each,) in restore(case, flips(content)):
         check_error(each)
 
 
 def test_every_prefix_of_a_picture(case: Case) -> None:
     """Law: a prefix shows the last view that it holds whole, with the right pixels; without one it is an error."""
-    whole = write_file(File(**{**vars(as_views(case)), "profile": b"colors"}))
+    whole = write_file(replace(as_views(case), profile=b"colors"))
     ends = [end for kind, _, end in chunks(whole) if kind == b"V"]
     assert ends[-1] == len(whole)
     results = restore(case, [whole[:n] for n in range(len(whole) + 1)])
@@ -350,12 +364,12 @@ def test_another_version_other_tables_other_models(case: Case, gray: Case) -> No
         "256": with_header(whole, lambda data: data[:2] + b"\x0f\0" + data[4:]),
     }
     for message, content in changed.items():
-        refused(lambda content=content: pixelcnn.decompress(content, case.restorer.model), message)
-    refused(lambda: pixelcnn.decompress(whole, gray.restorer.model), "name the other")
+        refused(lambda content=content: pixelcnn.decompress(content, case.model), message)
+    refused(lambda: pixelcnn.decompress(whole, gray.model), "name the other")
     refused(lambda: pixelcnn.decompress(whole), "not among the shipped models")
     renamed = with_header(whole, lambda data: data.replace(b"\x04tiny", b"\x06\xff\x1b[2J\n"))
     assert torch.equal(_pixels(restore(case, [renamed])[0][0]), case.x)
-    assert np.array_equal(pixelcnn.decompress(renamed, case.restorer.model), case.x.permute(1, 2, 0))
+    assert np.array_equal(pixelcnn.decompress(renamed, case.model), case.x.permute(1, 2, 0))
 
 
 def test_models_are_looked_for_once(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -367,10 +381,9 @@ def test_models_are_looked_for_once(case: Case, monkeypatch: pytest.MonkeyPatch)
         check_error(found)
     assert [restorer.pixels(each) for each in [file] * 10] == [0] * 10
     assert len(calls) == 1
-    (content,) = case.codec.compress([Original(torch.zeros(3, 16, 16, dtype=torch.uint8))])
-    other = Restorer()
-    assert other.pixels(read_file(content)) == 0
-    assert not _pixels(other.restore([read_file(content)])[0]).any()
+    other, stored = Restorer(), read_file(_stored(case, case.x))
+    assert other.pixels(stored) == 0
+    assert torch.equal(_pixels(other.restore([stored])[0]), case.x)
     assert len(calls) == 1
 
 
@@ -440,7 +453,7 @@ def test_ten_million_pictures_are_not_believed(case: Case, monkeypatch: pytest.M
 def test_extras_up_to_the_limit_come_back(case: Case, size: int) -> None:
     """Law: what is written can be read, and one byte more is refused."""
     profile = bytes(size)
-    assert read_file(write_file(File(**{**vars(as_views(case)), "profile": profile}))).profile == profile
+    assert read_file(write_file(replace(as_views(case), profile=profile))).profile == profile
     assert inflate(deflate(profile), size, "profile") == profile
     if size:
         refused(lambda: inflate(deflate(profile), size - 1, "profile"), "larger than")
@@ -474,11 +487,10 @@ def test_streams_of_strangers(case: Case, gray: Case) -> None:
     """Law: random streams with right CRCs are errors, since pixels have a checksum; so are the streams of others."""
     chance, whole, other = random.Random(0), as_views(case), as_views(case, noise(3, 5, 4, seed=1))
     files = [
-        File(**{**vars(whole), "views": [chance.randbytes(chance.choice([0, 1, 7, 50, 200])) for _ in range(3)]})
-        for _ in range(40)
+        replace(whole, views=[chance.randbytes(chance.choice([0, 1, 7, 50, 200])) for _ in range(3)]) for _ in range(40)
     ]
-    files += [File(**{**vars(whole), "views": [b"\xff" * 100] * 3}), File(**{**vars(whole), "views": other.views})]
-    files += [File(**{**vars(whole), "views": [*whole.views[:2], other.views[2]]})]
+    files += [replace(whole, views=[b"\xff" * 100] * 3), replace(whole, views=other.views)]
+    files += [replace(whole, views=[*whole.views[:2], other.views[2]])]
     for found in case.restorer.restore([read_file(write_file(file)) for file in files]):
         check_error(found)
     content = as_archive(gray, noise(2, 1, 3, 3))
@@ -516,12 +528,12 @@ def _area(content: bytes) -> int:
 
 def test_headers_that_do_not_fit_the_model(case: Case, gray: Case, make: Callable[..., Case]) -> None:
     """Law: other channels, views and classes than those of the model are errors, and harm no other file."""
-    two = make(ImageModel(1, 256, [Downsample(2)], **TINY), 1, 3, 3)
-    classes = make(ImageModel(1, 256, classes=2, **TINY), 1, 3, 3)
+    two = make(lambda: ImageModel(1, 256, [Downsample(2)], **TINY), 1, 3, 3)
+    classes = make(lambda: ImageModel(1, 256, classes=2, **TINY), 1, 3, 3)
     good = as_views(case)
     for number in (2, 4, 17):
         for views in (good.views, good.views[:1], [*good.views, *good.views][:number]):
-            files = [good, File(**{**vars(good), "number": number, "views": views}), good]
+            files = [good, replace(good, number=number, views=views), good]
             for view in (0, 1, None):
                 first, bad, last = case.restorer.restore(files, view)
                 check_error(bad)
@@ -532,7 +544,7 @@ def test_headers_that_do_not_fit_the_model(case: Case, gray: Case, make: Callabl
         file = as_views(other) if other is not classes else File(gray.codec.coding, Shape(1, 3, 3, 0, 0), 1, [b""])
         for shape in (file.shape._replace(channels=3), file.shape._replace(label=7), file.shape._replace(label=2**62)):
             for view in (0, None):
-                (bad,) = other.codec.restore([File(**{**vars(file), "shape": shape})], view)
+                (bad,) = other.codec.restore([replace(file, shape=shape)], view)
                 check_error(bad)
     stored = File(two.codec.coding, Shape(3, 2, 2, None, 0), 0, [], png(noise(3, 2, 2)))
     check_error(two.codec.restore([stored], 1)[0])
@@ -541,7 +553,7 @@ def test_headers_that_do_not_fit_the_model(case: Case, gray: Case, make: Callabl
 
 def test_labels_of_files(make: Callable[..., Case]) -> None:
     """Law: a picture comes back with its label only; a file of another label, or of none, harms no other file."""
-    case = make(PyramidPixelCNN(1, channels=1, classes=3, **TINY), 1, 4, 3)
+    case = make(lambda: PyramidPixelCNN(1, channels=1, classes=3, **TINY), 1, 4, 3)
     xs = noise(3, 1, 4, 3).byte()
     files = [read_file(each) for each in case.codec.compress([Original(x) for x in xs], [0, 1, 2])]
     assert [file.shape.label for file in files] == [0, 1, 2]
@@ -553,7 +565,7 @@ def test_labels_of_files(make: Callable[..., Case]) -> None:
     for found, x in zip(case.restorer.restore(forced), xs, strict=True):
         assert torch.equal(_pixels(found), x)
     for label in (None, 0, 3, 2**62):
-        bad = File(**{**vars(forced[1]), "shape": forced[1].shape._replace(label=label)})
+        bad = replace(forced[1], shape=forced[1].shape._replace(label=label))
         first, error, last = case.restorer.restore([forced[0], bad, forced[2]])
         check_error(error)
         assert torch.equal(_pixels(first), xs[0])
@@ -561,8 +573,7 @@ def test_labels_of_files(make: Callable[..., Case]) -> None:
     archive = case.codec.archive([Original(x) for x in xs], ["a", "b", "c"], [2, 1, 0])
     assert [entry.shape.label for entry in Archive(archive).entries] == [2, 1, 0]
     assert [
-        np.array_equal(each, x[0])
-        for each, x in zip(pixelcnn.decompress(archive, case.restorer.model), xs, strict=True)
+        np.array_equal(each, x[0]) for each, x in zip(pixelcnn.decompress(archive, case.model), xs, strict=True)
     ] == [True] * 3
     for labels in ([3, 0, 0], [0], None, [-1, 0, 0]):
         refused(lambda labels=labels: case.codec.compress([Original(x) for x in xs], labels), "labels")
@@ -571,37 +582,27 @@ def test_labels_of_files(make: Callable[..., Case]) -> None:
 def test_transparency_and_png_of_strangers(case: Case, gray: Case) -> None:
     """Law: a transparency of another size or kind is an error; so is a PNG that is not what the header says."""
     good, alpha = as_views(case), png(noise(1, 5, 4))
-    assert restore(case, [write_file(File(**{**vars(good), "alpha": alpha}))])[0][0].original.alpha == alpha
+    assert _original(restore(case, [write_file(replace(good, alpha=alpha))])[0][0]).alpha == alpha
     for bad in (b"", b"x", alpha[:-30], png(noise(1, 4, 5)), png(noise(3, 5, 4)), png(noise(1, 5, 4), "GIF")):
-        ((found,),) = restore(case, [write_file(File(**{**vars(good), "alpha": bad}))])
+        ((found,),) = restore(case, [write_file(replace(good, alpha=bad))])
         check_error(found)
-    shape = as_views(case).shape
-    assert torch.equal(_pixels(_stored(case, shape, png(case.x))), case.x)
+    assert torch.equal(_pixels(restore(case, [_stored(case, case.x)])[0][0]), case.x)
     turned = case.x.permute(0, 2, 1)
-    for picture in (
-        b"",
-        b"x",
-        png(case.x)[:-40],
-        png(turned),
-        png(case.x[:1]),
-        png(noise(3, 5, 4, seed=1)),
-        png(case.x, "BMP"),
-    ):
-        check_error(_stored(case, shape, picture))
-    check_error(_stored(case, shape._replace(channels=1), png(case.x)))
-    other = File(case.codec.coding._replace(levels=16), shape, 0, [], png(case.x))
+    gray_, another = case.x[:1], noise(3, 5, 4, seed=1)
+    for picture in (b"x", png(case.x)[:-40], png(turned), png(gray_), png(another), png(case.x, "BMP"), b""):
+        ((found,),) = restore(case, [_stored(case, case.x, picture)])
+        check_error(found)
+    ((found,),) = restore(case, [_stored(case, gray_, png(case.x))])
+    check_error(found)
+    other = File(case.codec.coding._replace(levels=16), good.shape, 0, [], png(case.x))
     check_error(case.restorer.restore([other])[0])
-
-
-def _stored(case: Case, shape: Shape, picture: bytes) -> Any:
-    return restore(case, [write_file(File(case.codec.coding, shape, 0, [], picture))])[0][0]
 
 
 def test_a_gray_picture_of_colors_is_an_error(case: Case) -> None:
     """Law: a file that claims to be gray, with views of color, is an error at every view."""
     file = as_views(case)
     for view in (0, 1, 2):
-        (found,) = case.restorer.restore([File(**{**vars(file), "shape": file.shape._replace(channels=1)})], view)
+        (found,) = case.restorer.restore([replace(file, shape=file.shape._replace(channels=1))], view)
         check_error(found)
 
 
@@ -623,11 +624,6 @@ def test_a_picture_in_an_archive_is_that_of_the_index(case: Case) -> None:
 
 
 # Round trips
-
-
-def _pixels(found: Any) -> Tensor:
-    assert isinstance(found, Restored), found
-    return found.original.x
 
 
 SHAPES = st.builds(
@@ -732,7 +728,7 @@ MODELS = {
 def test_pictures_come_back(make: Callable[..., Case], name: str) -> None:
     """Law: noise, flat pictures and the extremes come back whole, at every view, alone and in an archive."""
     model, shape, consistent = MODELS[name]
-    case = make(model(), *shape, consistent=consistent)
+    case = make(model, *shape, consistent=consistent)
     levels, channels = case.codec.coding.levels, case.codec.chain.formats[0][0]
     xs = torch.stack([case.x, torch.zeros_like(case.x), torch.full_like(case.x, levels - 1), case.x.flip(1, 2)])
     xs[3, :, :, ::2] = levels // 2
@@ -758,9 +754,8 @@ def test_pictures_come_back(make: Callable[..., Case], name: str) -> None:
 @pytest.mark.parametrize("levels", [2, 5, 256, 1000])
 def test_tensors_and_arrays_come_back_in_python(make: Callable[..., Case], levels: int) -> None:
     """Law: `decompress` undoes `compress`: pictures for 256 levels, and otherwise tensors, of any mixture of sizes."""
-    case = make(ImageModel(1, levels, **TINY), 1, 3, 2)
-    model = case.restorer.model
-    assert model is not None
+    case = make(lambda: ImageModel(1, levels, **TINY), 1, 3, 2)
+    model = case.model
     x = case.x
     one = pixelcnn.decompress(pixelcnn.compress(model, x), model)
     assert np.array_equal(one, x[0] if levels == 256 else x)
@@ -773,8 +768,7 @@ def test_tensors_and_arrays_come_back_in_python(make: Callable[..., Case], level
 
 def test_a_batch_is_an_archive(gray: Case) -> None:
     """Law: pictures of several sizes in one archive come back in their order, with the names they were given."""
-    model = gray.restorer.model
-    assert model is not None
+    model = gray.model
     xs = [noise(1, 1 + i % 3, 1 + i % 2, seed=i) for i in range(12)]
     names = [f"{i % 4}/{i}.png" for i in range(12)]
     content = pixelcnn.compress(model, xs, names=names)
@@ -789,8 +783,7 @@ def test_what_cannot_be_read_is_not_written(case: Case) -> None:
     """Law: too many pixels, none, or a color profile above the limit are refused before anything is coded."""
     large = torch.zeros(1, 1, 1, dtype=torch.uint8).expand(3, MOST_PIXELS // 8 + 1, 8)
     refused(lambda: case.codec.compress([Original(large)]), "at most")
-    model, picture = case.restorer.model, Image.new("RGB", (2, 2))
-    assert model is not None
+    model, picture = case.model, Image.new("RGB", (2, 2))
     for name in ("icc_profile", "exif"):
         picture.info = {name: bytes(MOST_EXTRA + 1)}
         with pytest.raises(ValueError, match="more than"):

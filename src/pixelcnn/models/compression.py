@@ -260,7 +260,8 @@ class Codec:
         except ValueError as error:  # a damaged stream, or a label that the model does not have, of any of them
             if len(files) == 1:
                 return [DamagedError(str(error))]
-            return [self._restore_alike([file], view, count)[0] for file in files]
+            half = len(files) // 2
+            return [each for some in (files[:half], files[half:]) for each in self._restore_alike(some, view, count)]
         if view == 0:
             return [finish(file, x, self.coding.levels) for file, x in zip(files, images, strict=True)]
         return [preview(file, x, view, self.chain) for file, x in zip(files, images, strict=True)]
