@@ -11,6 +11,7 @@ import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -125,7 +126,7 @@ def as_views(case: Case, x: Tensor | None = None) -> File:
     (streams,) = case.codec.encode(x.expand(channels, -1, -1)[None])
     kind = torch.uint8 if case.codec.coding.levels <= 256 else torch.int32
     checksum = pixel_checksum(x.to(kind).permute(1, 2, 0).numpy())
-    return File(case.codec.coding, Shape(len(x), *x.shape[1:], None, checksum), len(streams), streams)
+    return File(case.codec.coding, Shape(len(x), x.shape[1], x.shape[2], None, checksum), len(streams), streams)
 
 
 def _stored(case: Case, x: Tensor, picture: bytes | None = None) -> bytes:
@@ -724,11 +725,42 @@ MODELS = {
 }
 
 
+@pytest.fixture(scope="module")
+def named(make: Callable[..., Case]) -> Callable[[str], Case]:
+    """Make the case of a model in MODELS, once."""
+
+    @cache
+    def made(name: str) -> Case:
+        model, shape, consistent = MODELS[name]
+        return make(model, *shape, consistent=consistent)
+
+    return made
+
+
 @pytest.mark.parametrize("name", MODELS)
-def test_pictures_come_back(make: Callable[..., Case], name: str) -> None:
+def test_random_streams_for_every_model(named: Callable[[str], Case], name: str) -> None:
+    """Law: a stream from a stranger is an error for every kind of view, or decodes to the right pixels."""
+    case, chance = named(name), random.Random(0)
+    good = as_views(case)
+    files = []
+    for k in range(good.number):  # those before are right
+        for stream in (b"", b"\xff" * 200, *(chance.randbytes(40) for _ in range(4)), good.views[k][1:]):
+            files.append(replace(good, views=[*good.views[:k], stream, *good.views[k + 1 :]]))
+    wrong = 0
+    for found in case.restorer.restore(files):
+        if isinstance(found, Restored):
+            assert torch.equal(found.original.x.to(torch.int64), case.x)
+        else:
+            check_error(found)
+            wrong += 1
+    assert wrong > 0
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_pictures_come_back(named: Callable[[str], Case], name: str) -> None:
     """Law: noise, flat pictures and the extremes come back whole, at every view, alone and in an archive."""
-    model, shape, consistent = MODELS[name]
-    case = make(model, *shape, consistent=consistent)
+    case = named(name)
+    size = case.x.shape[1], case.x.shape[2]
     levels, channels = case.codec.coding.levels, case.codec.chain.formats[0][0]
     xs = torch.stack([case.x, torch.zeros_like(case.x), torch.full_like(case.x, levels - 1), case.x.flip(1, 2)])
     xs[3, :, :, ::2] = levels // 2
@@ -737,8 +769,8 @@ def test_pictures_come_back(make: Callable[..., Case], name: str) -> None:
     assert {len(each) for each in separate} == {len(views)}
     assert {len(each) for each in joint} == {1}
     for view, expected in enumerate(views):
-        assert torch.equal(case.codec.decode(separate, shape[1:], view=view).to(torch.int64), expected)
-        assert torch.equal(case.codec.decode(joint, shape[1:], view=view).to(torch.int64), expected)
+        assert torch.equal(case.codec.decode(separate, size, view=view).to(torch.int64), expected)
+        assert torch.equal(case.codec.decode(joint, size, view=view).to(torch.int64), expected)
     kind = torch.uint8 if levels <= 256 else torch.int32
     originals = [Original(x.to(kind)) for x in xs]
     for found, content, x in zip(
