@@ -93,7 +93,7 @@ def take_original(picture: Image.Image, name: str) -> Original:
         if picture.has_transparency_data:
             whole = picture.convert(kind + "A")  # a palette may have transparent entries
             buffer = io.BytesIO()
-            whole.getchannel("A").save(buffer, "PNG", optimize=True)
+            Image.fromarray(np.array(whole.getchannel("A"))).save(buffer, "PNG", optimize=True)  # without the profile
             alpha, picture_ = buffer.getvalue(), whole.convert(kind)
         else:
             picture_ = picture.convert(kind)

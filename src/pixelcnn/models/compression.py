@@ -64,6 +64,7 @@ class Codec:
 
     def __init__(self, model: ChainModel, name: str = "", *, consistent: bool | None = None) -> None:
         self.chain, self.device, self.check_labels = model.config.chain, model.device, model.check_labels
+        self.channels = model.config.chain.formats[0][0]
         self.consistent = model.consistent if consistent is None else consistent
         self.coding = Coding(
             bytes.fromhex(TABLES_HASH)[:TABLES], model_hash(model)[:MODEL], name, self.consistent, model.levels
@@ -182,17 +183,16 @@ class Codec:
     def _files(
         self, originals: Sequence[Original], labels: LabelsLike | None, *, joint: bool, count: Count
     ) -> list[tuple[File, Original]]:
-        channels = self.chain.formats[0][0]
         for i, original in enumerate(originals):
             _, H, W = original.x.shape
             if H * W > MOST_PIXELS:
                 raise ValueError(f"picture {i} is {W}x{H}: use pictures of at most {MOST_PIXELS:,} pixels")
-            if original.x.shape[0] > channels:
+            if original.x.shape[0] > self.channels:
                 raise ValueError(f"picture {i} is in color, and the model is of gray: use a model of color")
         taken = self.check_labels(labels, len(originals))
         files: dict[int, File] = {}
         for places in _batches([(*each.x.shape[1:], each.x.shape[0]) for each in originals]):
-            x = torch.stack([originals[i].x for i in places]).expand(-1, channels, -1, -1)
+            x = torch.stack([originals[i].x for i in places]).expand(-1, self.channels, -1, -1)
             some = None if taken is None else taken[places]
             for i, streams in zip(places, self.encode(x, some, joint=joint, count=count), strict=True):
                 files[i] = self._file(originals[i], streams, None if taken is None else int(taken[i]))
@@ -240,8 +240,7 @@ class Codec:
         return file.number < len(self.coders)
 
     def _misfit(self, file: File) -> DamagedError | None:
-        channels = self.chain.formats[0][0]
-        if file.shape.channels > channels:
+        if file.shape.channels > self.channels:
             return DamagedError("it claims to be in color, and its model is of gray")
         if file.png is None and file.number not in (1, len(self.coders)):
             return DamagedError(f"it claims {file.number} views, and its model has {len(self.coders)}")
@@ -270,7 +269,7 @@ class Codec:
         """Make a view of a picture from the picture."""
         if view == 0 or isinstance(whole, DamagedError):
             return whole
-        x = whole.original.x[None].expand(-1, self.chain.formats[0][0], -1, -1)
+        x = whole.original.x[None].expand(-1, self.channels, -1, -1)
         return preview(file, self.chain.views(x)[view][0], view, self.chain)
 
 

@@ -50,12 +50,13 @@ class Packed(NamedTuple):
 
 
 def read_originals(
-    origins: Sequence[Origin], say: Callable[[str], None], *, skip_broken: bool = False
+    origins: Sequence[Origin], channels: int, say: Callable[[str], None], *, skip_broken: bool = False
 ) -> Iterator[Found]:
     """Yield pictures with all that is kept.
 
     Args:
         origins: the pictures.
+        channels: of the model: 3 for color, 1 for gray pictures only.
         say: called with a sentence for each picture that is left out, or is a JPEG.
         skip_broken: leave out pictures that cannot be compressed, instead of stopping at the first.
 
@@ -67,6 +68,8 @@ def read_originals(
         try:
             content = origin.read()
             original = read_original(content, f"image {str(origin.name)!r}")
+            if len(original.x) > channels:
+                raise ValueError(f"image {str(origin.name)!r} is in color, and the model of gray: use a model of color")
         except ValueError as error:
             if not skip_broken:
                 raise

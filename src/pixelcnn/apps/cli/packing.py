@@ -68,8 +68,9 @@ def compress(
     pixelcnn.tasks.check_out(place, overwrite, option, suffix)
     origins = pixelcnn.pictures.find_pictures(pictures, [place], say)
     results = pixelcnn.tasks.plan_results(origins, place, suffix=suffix) if out else None
+    pixelcnn.tasks.check_inputs_stay([place], origins, option)
     codec = _codec(model, consistent, device)
-    found = pixelcnn.tasks.read_originals(origins, say, skip_broken=skip_broken)
+    found = pixelcnn.tasks.read_originals(origins, codec.channels, say, skip_broken=skip_broken)
     number = after = before = 0
 
     def show(file: Path, size: int, size_before: int, pictures: int = 1) -> None:
