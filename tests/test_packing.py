@@ -31,7 +31,7 @@ MODELS: dict[str, Callable[[], ImageModel]] = {
     "color": lambda: PyramidPixelCNN(2, **TINY),
     "another": lambda: PyramidPixelCNN(2, **TINY),
     "gray": lambda: ImageModel(1, 256, [Downsample(2)], **TINY),
-    "classes": lambda: ImageModel(3, 256, classes=2, **{**TINY, "embedding_blocks": 1}),
+    "classes": lambda: ImageModel(3, 256, classes=2, **TINY),
     "16 levels": lambda: ImageModel(1, 16, **TINY),
 }
 
