@@ -771,13 +771,15 @@ def test_pictures_come_back(named: Callable[[str], Case], name: str) -> None:
     for view, expected in enumerate(views):
         assert torch.equal(case.codec.decode(separate, size, view=view).to(torch.int64), expected)
         assert torch.equal(case.codec.decode(joint, size, view=view).to(torch.int64), expected)
+        if channels == len(case.x) or len(expected[0]) == 1:
+            (found,) = case.restorer.restore([as_views(case)], view)
+            levels_ = case.codec.chain.formats[view][1]
+            shown = (case.views[view] * 255 / (levels_ - 1)).round() if levels == 256 else case.views[view]
+            assert torch.equal(_pixels(found).to(torch.int64), shown.to(torch.int64))
     kind = torch.uint8 if levels <= 256 else torch.int32
     originals = [Original(x.to(kind)) for x in xs]
-    for found, content, x in zip(
-        restore(case, case.codec.compress(originals)), case.codec.compress(originals), xs, strict=True
-    ):
-        assert torch.equal(_pixels(found[0]).to(torch.int64), x)
-        assert (read_file(content).png is not None) <= (levels == 256)
+    for (found,), x in zip(restore(case, case.codec.compress(originals)), xs, strict=True):
+        assert torch.equal(_pixels(found).to(torch.int64), x)
     names = [f"{i}" for i in range(len(xs))]
     (found,) = restore(case, [case.codec.archive(originals, names)])
     assert [torch.equal(_pixels(each).to(torch.int64), x) for each, x in zip(found, xs, strict=True)] == [True] * 4
@@ -809,6 +811,49 @@ def test_a_batch_is_an_archive(gray: Case) -> None:
     batch = pixelcnn.compress(model, noise(2, 1, 3, 3))
     assert [entry.name for entry in Archive(batch).entries] == ["000000.png", "000001.png"]
     refused(lambda: pixelcnn.compress(model, xs, names=["a"]), "1 names for 12 pictures")
+
+
+def test_the_smaller_of_views_and_png_is_kept(case: Case) -> None:
+    """Law: a picture is stored as PNG if that is smaller than its views, and otherwise not."""
+    ramp = torch.arange(0, 252, 7, dtype=torch.uint8).expand(3, 36, 36)
+    kept = []
+    for x in (case.x.byte(), noise(3, 2, 2).byte(), ramp.contiguous(), torch.full((3, 24, 24), 9, dtype=torch.uint8)):
+        (streams,) = case.codec.encode(x[None])
+        stored, views = len(Original(x).to_png()), sum(map(len, streams))
+        file = read_file(case.codec.compress([Original(x)])[0])
+        assert (file.png is not None) == (stored < views)
+        assert len(file.png or b"".join(file.views)) == min(stored, views)
+        kept.append(file.png is not None)
+    assert set(kept) == {False, True}
+
+
+def test_pictures_of_one_size_are_coded_together(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Law: pictures of one size are one batch, wherever they are, and the pixels of all views are counted."""
+    xs = [noise(3, *((5, 4), (3, 3))[i % 2], seed=i).byte() for i in range(8)]
+    originals = [Original(x) for x in xs]
+    number = 4 * (20 + 3 * 2 + 2 * 1 + 9 + 4 + 1)
+    assert case.codec.pixels(originals) == number
+    counts: list[int] = []
+    contents = case.codec.compress(originals, count=counts.append)
+    assert sum(counts) == number
+    archive = case.codec.archive(originals, [str(i) for i in range(8)])
+    batches: list[int] = []
+    decode = case.codec.decode
+    found = case.restorer.codec(case.codec.coding)
+    monkeypatch.setattr(
+        found, "decode", lambda each, *rest, **options: batches.append(len(each)) or decode(each, *rest, **options)
+    )
+    for files in ([read_file(each) for each in contents], open_files(archive)):
+        assert all(file.png is None for file in files)
+        for view in (0, 1, None):
+            batches.clear()
+            counts.clear()
+            restored = case.restorer.restore(files, view, count=counts.append)
+            assert batches == [4, 4]
+            assert sum(counts) == sum(case.restorer.pixels(file, view) for file in files)
+            if view == 0:
+                assert sum(counts) == number
+                assert all(torch.equal(_pixels(each), x) for each, x in zip(restored, xs, strict=True))
 
 
 def test_what_cannot_be_read_is_not_written(case: Case) -> None:

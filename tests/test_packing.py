@@ -25,6 +25,9 @@ from pixelcnn.apps.cli.main import main
 from pixelcnn.codec.archive import SIGNATURE, Archive
 from pixelcnn.codec.chunks import Scan, deflate, write_chunk
 from pixelcnn.codec.container import read_file
+from pixelcnn.models.decompression import Restorer
+from pixelcnn.pictures.inputs import Origin
+from pixelcnn.tasks.packing import Packed, restore_packed
 
 TINY: dict[str, Any] = {"filters": 3, "blocks": 1, "scales": 1, "embedding_blocks": 1, "embedding_scales": 1}
 MODELS: dict[str, Callable[[], ImageModel]] = {
@@ -208,6 +211,36 @@ def test_pipes(models: dict[str, Path], tmp_path: Path) -> None:
         assert (code, back) == (2, b"") or command == "verify"
         assert code == 2
         assert said.count("\n") == 1
+
+
+def test_shipped_models_are_found(tmp_path: Path) -> None:
+    """Law: without --model, pictures are compressed by a shipped model, and decompressed by the one that did."""
+    folder = save_noise(tmp_path / "in", "a.png")
+    done("compress", folder, "--out", tmp_path / "packed")
+    assert json.loads(done("info", tmp_path / "packed", "--json").stdout)[0]["model"] == "photos-pyramid"
+    done("decompress", tmp_path / "packed", "--out", tmp_path / "back")
+    assert np.array_equal(pixels(tmp_path / "back" / "a.png"), pixels(folder / "a.png"))
+
+
+def test_few_pictures_wait_for_others(models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Law: pictures are restored together only if they are few or small, and given before others are begun."""
+    folder = packed(models, tmp_path, "a.png", "b.png", "c.png", "d.png", "e.png")
+    files = [Packed(Origin(Path(name), None), read_file(content)) for name, content in contents(folder).items()]
+    restorer, sizes = Restorer(load(models["color"])), []
+    restore = restorer.restore
+    monkeypatch.setattr(
+        restorer, "restore", lambda some, *rest, **more: sizes.append(len(some)) or restore(some, *rest, **more)
+    )
+    for at_once, most, expected in ((2**18, 64, [5]), (60, 64, [2, 2, 1]), (10, 64, [1] * 5), (2**18, 2, [2, 2, 1])):
+        monkeypatch.setattr("pixelcnn.tasks.packing.AT_ONCE", at_once)
+        monkeypatch.setattr("pixelcnn.tasks.packing.MOST_TOGETHER", most)
+        sizes.clear()
+        found = restore_packed(restorer, files)
+        origins = [next(found)[0]]
+        assert sizes == expected[:1]
+        origins += [origin for origin, _ in found]
+        assert sizes == expected
+        assert origins == [each.origin for each in files]
 
 
 # What is kept

@@ -166,8 +166,7 @@ def restore_packed(
         packed: the pictures.
         view: the view to stop at: 0 for whole pictures, None for the simplest one.
     """
-    for start in range(0, len(packed), MOST_TOGETHER):
-        some = packed[start : start + MOST_TOGETHER]
+    for some in _together(packed):
         total = sum(restorer.pixels(each.file, view) for each in some)
         with _bar("decompressing", [each.origin for each in some], total) as count:
             results = restorer.restore([each.file for each in some], view, count=count)
@@ -188,6 +187,21 @@ def _alike(pictures: Iterable[Found]) -> Iterator[list[Found]]:
         if batch:
             yield batch
         raise
+    if batch:
+        yield batch
+
+
+def _together(packed: Sequence[Packed]) -> Iterator[list[Packed]]:
+    """Put consecutive pictures together that are restored before the first of them is written: few, or small ones."""
+    batch: list[Packed] = []
+    pixels = 0
+    for each in packed:
+        size = each.file.shape.height * each.file.shape.width
+        if batch and (len(batch) == MOST_TOGETHER or pixels + size > AT_ONCE):
+            yield batch
+            batch, pixels = [], 0
+        batch.append(each)
+        pixels += size
     if batch:
         yield batch
 
