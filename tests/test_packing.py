@@ -297,6 +297,9 @@ def test_every_kind_of_picture_is_kept(models: dict[str, Path], tmp_path: Path) 
                 assert np.array_equal(np.array(before.convert(kind)), np.array(after)), name
                 assert after.info.get("icc_profile") == before.info.get("icc_profile"), name
                 assert dict(after.getexif()) == dict(before.getexif()), name
+    alpha = read_file((tmp_path / "files" / "all of it.pxc").read_bytes()).alpha
+    assert alpha is not None
+    assert b"iCCP" not in alpha  # the profile is kept once
     extras = {row["name"]: row["extras"] for row in json.loads(done("info", tmp_path / "all.pxa", "--json").stdout)}
     assert extras["all of it.png"] == ["alpha", "profile", "exif"]
     assert extras["color.png"] == []
