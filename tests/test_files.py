@@ -270,7 +270,7 @@ def test_every_prefix_of_a_picture(case: Case) -> None:
 @pytest.mark.parametrize("view", [0, 1, None])
 def test_every_flipped_bit_of_an_archive(case: Case, gray: Case, view: int | None) -> None:
     """Law: each picture is right or an error, also if only a smaller view is asked for."""
-    several, xs = (gray, noise(3, 1, 3, 3)) if view == 0 else (case, noise(2, 3, 3, 3))
+    several, xs = (gray, noise(3, 1, 3, 3)) if view == 0 else (case, noise(2, 3, 2, 3))
     views = several.codec.chain.views(xs)[-1 if view is None else view]
     content = as_archive(several, xs)
     results = restore(several, flips(content), view)
@@ -728,17 +728,17 @@ MODELS = {
     "color": (_one(), (3, 4, 5), True),
     "gray": (_one(1), (1, 4, 5), True),
     "gray by a model of color": (_one(), (1, 4, 5), True),
-    "pyramid": (_chain(Downsample(2), Downsample(2)), (3, 5, 7), True),
+    "pyramid": (_chain(Downsample(2), Downsample(2)), (3, 3, 5), True),
     "free pyramid": (_chain(Downsample(2)), (3, 5, 4), False),
     "gray pyramid by a model of color": (_chain(Downsample(2)), (1, 3, 5), True),
-    "three times smaller": (_chain(Downsample(3)), (3, 7, 4), True),
-    "three times smaller, free": (_chain(Downsample(3)), (3, 4, 4), False),
+    "three times smaller": (_chain(Downsample(3)), (3, 4, 2), True),
+    "three times smaller, free": (_chain(Downsample(3)), (3, 2, 4), False),
     "gray view": (_chain(QuantizedGrayscale(4)), (3, 4, 5), True),
     "free gray view": (_chain(QuantizedGrayscale(4)), (3, 4, 5), False),
     "gray view of gray": (_chain(QuantizedGrayscale(2), channels=1), (1, 4, 5), True),
-    "both": (_chain(Downsample(2), QuantizedGrayscale(3)), (3, 5, 5), True),
-    "three scales": (_one(scales=3), (3, 9, 6), True),
-    "three scales in a chain": (_chain(Downsample(2), scales=(2, 3), embedding_scales=2), (3, 7, 9), True),
+    "both": (_chain(Downsample(2), QuantizedGrayscale(3)), (3, 3, 4), True),
+    "three scales": (_one(scales=3), (3, 5, 4), True),
+    "three scales in a chain": (_chain(Downsample(2), scales=(2, 3), embedding_scales=2), (3, 4, 5), True),
     "2 levels": (_one(1, 2), (1, 5, 6), True),
     "2 levels of color": (_one(3, 2), (3, 5, 6), True),
     "5 levels": (_chain(Downsample(2), channels=1, levels=5), (1, 5, 6), True),
@@ -771,7 +771,7 @@ def test_random_streams_for_every_model(named: Callable[[str], Case], name: str)
     good = as_views(case)
     files = []
     for k in range(good.number):  # those before are right
-        for stream in (b"", b"\xff" * 200, *(chance.randbytes(40) for _ in range(4)), good.views[k][1:]):
+        for stream in (b"", b"\xff" * 200, *(chance.randbytes(40) for _ in range(2)), good.views[k][1:]):
             files.append(replace(good, views=[*good.views[:k], stream, *good.views[k + 1 :]]))
     wrong = 0
     for found in case.restorer.restore(files):
@@ -795,9 +795,9 @@ def test_pictures_come_back(named: Callable[[str], Case], name: str) -> None:
     separate, joint = case.codec.encode(views[0]), case.codec.encode(views[0], joint=True)
     assert {len(each) for each in separate} == {len(views)}
     assert {len(each) for each in joint} == {1}
+    assert torch.equal(case.codec.decode(joint, size).to(torch.int64), views[0])
     for view, expected in enumerate(views):
         assert torch.equal(case.codec.decode(separate, size, view=view).to(torch.int64), expected)
-        assert torch.equal(case.codec.decode(joint, size, view=view).to(torch.int64), expected)
         if channels == len(case.x) or len(expected[0]) == 1:
             (found,) = case.restorer.restore([as_views(case)], view)
             levels_ = case.codec.chain.formats[view][1]

@@ -224,14 +224,14 @@ def test_shipped_models_are_found(tmp_path: Path) -> None:
 
 def test_few_pictures_wait_for_others(models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Law: pictures are restored together only if they are few or small, and given before others are begun."""
-    folder = packed(models, tmp_path, "a.png", "b.png", "c.png", "d.png", "e.png")
+    folder = packed(models, tmp_path, "a.png", "b.png", "c.png")
     files = [Packed(Origin(Path(name), None), read_file(content)) for name, content in contents(folder).items()]
     restorer, sizes = Restorer(load(models["color"])), []
     restore = restorer.restore
     monkeypatch.setattr(
         restorer, "restore", lambda some, *rest, **more: sizes.append(len(some)) or restore(some, *rest, **more)
     )
-    for at_once, most, expected in ((2**18, 64, [5]), (60, 64, [2, 2, 1]), (10, 64, [1] * 5), (2**18, 2, [2, 2, 1])):
+    for at_once, most, expected in ((2**18, 64, [3]), (60, 64, [2, 1]), (10, 64, [1] * 3), (2**18, 2, [2, 1])):
         monkeypatch.setattr("pixelcnn.tasks.packing.AT_ONCE", at_once)
         monkeypatch.setattr("pixelcnn.tasks.packing.MOST_TOGETHER", most)
         sizes.clear()
