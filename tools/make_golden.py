@@ -62,7 +62,8 @@ def main() -> None:
             pixelcnn.save(make_model(name, x), GOLDEN / name, torch.bfloat16 if name == "mixed" else torch.float32)
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 256, (5, 4), dtype=np.uint8)
-    alpha = Image.fromarray(rng.integers(0, 256, (13, 17, 4), dtype=np.uint8))
+    (alpha,) = pixelcnn.to_pil(photos[1:2, :, 4:23, 3:20])
+    alpha.putalpha(Image.fromarray(rng.integers(0, 256, (19, 17), dtype=np.uint8)))
     gray, color, mixed = (pixelcnn.load(GOLDEN / name) for name in ("gray", "color", "mixed"))
     small = [*pixelcnn.to_pil(photos[:3, :, :9, :10]), Image.fromarray(noise), alpha]
     contents = {
@@ -72,7 +73,7 @@ def main() -> None:
         "color/alpha.pxc": color.compress(alpha, labels=0),
         "color/flat.pxc": color.compress(np.full((40, 30, 3), 200, dtype=np.uint8), labels=1),
         "color/small.pxa": color.compress(small, labels=1),
-        "mixed/photo.pxc": mixed.compress(photos[3, :, 3:25, 6:29]),
+        "mixed/photo.pxc": mixed.compress(photos[1, :, 3:25, 6:29]),
     }
     for name, content in contents.items():
         path = GOLDEN / name
