@@ -73,7 +73,7 @@ def main() -> None:
         "color/alpha.pxc": color.compress(alpha, labels=0),
         "color/flat.pxc": color.compress(np.full((40, 30, 3), 200, dtype=np.uint8), labels=1),
         "color/small.pxa": color.compress(small, labels=1),
-        "mixed/photo.pxc": mixed.compress(photos[1, :, 3:25, 6:29]),
+        "mixed/photo.pxc": mixed.compress(photos[1, :, 3:8, 6:21]),
     }
     for name, content in contents.items():
         path = GOLDEN / name
