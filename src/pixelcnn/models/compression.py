@@ -75,7 +75,7 @@ class Codec:
     """
 
     def __init__(self, model: ChainModel, name: str = "", *, consistent: bool | None = None) -> None:
-        self.chain, self.device, self.check_labels = model.config.chain, model.device, model.check_labels
+        self.chain, self.check_labels = model.config.chain, model.check_labels
         self.consistent = model.consistent if consistent is None else consistent
         self.coding = Coding(
             bytes.fromhex(TABLES_HASH)[:TABLES], model_hash(model)[:MODEL], name, self.consistent, model.levels
@@ -86,6 +86,7 @@ class Codec:
                 self.coders.append(ViewCoder(factor, consistent=self.consistent))
             except ValueError as error:
                 raise ValueError(f"factor {k}: {error}") from None
+        self.device = self.coders[0].device
 
     def encode(
         self, x: Tensor, labels: Tensor | None = None, *, joint: bool = False, count: Count = uncounted
@@ -108,6 +109,7 @@ class Codec:
         links, sizes = self.chain.links(x, self.device), self.chain.sizes((x.shape[2], x.shape[3]))
         factors = [coder.factor for coder in self.coders]
         tilings = plan(factors, len(x), sizes, consistent=self.consistent)
+        labels = None if labels is None else labels.to(self.device)
         writers = [[Writer()] for _ in x]
         pool = ThreadPoolExecutor(torch.get_num_threads())
         try:
@@ -150,7 +152,7 @@ class Codec:
             MemoryError: if the cached activations need more memory than is free.
         """
         readers, sizes = [[Reader(stream) for stream in each] for each in streams], self.chain.sizes(size)
-        given = None
+        labels, given = None if labels is None else labels.to(self.device), None
         for k in range(len(self.coders) - 1, view - 1, -1):
             number = len(self.coders) - 1 - k
             mine = [each[min(number, len(each) - 1)] for each in readers]
