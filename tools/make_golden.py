@@ -15,8 +15,8 @@ from PIL import Image
 import pixelcnn
 from pixelcnn import Downsample, ImageModel, LogisticMixture, QuantizedGrayscale
 from pixelcnn.common.files import write_atomically
-from pixelcnn.models.compression import Restored
 from pixelcnn.models.decompression import Restorer, open_files
+from pixelcnn.models.restoring import Restored
 
 GOLDEN = Path(__file__).parents[1] / "tests" / "golden"
 SMALL = {"filters": 4, "blocks": 1, "embedding_filters": 3, "embedding_blocks": 1, "components": 2, "dropout": 0.0}

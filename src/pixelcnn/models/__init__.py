@@ -3,11 +3,13 @@
 __all__ = [
     "CONFIG",
     "WEIGHTS",
+    "Codec",
     "DrawOptions",
     "GrayscalePixelCNN",
     "ImageModel",
     "PixelCNN",
     "PyramidPixelCNN",
+    "Restorer",
     "colorize",
     "complete",
     "distribution",
@@ -27,6 +29,8 @@ from typing import TYPE_CHECKING
 from pixelcnn.common.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from pixelcnn.models.compression import Codec
+    from pixelcnn.models.decompression import Restorer
     from pixelcnn.models.draw import DrawOptions
     from pixelcnn.models.files import WEIGHTS, read_config
     from pixelcnn.models.image_model import ImageModel
@@ -45,6 +49,8 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
+        "compression": ["Codec"],
+        "decompression": ["Restorer"],
         "draw": ["DrawOptions"],
         "files": ["WEIGHTS", "read_config"],
         "image_model": ["ImageModel"],

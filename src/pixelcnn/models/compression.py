@@ -1,28 +1,25 @@
-"""Compressing pictures without loss, and getting them back, with a model that is at hand.
+"""Compressing pictures without loss.
 
 A picture (`.pxc`) holds the streams of its views, the simplest first, so that a part of it shows a smaller or a gray
 picture. An archive (`.pxa`) holds many pictures, each as one stream. See `docs/format.md`.
 """
 
-__all__ = ["Codec", "Count", "Restored", "compress", "uncounted", "unpack_png"]
+__all__ = ["AT_ONCE", "Codec", "Count", "alike", "as_array", "compress", "uncounted"]
 
 import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pixelcnn.auxiliary.chain import Chain
 from pixelcnn.codec.archive import Entry, write_archive
-from pixelcnn.codec.chunks import DamagedError
 from pixelcnn.codec.container import MODEL, TABLES, Coding, File, Shape, pixel_checksum, write_file
 from pixelcnn.codec.stream import Reader, Writer
 from pixelcnn.common.progress import late_bar
-from pixelcnn.data.given import ImagesLike, to_picture
-from pixelcnn.data.originals import LEVELS, Original, read_original, take_originals
+from pixelcnn.data.given import ImagesLike
+from pixelcnn.data.originals import LEVELS, Original, take_originals
 from pixelcnn.models.base import ChainModel, LabelsLike
 from pixelcnn.models.coding import ViewCoder
 from pixelcnn.models.exact import model_hash
@@ -32,14 +29,6 @@ from pixelcnn.nn.tables import TABLES_HASH
 AT_ONCE = 2**18  # pixels of pictures of one size that are coded at once
 Count = Callable[[int], None]
 """A function that is called with the number of pixels of any view that have been coded."""
-
-
-class Restored(NamedTuple):
-    """A picture that was read: the number of its view, 0 for the whole picture, and the levels of its pixels."""
-
-    original: Original
-    view: int
-    levels: int
 
 
 def uncounted(pixels: int) -> None:
@@ -199,7 +188,7 @@ class Codec:
                 raise ValueError(f"picture {i} is in color, and the model is of gray: use a model of color")
         taken = self.check_labels(labels, len(originals))
         files: dict[int, File] = {}
-        for places in _batches([(*each.x.shape[1:], each.x.shape[0]) for each in originals]):
+        for places in alike([(*each.x.shape[1:], each.x.shape[0]) for each in originals]):
             x = torch.stack([originals[i].x for i in places]).expand(-1, channels, -1, -1)
             some = None if taken is None else taken[places]
             for i, streams in zip(places, self.encode(x, some, joint=joint, count=count), strict=True):
@@ -208,61 +197,14 @@ class Codec:
 
     def _file(self, original: Original, streams: list[bytes], label: int | None) -> File:
         C, H, W = original.x.shape
-        shape = Shape(C, H, W, label, pixel_checksum(_pixels(original.x, self.coding.levels)))
+        shape = Shape(C, H, W, label, pixel_checksum(as_array(original.x, self.coding.levels)))
         extras = original.alpha, original.profile, original.exif
         if self.coding.levels == LEVELS and len(png := Original(original.x).to_png()) < sum(map(len, streams)):
             return File(self.coding, shape, 0, [], png, *extras)
         return File(self.coding, shape, len(streams), streams, None, *extras)
 
-    def restore(
-        self, files: Sequence[File], view: int | None = 0, *, count: Count = uncounted
-    ) -> list[Restored | DamagedError]:
-        """Restore pictures that this model compressed, those of one size together.
 
-        Args:
-            files: the pictures. One that was cut off gives its last whole view, one that is damaged gives an error.
-            view: the view to stop at: 0 for whole pictures, K or None for the simplest view.
-            count: called with the number of pixels of any view that are done.
-
-        Raises:
-            ValueError: if there is no such view.
-        """
-        view = len(self.coders) - 1 if view is None else view
-        if not 0 <= view < len(self.coders):
-            raise ValueError(f"view={view!r}: this model has the views 0 to {len(self.coders) - 1}")
-        found: dict[int, Restored | DamagedError] = {}
-        kinds = [(file.shape.height, file.shape.width, file.png is None, max(view, file.missing)) for file in files]
-        for places in _batches(kinds):
-            some = [files[i] for i in places]
-            for i, each in zip(places, self._restore_alike(some, kinds[places[0]][3], count), strict=True):
-                found[i] = each
-        return [found[i] for i in range(len(files))]
-
-    def _restore_alike(self, files: list[File], view: int, count: Count) -> list[Restored | DamagedError]:
-        if files[0].png is not None:
-            return [self._restore_png(file, view) for file in files]
-        labels = [file.shape.label for file in files if file.shape.label is not None]
-        try:
-            taken = self.check_labels(labels or None, len(files))
-            size = files[0].shape.height, files[0].shape.width
-            images = self.decode([file.views for file in files], size, taken, view=view, count=count)
-        except DamagedError as error:  # of any of them
-            return [error] if len(files) == 1 else [self._restore_alike([file], view, count)[0] for file in files]
-        except ValueError as error:  # labels that the model does not have
-            return [DamagedError(str(error))] * len(files)
-        if view == 0:
-            return [_finish(file, x, self.coding.levels) for file, x in zip(files, images, strict=True)]
-        return [_preview(file, x, view, self.chain) for file, x in zip(files, images, strict=True)]
-
-    def _restore_png(self, file: File, view: int) -> Restored | DamagedError:
-        whole = unpack_png(file)
-        if view == 0 or isinstance(whole, DamagedError):
-            return whole
-        x = whole.original.x.expand(1, self.chain.formats[0][0], -1, -1)
-        return _preview(file, self.chain.views(x)[view][0], view, self.chain)
-
-
-def _batches(kinds: Sequence[Sequence[int]]) -> Iterator[list[int]]:
+def alike(kinds: Sequence[Sequence[int]]) -> Iterator[list[int]]:
     """Group things of equal kinds, whose first two numbers are a height and a width; yield their places."""
     alike: dict[tuple[int, ...], list[int]] = {}
     for i, kind in enumerate(kinds):
@@ -273,46 +215,7 @@ def _batches(kinds: Sequence[Sequence[int]]) -> Iterator[list[int]]:
             yield places[start : start + number]
 
 
-def _finish(file: File, x: Tensor, levels: int) -> Restored | DamagedError:
-    """Give pixels (C, H, W) back the form of the picture, and check them."""
-    if (pixels := _as_given(file, x)) is None:
-        return DamagedError("it claims to be gray and has colors")
-    if pixel_checksum(_pixels(pixels, levels)) != file.shape.checksum:
-        return DamagedError("its pixels do not have the checksum in its header")
-    return Restored(Original(pixels, file.alpha, file.profile, file.exif), 0, levels)
-
-
-def _preview(file: File, x: Tensor, view: int, chain: Chain) -> Restored | DamagedError:
-    """Give a view (C, H, W) the form of a picture, if the model is of pictures."""
-    if (pixels := _as_given(file, x)) is None:
-        return DamagedError("it claims to be gray and has colors")
-    levels = chain.formats[view][1]
-    if chain.formats[0][1] == LEVELS:
-        stretched, levels = np.array(to_picture(pixels, levels)), LEVELS
-        pixels = torch.from_numpy(stretched).reshape(*pixels.shape[1:], -1).permute(2, 0, 1)
-    return Restored(Original(pixels, profile=file.profile), view, levels)
-
-
-def _as_given(file: File, x: Tensor) -> Tensor | None:
-    """Return one channel of equal ones if the picture is gray; None if they are not equal."""
-    x = x.cpu()
-    if file.shape.channels == 3 or len(x) == 1:
-        return x
-    return x[:1] if bool((x[:1] == x).all()) else None
-
-
-def unpack_png(file: File) -> Restored | DamagedError:
-    """Restore a picture that is stored as PNG, which needs no model."""
-    try:
-        x = read_original(file.png or b"", "its PNG").x
-    except ValueError as error:
-        return DamagedError(str(error))
-    if x.shape != (file.shape.channels, file.shape.height, file.shape.width):
-        return DamagedError("its PNG has another shape than its header says")
-    return _finish(file, x, LEVELS)
-
-
-def _pixels(x: Tensor, levels: int) -> np.ndarray:
+def as_array(x: Tensor, levels: int) -> np.ndarray:
     """Return an image (C, H, W) as an array (H, W, C), of uint8 for up to 256 levels."""
     return x.permute(1, 2, 0).cpu().numpy().astype(np.uint8 if levels <= LEVELS else np.uint16)
 

@@ -13,9 +13,10 @@ from pixelcnn.codec.chunks import DamagedError
 from pixelcnn.codec.container import MODEL, TABLES, Coding, File, read_file
 from pixelcnn.data.originals import LEVELS
 from pixelcnn.models.base import ChainModel
-from pixelcnn.models.compression import Codec, Count, Restored, uncounted, unpack_png
+from pixelcnn.models.compression import Codec, Count, uncounted
 from pixelcnn.models.exact import model_hash
 from pixelcnn.models.load import load
+from pixelcnn.models.restoring import Restored, restore, unpack_png
 from pixelcnn.models.shipped import list_models
 from pixelcnn.nn.tables import TABLES_HASH
 
@@ -151,7 +152,7 @@ class Restorer:
         for coding, places in alike.items():
             found: Sequence[Restored | ValueError]
             try:
-                found = self.codec(coding).restore([files[i] for i in places], view, count=count)
+                found = restore(self.codec(coding), [files[i] for i in places], view, count=count)
             except ValueError as error:
                 found = [error] * len(places)
             results |= zip(places, found, strict=True)

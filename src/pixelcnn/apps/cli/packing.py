@@ -101,9 +101,7 @@ def _archive(archive: Path | None) -> tuple[Path, str, str]:
 
 def _codec(model: str, consistent: bool | None, device: str) -> "Codec":
     """Load a model and put it into exact arithmetic. Of a folder, files are told the name but not the place."""
-    from pixelcnn.models.compression import Codec
-
-    return Codec(load_for_pictures(model, consistent, device), Path(model).name)
+    return pixelcnn.models.Codec(load_for_pictures(model, consistent, device), Path(model).name)
 
 
 @command(FILES)
@@ -122,7 +120,7 @@ def decompress(
     skip_broken: SkipBroken = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Get pictures back from compressed files and archives, as PNG."""
+    """Get pictures back from compressed files, as PNG."""
     if view < 0 or (view and thumbnail):
         raise ValueError(f"--view {view}: use a number of at least 0, and not with --thumbnail")
     pixelcnn.tasks.check_out(out, overwrite)
@@ -172,15 +170,12 @@ def _refuse(origin: "Origin", error: ValueError, *, skip_broken: bool) -> None:
 
 
 def _restorer(model: str | None, device: str) -> "Restorer":
-    from pixelcnn.common.devices import find_device
-    from pixelcnn.models.decompression import Restorer
-
-    return Restorer(None if model is None else load_for_pictures(model, None, device), find_device(device))
+    return pixelcnn.models.Restorer(None if model is None else load_for_pictures(model, None, device), device)
 
 
 @command(FILES)
 def verify(files: Files, model: WithModel = None, device: Device = "auto") -> None:
-    """Decode compressed pictures, and compare their pixels with the checksums in the files."""
+    """Decode compressed files, and check their pixels."""
     suffixes = pixelcnn.tasks.COMPRESSED, pixelcnn.tasks.ARCHIVE
     found = list(pixelcnn.tasks.open_packed(pixelcnn.pictures.find_pictures(files, [], say, suffixes)))
     broken = [(origin, error) for origin, error in found if isinstance(error, ValueError)]
@@ -203,7 +198,7 @@ def verify(files: Files, model: WithModel = None, device: Device = "auto") -> No
 
 @command(FILES)
 def info(files: Files, json: Json = False) -> None:
-    """Show what compressed files say of themselves, without a model."""
+    """Show what compressed files say of themselves."""
     packed, _ = _open(files, [])
     if json:
         print(dumps([_describe(each) for each in packed], indent=2))
