@@ -16,7 +16,9 @@ from pixelcnn import Categorical, Downsample, ImageModel, LogisticMixture, Quant
 from pixelcnn.codec.frequencies import TOTAL, Coded, Masses, bucket_width, decode_channel, encode_channel
 from pixelcnn.codec.stream import Reader, Writer
 from pixelcnn.likelihoods.base import Bounds
+from pixelcnn.models import memory, tiles
 from pixelcnn.models.coding import ViewCoder
+from pixelcnn.models.compression import Codec
 from pixelcnn.models.exact import exact_twin, model_hash
 from pixelcnn.models.factor import Factor, Visit
 from pixelcnn.nn import grid
@@ -353,3 +355,27 @@ def test_other_likelihoods_are_refused() -> None:
     factor = Factor(Flat(), ImageModel(1, 4, filters=2, blocks=1, scales=1).factors[0].network)
     with pytest.raises(ValueError, match="no exact frequencies: compress with LogisticMixture or Categorical"):
         ViewCoder(factor, consistent=False)
+
+
+@pytest.mark.parametrize("kind", ["three scales", "pyramid", "free, a third, and gray"])
+def test_tiles_and_threads_give_the_same_streams(
+    scramble: Scramble, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Law: little memory and more threads change how long encoding takes, not a byte of what it gives."""
+    model = make(scramble, kind)
+    x, labels = some_images(model, 3, (55, 60))
+    codec = Codec(model)
+    expected = codec.encode(x, labels)
+    monkeypatch.setattr(memory, "LITTLE", 10**6)
+    monkeypatch.setattr(memory, "free_memory", lambda device: 4 * 10**6)
+    monkeypatch.setattr(tiles, "NO_MATTER", 0)
+    sizes = model.sizes((55, 60))
+    tilings = tiles.plan([coder.factor for coder in codec.coders], 3, sizes, consistent=model.consistent)
+    assert max(len(tiling.rows) * len(tiling.cols) for tiling in tilings) > 1
+    counted: list[int] = []
+    torch.set_num_threads(2)
+    try:
+        assert codec.encode(x, labels, count=counted.append) == expected
+    finally:
+        torch.set_num_threads(1)
+    assert sum(counted) == 3 * sum(H * W for H, W in sizes)
