@@ -4,11 +4,10 @@ Each picture can be read alone. The index is packed in columns, which are nearly
 that a small picture costs little beyond its stream. `docs/format.md` says what each byte means.
 """
 
-__all__ = ["MOST_PICTURES", "Archive", "Entry", "is_archive", "write_archive"]
+__all__ = ["MOST_PICTURES", "Archive", "Entry", "check_names", "is_archive", "write_archive"]
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
-from pathlib import PureWindowsPath
 from typing import NamedTuple
 
 from pixelcnn.codec.chunks import CutError, DamagedError, Scan, deflate, inflate, pack, write_chunk
@@ -18,8 +17,13 @@ SIGNATURE = b"\x89PXA\r\n\x1a\n"
 NAMES, INDEX = b"N", b"I"
 MOST_PICTURES = 10**7
 MOST_NAME, MOST_ENTRY = 1024, 64  # bytes, of a picture
+MOST_LISTED = 2**28  # bytes of all names, and of the index
 STREAM, WHOLE = 0, 1
 FORBIDDEN = frozenset('<>:"\\|?*') | frozenset(map(chr, range(32)))  # in names of files on some system
+DEVICES = {"CON", "CONIN$", "CONOUT$", "PRN", "AUX", "NUL"} | {
+    f"{port}{n}" for port in ("COM", "LPT") for n in "123456789\xb9\xb2\xb3"
+}
+"""Names that Windows reserves, with any suffix."""
 
 
 class Entry(NamedTuple):
@@ -47,9 +51,9 @@ def write_archive(coding: Coding, entries: Sequence[Entry], contents: Sequence[b
     """Write an archive of pictures, given the bytes of each.
 
     Raises:
-        DamagedError: if a name is not a plain relative path, or two names are equal.
+        DamagedError: if the names are not those of files that can be beside each other.
     """
-    _check_names([entry.name for entry in entries])
+    check_names([entry.name for entry in entries])
     shapes = [entry.shape for entry in entries]
     columns = (
         [WHOLE if entry.whole else STREAM for entry in entries],
@@ -93,12 +97,12 @@ class Archive:
         header.end()
         if number > MOST_PICTURES:
             raise DamagedError(f"it claims {number} pictures")
-        found = inflate(names, MOST_NAME * max(1, number), "list of names").decode(errors="replace").split("\0")
-        found = found if number else []
-        if len(found) != number:
-            raise DamagedError(f"it has {len(found)} names for {number} pictures")
-        _check_names(found)
-        self.entries = _read_index(found, inflate(index, MOST_ENTRY * max(1, number), "index"))
+        listed = inflate(names, min(MOST_LISTED, (MOST_NAME + 1) * number), "list of names")
+        if (there := listed.count(b"\0") + 1 if number else 0) != number:
+            raise DamagedError(f"it has {there} names for {number} pictures")
+        found = listed.decode(errors="replace").split("\0") if number else []
+        check_names(found)
+        self.entries = _read_index(found, inflate(index, min(MOST_LISTED, MOST_ENTRY * number), "index"))
         self._content, ends = content, list(accumulate((each.length for each in self.entries), initial=scan.at))
         self._starts = ends[:-1]
         if ends[-1] < len(content):
@@ -115,9 +119,12 @@ class Archive:
             raise CutError(f"it is cut off before the end of {entry.name!r}")
         stream = bytes(self._content[start : start + entry.length])
         try:
-            return read_file(stream) if entry.whole else File(self.coding, entry.shape, 1, [stream])
+            file = read_file(stream) if entry.whole else File(self.coding, entry.shape, 1, [stream])
         except DamagedError as error:
             raise DamagedError(f"{entry.name!r} in it: {error}") from None
+        if file.shape != entry.shape:
+            raise DamagedError(f"{entry.name!r} in it is another picture than the index says")
+        return file
 
 
 def _expect(scan: Scan, kind: bytes) -> bytes:
@@ -144,15 +151,32 @@ def _read_index(names: Sequence[str], data: bytes) -> list[Entry]:
     return entries
 
 
-def _check_names(names: Sequence[str]) -> None:
-    """Raise a `DamagedError` for a name that could leave the folder of the results, or be no file on some system."""
+def check_names(names: Sequence[str]) -> None:
+    """Check the names of pictures.
+
+    Raises:
+        DamagedError: if a name could leave the folder of the results or be no file on some system, or if two of them
+            cannot both be files.
+    """
     for name in names:
         parts = name.split("/")
         if (
             FORBIDDEN & set(name)
             or any(part in ("", ".", "..") or part.endswith((" ", ".")) for part in parts)
-            or any(PureWindowsPath(part).is_reserved() for part in parts)
+            or any(part.partition(".")[0].rstrip().upper() in DEVICES for part in parts)
+            or any(0xD800 <= ord(letter) < 0xE000 for letter in name)  # a byte of a name that is not UTF-8
         ):
             raise DamagedError(f"the name {name!r} is no plain relative path")
-    if len(set(names)) < len(names):
+        if len(name.encode()) > MOST_NAME:
+            raise DamagedError(f"the name {name[:20]!r}... is longer than {MOST_NAME} bytes")
+    different = set(names)
+    if len(different) < len(names):
         raise DamagedError("two of its pictures have the same name")
+    for name in names:
+        if (folder := next((each for each in _folders(name) if each in different), None)) is not None:
+            raise DamagedError(f"{folder!r} is the name of a picture, and of the folder of {name!r}")
+
+
+def _folders(name: str) -> Iterator[str]:
+    """Yield the folders that a name is in."""
+    return (name[:i] for i, letter in enumerate(name) if letter == "/")

@@ -61,11 +61,13 @@ def inflate(data: bytes, most: int, name: str) -> bytes:
     """
     stream = zlib.decompressobj()
     try:
-        content = stream.decompress(data, most)
+        content = stream.decompress(data, most + 1)
     except zlib.error:
         raise DamagedError(f"its {name} cannot be unpacked") from None
+    if len(content) > most:
+        raise DamagedError(f"its {name} is larger than {most} bytes")
     if not stream.eof or stream.unused_data:
-        raise DamagedError(f"its {name} is cut off, or larger than {most} bytes")
+        raise DamagedError(f"its {name} is cut off, or something follows it")
     return content
 
 

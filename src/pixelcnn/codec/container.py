@@ -4,7 +4,7 @@
 and refuses whatever is not as the format says.
 """
 
-__all__ = ["Coding", "File", "Shape", "pixel_checksum", "read_file", "write_file"]
+__all__ = ["MOST_EXTRA", "MOST_PIXELS", "Coding", "File", "Shape", "pixel_checksum", "read_file", "write_file"]
 
 import zlib
 from dataclasses import dataclass, field
@@ -42,7 +42,7 @@ class Coding(NamedTuple):
     levels: int
 
     def to_bytes(self) -> bytes:
-        name = self.name.encode()[:MOST_NAME]
+        name = self.name.encode(errors="replace")[:MOST_NAME].decode(errors="ignore").encode()  # whole characters
         start = bytes([VERSION, CONSISTENT * self.consistent]) + (self.levels - 1).to_bytes(2, "little")
         return start + self.tables + self.model + bytes([len(name)]) + name
 

@@ -8,6 +8,8 @@ as its comments and its resolution.
 __all__ = ["Original", "take_original", "take_originals"]
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,11 +18,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from pixelcnn.codec.container import MOST_EXTRA
+from pixelcnn.common.text import first_line
 from pixelcnn.data.decode import BrokenImageError, is_deep, open_picture, read_file
 from pixelcnn.data.given import ImagesLike, take_images
 
 GRAY, COLOR = ("1", "L", "LA", "La"), ("P", "PA", "RGB", "RGBA", "RGBX")
 LEVELS = 256
+ADVICE = "remove it or use --skip-broken"
 
 
 class Original(NamedTuple):
@@ -59,6 +64,15 @@ class Original(NamedTuple):
         return buffer.getvalue()
 
 
+@contextmanager
+def _decoding(name: str) -> Iterator[None]:
+    """Turn what Pillow's decoders raise, a dozen kinds, into a `BrokenImageError`."""
+    try:
+        yield
+    except Exception as error:
+        raise BrokenImageError(f"{name} cannot be read ({first_line(error)}): {ADVICE}") from error
+
+
 def take_original(picture: Image.Image, name: str) -> Original:
     """Take a picture with all that is kept.
 
@@ -66,30 +80,37 @@ def take_original(picture: Image.Image, name: str) -> Original:
         BrokenImageError: if it cannot be decoded.
         ValueError: if it is an animation, or not of 8-bit gray or color.
     """
-    if (frames := getattr(picture, "n_frames", 1)) > 1:
+    if not picture.width * picture.height:
+        raise ValueError(f"{name} has no pixels: give one that has")
+    with _decoding(name):
+        frames = getattr(picture, "n_frames", 1)
+    if frames > 1:
         raise ValueError(f"{name} has {frames} frames: compress them one by one, as pictures of their own")
     if picture.mode not in (*GRAY, *COLOR):
         raise ValueError(f"{name} has pixels of mode {picture.mode}: convert it to 8-bit color or gray")
     kind, alpha = "L" if picture.mode in GRAY else "RGB", None
-    try:
+    with _decoding(name):
         if picture.has_transparency_data:
             whole = picture.convert(kind + "A")  # a palette may have transparent entries
             buffer = io.BytesIO()
-            whole.getchannel("A").save(buffer, "PNG", optimize=True)
+            Image.fromarray(np.array(whole.getchannel("A"))).save(buffer, "PNG", optimize=True)  # without the profile
             alpha, picture_ = buffer.getvalue(), whole.convert(kind)
         else:
             picture_ = picture.convert(kind)
-    except Exception as error:  # Pillow's decoders raise a dozen kinds
-        raise BrokenImageError(f"{name} cannot be read ({error}): remove it or use --skip-broken") from error
     pixels = np.array(picture_).reshape(picture.height, picture.width, -1)
-    profile, exif = (picture.info.get(each) or None for each in ("icc_profile", "exif"))
+    found = (picture.info.get(each) for each in ("icc_profile", "exif"))
+    profile, exif = (each if isinstance(each, bytes) and each else None for each in found)
+    if max(len(profile or b""), len(exif or b"")) > MOST_EXTRA:
+        raise ValueError(f"{name} has a color profile or EXIF data of more than {MOST_EXTRA:,} bytes: remove them")
     return Original(torch.from_numpy(pixels).permute(2, 0, 1).contiguous(), alpha, profile, exif)
 
 
 def read_original(content: bytes, name: str) -> Original:
     """Decode a picture with all that is kept; errors are those of `take_original`."""
     picture = open_picture(content, name)
-    if is_deep(picture, content):
+    with _decoding(name):
+        deep = is_deep(picture, content)
+    if deep:
         raise ValueError(f"{name} has more than 8 bits a channel: convert it to 8-bit color or gray")
     return take_original(picture, name)
 

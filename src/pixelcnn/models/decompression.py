@@ -11,12 +11,13 @@ import torch
 from pixelcnn.codec.archive import Archive, is_archive
 from pixelcnn.codec.chunks import DamagedError
 from pixelcnn.codec.container import MODEL, TABLES, Coding, File, read_file
+from pixelcnn.common.devices import find_device
 from pixelcnn.data.originals import LEVELS
 from pixelcnn.models.base import ChainModel
 from pixelcnn.models.compression import Codec, Count, uncounted
 from pixelcnn.models.exact import model_hash
 from pixelcnn.models.load import load
-from pixelcnn.models.restoring import Restored, restore, unpack_png
+from pixelcnn.models.restored import Restored, unpack_png
 from pixelcnn.models.shipped import list_models
 from pixelcnn.nn.tables import TABLES_HASH
 
@@ -42,7 +43,7 @@ def find_model(coding: Coding, *, device: str | torch.device = "cpu") -> ChainMo
 
 
 def check_coding(coding: Coding, model: ChainModel) -> None:
-    """Raise a ValueError unless something was coded with these tables and this model."""
+    """Raise a ValueError unless something was coded with these tables and this model, which has its levels."""
     if coding.tables != bytes.fromhex(TABLES_HASH)[:TABLES]:
         raise DamagedError("it was compressed with other tables: get the pixelcnn that wrote it")
     if not matches(model, coding):
@@ -50,6 +51,8 @@ def check_coding(coding: Coding, model: ChainModel) -> None:
             f"it was compressed with the model {coding.name!r} (hash {coding.model.hex()}), and the hash of this model "
             f"is {model_hash(model)[:MODEL].hex()}: name the other"
         )
+    if coding.levels != model.levels:
+        raise DamagedError(f"it claims pixels of {coding.levels} levels, and its model has {model.levels}")
 
 
 def open_files(content: bytes) -> list[File]:
@@ -104,12 +107,12 @@ class Restorer:
 
     Args:
         model: that compressed them; None to find it among the shipped models.
-        device: to put shipped models on.
+        device: to put shipped models on; "auto" is the accelerator if there is one.
     """
 
     def __init__(self, model: ChainModel | None = None, device: str | torch.device = "cpu") -> None:
-        self.model, self.device = model, device
-        self.codecs: dict[Coding, Codec] = {}
+        self.model, self.device = model, find_device(device)
+        self.codecs: dict[Coding, Codec | ValueError] = {}
 
     def codec(self, coding: Coding) -> Codec:
         """Return the codec of a model, which is made once.
@@ -117,20 +120,30 @@ class Restorer:
         Raises:
             ValueError: if the model is another, or none of the shipped ones.
         """
-        if coding not in self.codecs:
-            model = find_model(coding, device=self.device) if self.model is None else self.model
-            check_coding(coding, model)
-            self.codecs[coding] = Codec(model, coding.name, consistent=coding.consistent)
-        return self.codecs[coding]
+        key = coding._replace(name="")  # which is only a hint
+        if key not in self.codecs:
+            try:
+                model = find_model(coding, device=self.device) if self.model is None else self.model
+                check_coding(coding, model)
+                self.codecs[key] = Codec(model, consistent=coding.consistent)
+            except ValueError as error:
+                self.codecs[key] = error
+        if isinstance(found := self.codecs[key], ValueError):
+            raise found
+        return found
 
     def pixels(self, file: File, view: int | None = 0) -> int:
         """Return the number of pixels of all views to decode; 0 if there are none to decode, or no model to do it."""
+        if file.png is not None:
+            return 0
         try:
             sizes = self.codec(file.coding).chain.sizes((file.shape.height, file.shape.width))
         except ValueError:
             return 0
         first = len(sizes) - 1 if view is None else max(view, file.missing)
-        return 0 if file.png else sum(math.prod(size) for size in sizes[first:])
+        if file.number < len(sizes):  # a stream of all views, which is decoded to its end
+            first = 0
+        return sum(math.prod(size) for size in sizes[first:])
 
     def restore(
         self, files: Sequence[File], view: int | None = 0, *, count: Count = uncounted
@@ -152,7 +165,7 @@ class Restorer:
         for coding, places in alike.items():
             found: Sequence[Restored | ValueError]
             try:
-                found = restore(self.codec(coding), [files[i] for i in places], view, count=count)
+                found = self.codec(coding).restore([files[i] for i in places], view, count=count)
             except ValueError as error:
                 found = [error] * len(places)
             results |= zip(places, found, strict=True)

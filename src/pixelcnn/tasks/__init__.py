@@ -5,6 +5,7 @@ __all__ = [
     "COMPRESSED",
     "Evaluation",
     "archive_pictures",
+    "check_inputs_stay",
     "check_out",
     "codec_bits_per_dim",
     "compress_pictures",
@@ -37,7 +38,14 @@ if TYPE_CHECKING:
         read_originals,
         restore_packed,
     )
-    from pixelcnn.tasks.results import check_out, is_file_name, plan_results, write_picture, write_result
+    from pixelcnn.tasks.results import (
+        check_inputs_stay,
+        check_out,
+        is_file_name,
+        plan_results,
+        write_picture,
+        write_result,
+    )
     from pixelcnn.tasks.scoring import Evaluation, evaluate, surprisal
 
 __getattr__, __dir__ = lazy_names(
@@ -54,7 +62,7 @@ __getattr__, __dir__ = lazy_names(
             "read_originals",
             "restore_packed",
         ],
-        "results": ["check_out", "is_file_name", "plan_results", "write_picture", "write_result"],
+        "results": ["check_inputs_stay", "check_out", "is_file_name", "plan_results", "write_picture", "write_result"],
         "scoring": ["Evaluation", "evaluate", "surprisal"],
     },
 )

@@ -25,7 +25,7 @@ from pixelcnn.common.text import printable
 from pixelcnn.data.originals import Original, read_original
 from pixelcnn.models.compression import AT_ONCE, Codec, Count
 from pixelcnn.models.decompression import Restorer
-from pixelcnn.models.restoring import Restored
+from pixelcnn.models.restored import Restored
 from pixelcnn.pictures.inputs import Origin
 from pixelcnn.tasks.results import Results, write_result
 
@@ -50,12 +50,13 @@ class Packed(NamedTuple):
 
 
 def read_originals(
-    origins: Sequence[Origin], say: Callable[[str], None], *, skip_broken: bool = False
+    origins: Sequence[Origin], channels: int, say: Callable[[str], None], *, skip_broken: bool = False
 ) -> Iterator[Found]:
     """Yield pictures with all that is kept.
 
     Args:
         origins: the pictures.
+        channels: of the model: 3 for color, 1 for gray pictures only.
         say: called with a sentence for each picture that is left out, or is a JPEG.
         skip_broken: leave out pictures that cannot be compressed, instead of stopping at the first.
 
@@ -67,6 +68,8 @@ def read_originals(
         try:
             content = origin.read()
             original = read_original(content, f"image {str(origin.name)!r}")
+            if len(original.x) > channels:
+                raise ValueError(f"image {str(origin.name)!r} is in color, and the model of gray: use a model of color")
         except ValueError as error:
             if not skip_broken:
                 raise
@@ -163,8 +166,7 @@ def restore_packed(
         packed: the pictures.
         view: the view to stop at: 0 for whole pictures, None for the simplest one.
     """
-    for start in range(0, len(packed), MOST_TOGETHER):
-        some = packed[start : start + MOST_TOGETHER]
+    for some in _together(packed):
         total = sum(restorer.pixels(each.file, view) for each in some)
         with _bar("decompressing", [each.origin for each in some], total) as count:
             results = restorer.restore([each.file for each in some], view, count=count)
@@ -174,12 +176,32 @@ def restore_packed(
 def _alike(pictures: Iterable[Found]) -> Iterator[list[Found]]:
     """Put consecutive pictures of one shape together, up to as many as are coded at once."""
     batch: list[Found] = []
-    for each in pictures:
-        shape = each.original.x.shape
-        if batch and (batch[0].original.x.shape != shape or (len(batch) + 1) * math.prod(shape[1:]) > AT_ONCE):
+    try:
+        for each in pictures:
+            shape = each.original.x.shape
+            if batch and (batch[0].original.x.shape != shape or (len(batch) + 1) * math.prod(shape[1:]) > AT_ONCE):
+                yield batch
+                batch = []
+            batch.append(each)
+    except ValueError:  # this picture is broken, and those before it are not
+        if batch:
             yield batch
-            batch = []
+        raise
+    if batch:
+        yield batch
+
+
+def _together(packed: Sequence[Packed]) -> Iterator[list[Packed]]:
+    """Put consecutive pictures together that are restored before the first of them is written: few, or small ones."""
+    batch: list[Packed] = []
+    pixels = 0
+    for each in packed:
+        size = each.file.shape.height * each.file.shape.width
+        if batch and (len(batch) == MOST_TOGETHER or pixels + size > AT_ONCE):
+            yield batch
+            batch, pixels = [], 0
         batch.append(each)
+        pixels += size
     if batch:
         yield batch
 

@@ -4,7 +4,16 @@ The files of all results are chosen before anything is drawn: a different file f
 pictures that are read. Results are written as soon as they are finished.
 """
 
-__all__ = ["PNG", "Results", "check_out", "is_file_name", "plan_results", "write_picture", "write_result"]
+__all__ = [
+    "PNG",
+    "Results",
+    "check_inputs_stay",
+    "check_out",
+    "is_file_name",
+    "plan_results",
+    "write_picture",
+    "write_result",
+]
 
 import os
 import sys
@@ -23,7 +32,17 @@ from pixelcnn.pictures.sheets import to_png
 PNG, SHEET = ".png", "contact-sheet"
 MOST_SAMPLES = 10_000  # per picture, since all names are chosen before anything is drawn
 LONGEST_STEM = 200  # bytes; file systems allow 255, and we add a number and a suffix
-OTHER_FILES = (".csv", ".heic", ".html", ".json", ".svg", ".txt", ".zip")  # besides the formats that Pillow writes
+OTHER_FILES = (
+    ".csv",
+    ".heic",
+    ".html",
+    ".json",
+    ".pxa",
+    ".pxc",
+    ".svg",
+    ".txt",
+    ".zip",
+)  # besides the formats that Pillow writes
 
 
 def is_file_name(out: Path, suffix: str = PNG) -> bool:
@@ -75,7 +94,8 @@ def plan_results(
     """Choose where the results of all pictures go.
 
     A result is named after its picture, with the suffix. If two names would clash, ignoring case, a picture that has
-    the suffix keeps its name, and the others get their full file name or a number. Alternatives are numbered.
+    the suffix keeps its name, or else a PNG does, and the others get their full file name or a number. Alternatives are
+    numbered.
 
     Raises:
         ValueError: if several results would share one file, a result would replace an input picture or the mask, or
@@ -94,11 +114,8 @@ def plan_results(
         names = _choose_names([origin.name for origin in origins], samples, suffix)
         files = {origin: [out / name for name in each] for origin, each in zip(origins, names, strict=True)}
         sheet = out / _choose_sheet([name for each in names for name in each])
-    read = [mask, *(origin.file for origin in origins)]
-    inputs = {_identify(file) for file in read if file is not None} - {None}
+    check_inputs_stay([each for some in files.values() for each in some] + [sheet or Path(PIPE)], origins, option, mask)
     for file in (file for each in [*files.values(), [sheet or Path(PIPE)]] for file in each if str(file) != PIPE):
-        if _identify(file) in inputs:
-            raise ValueError(f"the result {str(file)!r} would replace an input picture: name another {option}")
         nearest = next(each for each in (file, *file.absolute().parents) if each.exists())
         if nearest.is_dir() == (nearest == file):
             raise ValueError(
@@ -107,11 +124,22 @@ def plan_results(
     return Results(files, sheet)
 
 
+def check_inputs_stay(
+    files: Sequence[Path], origins: Sequence[Origin], option: str = "--out", mask: Path | None = None
+) -> None:
+    """Raise a ValueError if a result would replace an input picture or the mask."""
+    read = [mask, *(origin.file for origin in origins)]
+    inputs = {_identify(file) for file in read if file is not None} - {None}
+    for file in files:
+        if str(file) != PIPE and _identify(file) in inputs:
+            raise ValueError(f"the result {str(file)!r} would replace an input picture: name another {option}")
+
+
 def _choose_names(names: Sequence[Path], samples: int, suffix: str) -> list[list[Path]]:
     folders = {_key(folder) for name in names for folder in name.parents}
     taken: set[str] = set()
     chosen: list[list[Path]] = [[]] * len(names)
-    for i in sorted(range(len(names)), key=lambda i: names[i].suffix != suffix):
+    for i in sorted(range(len(names)), key=lambda i: (names[i].suffix != suffix, names[i].suffix != PNG)):
         stems = _stems(names[i])
         while not chosen[i]:
             stem = next(stems)

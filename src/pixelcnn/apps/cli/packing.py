@@ -20,8 +20,6 @@ from pixelcnn.common.text import printable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pixelcnn.models.compression import Codec
-    from pixelcnn.models.decompression import Restorer
     from pixelcnn.pictures.inputs import Origin
     from pixelcnn.tasks.packing import Packed
 
@@ -70,8 +68,9 @@ def compress(
     pixelcnn.tasks.check_out(place, overwrite, option, suffix)
     origins = pixelcnn.pictures.find_pictures(pictures, [place], say)
     results = pixelcnn.tasks.plan_results(origins, place, suffix=suffix) if out else None
+    pixelcnn.tasks.check_inputs_stay([place], origins, option)
     codec = _codec(model, consistent, device)
-    found = pixelcnn.tasks.read_originals(origins, say, skip_broken=skip_broken)
+    found = pixelcnn.tasks.read_originals(origins, codec.channels, say, skip_broken=skip_broken)
     number = after = before = 0
 
     def show(file: Path, size: int, size_before: int, pictures: int = 1) -> None:
@@ -99,7 +98,7 @@ def _archive(archive: Path | None) -> tuple[Path, str, str]:
     return place, "--archive", suffix
 
 
-def _codec(model: str, consistent: bool | None, device: str) -> "Codec":
+def _codec(model: str, consistent: bool | None, device: str) -> "pixelcnn.models.Codec":
     """Load a model and put it into exact arithmetic. Of a folder, files are told the name but not the place."""
     return pixelcnn.models.Codec(load_for_pictures(model, consistent, device), Path(model).name)
 
@@ -169,8 +168,9 @@ def _refuse(origin: "Origin", error: ValueError, *, skip_broken: bool) -> None:
     say(f"left out {str(origin.name)!r}: {error}")
 
 
-def _restorer(model: str | None, device: str) -> "Restorer":
-    return pixelcnn.models.Restorer(None if model is None else load_for_pictures(model, None, device), device)
+def _restorer(model: str | None, device: str) -> "pixelcnn.models.Restorer":
+    loaded = None if model is None else load_for_pictures(model, None, device)
+    return pixelcnn.models.Restorer(loaded, device)
 
 
 @command(FILES)
@@ -207,7 +207,7 @@ def info(files: Files, json: Json = False) -> None:
         row = _describe(each)
         parts = [
             f"{row['width']}x{row['height']} {'gray' if row['channels'] == 1 else 'color'}",
-            "as PNG" if row["png"] else f"by {row['model'] or 'a model'} ({row['model_hash']})",
+            "as PNG" if row["png"] else f"by {printable(row['model']) or 'a model'} ({row['model_hash']})",
             f"views of {', '.join(f'{size:,}' for size in row['bytes_of_views'])} bytes",
             f"{row['bits_per_dim']:.3f} bits per sub-pixel",
             *([f"with {', '.join(row['extras'])}"] if row["extras"] else []),
