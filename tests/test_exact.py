@@ -17,8 +17,8 @@ from pixelcnn.codec.frequencies import TOTAL, Coded, Masses, bucket_width, decod
 from pixelcnn.codec.stream import Reader, Writer
 from pixelcnn.likelihoods.base import Bounds
 from pixelcnn.models import memory, tiles
+from pixelcnn.models.codec import Codec
 from pixelcnn.models.coding import ViewCoder
-from pixelcnn.models.compression import Codec
 from pixelcnn.models.exact import exact_twin, model_hash
 from pixelcnn.models.factor import Factor, Visit
 from pixelcnn.nn import grid

@@ -39,7 +39,7 @@ from pixelcnn.codec.container import (
     write_file,
 )
 from pixelcnn.data.originals import Original
-from pixelcnn.models.compression import Codec
+from pixelcnn.models.codec import Codec
 from pixelcnn.models.decompression import Restorer, open_files
 from pixelcnn.models.restored import Restored
 

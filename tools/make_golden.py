@@ -16,7 +16,7 @@ import pixelcnn
 from pixelcnn import Downsample, ImageModel, LogisticMixture, QuantizedGrayscale
 from pixelcnn.common.files import write_atomically
 from pixelcnn.models.decompression import Restorer, open_files
-from pixelcnn.models.restoring import Restored
+from pixelcnn.models.restored import Restored
 
 GOLDEN = Path(__file__).parents[1] / "tests" / "golden"
 SMALL = {"filters": 4, "blocks": 1, "embedding_filters": 3, "embedding_blocks": 1, "components": 2, "dropout": 0.0}
