@@ -75,8 +75,8 @@ READ = 256  # pictures of an archive that are read again
 COMPARED = 2**18  # pixels on which exact arithmetic is compared with float32
 GOALS = {"must": (0.005, 64), "aim": (0.003, 48)}  # the share and the bytes over the model's own bits
 SPEED_GOALS = (
-    "decoding over encoding must be at least 5 (aim: 10); decoding over drawing at most 2 for one picture and 2.5 for 16 "
-    "(aim: 1.3 and 1.8)"
+    "decoding over encoding must be at least 5 (aim: 10), "
+    "and decoding over drawing at most 2 for one picture and 2.5 for 16 (aim: 1.3 and 1.8)"
 )
 
 
