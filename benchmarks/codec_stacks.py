@@ -8,8 +8,9 @@ other numbers of threads, without MKL-DNN, with other instructions in the BLAS, 
 and with the interpreters of other environments. Each process also compresses the photographs again, which must give the
 same bytes.
 
-As a control, each process computes ordinary floating point too: the parameters of the models in float32, by torch, and
-sums and exponentials by NumPy. Where these differ from those of the first process, the way really computes otherwise.
+As a control, each process computes ordinary floating point too: the parameters of the models in float32, products of
+matrices in float64, and sums and functions by NumPy. Where these differ from those of the first process, the way really
+computes otherwise. (MKL ignores most settings of its instructions on processors that are not Intel's.)
 
 The orders of pixels are compared by the parameters of all factors in exact arithmetic, which must be the same to the
 last bit: in one pass, in the wavefront, and in raster order, as a decoder sees them.
@@ -161,7 +162,7 @@ def shown_params(factor: Factor, view: Tensor, given: Tensor | None, labels: Ten
 
 
 def control(photos: dict[str, Tensor]) -> Digests:
-    """Hash what floating point gives: the parameters of all models in float32, and sums and exponentials by NumPy."""
+    """Hash what floating point gives: parameters in float32, products in float64, and sums and functions by NumPy."""
     params = []
     for name, x in photos.items():
         model = load(model_of(name))
@@ -169,9 +170,11 @@ def control(photos: dict[str, Tensor]) -> Digests:
         with evaluating():
             params.append(model.factors[0].params(view, given, model.check_labels(1 if model.classes else None, 1)))
     y = np.random.default_rng(0).standard_normal((4, 10**5))
+    a, b = torch.from_numpy(y[0].reshape(200, 500)), torch.from_numpy(y[1].reshape(500, 200))
     numbers = [each(y.astype(kind)) for kind in (np.float32, np.float64) for each in (np.exp, np.sin, np.sum)]
     return {
-        "torch": digest(*(each.contiguous().numpy().tobytes() for each in params)),
+        "networks": digest(*(each.contiguous().numpy().tobytes() for each in params)),
+        "products": digest((a @ b).numpy().tobytes()),
         "NumPy": digest(*(np.asarray(each).tobytes() for each in numbers)),
     }
 
@@ -237,6 +240,7 @@ def make_ways(pythons: list[str]) -> dict[str, Way]:
         "MKL: SSE4.2": Way(one | {"MKL_ENABLE_INSTRUCTIONS": "SSE4_2"}),
         "MKL: AVX2": Way(one | {"MKL_ENABLE_INSTRUCTIONS": "AVX2"}),
         "MKL: compatible code": Way(one | {"MKL_CBWR": "COMPATIBLE"}),
+        "oneDNN: SSE4.1": Way(one | {"ONEDNN_MAX_CPU_ISA": "SSE41"}),
         "torch without vector instructions": Way(one | {"ATEN_CPU_CAPABILITY": "default"}),
         "torch with AVX2": Way(one | {"ATEN_CPU_CAPABILITY": "avx2"}),
     }
@@ -244,7 +248,7 @@ def make_ways(pythons: list[str]) -> dict[str, Way]:
         ways["NumPy without vector instructions"] = Way(one | {"NPY_DISABLE_CPU_FEATURES": " ".join(features)})
     if torch.cuda.is_available():
         ways["decoded on a GPU"] = Way(arguments=("--device", "cuda"))
-    return ways | {f"environment of {python}": Way(one, python=python) for python in pythons}
+    return ways | {python: Way(one, python=python) for python in pythons}
 
 
 def numpy_features() -> list[str]:
@@ -294,8 +298,8 @@ def measure(pythons: list[str]) -> tuple[dict[str, Any], bool]:
             results[way] = {"differs": differs, "floating_point_differs": otherwise, "stack": result.get("stack")}
             good = f"same ({len(decoded)} decoded, {len(written)} written)"
             orders = "".join(f", {order}" for order in result.get("orders", {}))
-            print(f"{way:36}{differs or good + orders}", flush=True)
-            print(f"{'':36}{describe(result)}; floating point differs in {' and '.join(otherwise) or 'neither'}")
+            print(f"{way:35} {differs or good + orders}; floating point differs: {', '.join(otherwise) or 'no'}")
+            print(f"{'':35} {describe(result)}", flush=True)
     same = not any(each["differs"] for each in results.values())
     return {"files": sorted(decoded), "ways": results}, same
 
