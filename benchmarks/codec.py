@@ -48,7 +48,7 @@ from pixelcnn.common.files import write_json
 from pixelcnn.common.progress import late_bar, progress_bar
 from pixelcnn.data.images import Images, load_images
 from pixelcnn.data.originals import Original, take_originals
-from pixelcnn.models.compression import Codec, Count, Restored
+from pixelcnn.models.codec import Codec, Count, Restored
 from pixelcnn.models.decompression import decompress
 from pixelcnn.models.factor import Factor
 from pixelcnn.models.files import WEIGHTS

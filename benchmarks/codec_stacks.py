@@ -50,7 +50,7 @@ from pixelcnn.common.progress import progress_bar
 from pixelcnn.data.images import load_images
 from pixelcnn.data.originals import Original, read_original, take_originals
 from pixelcnn.models.base import ChainModel
-from pixelcnn.models.compression import Codec, Restored
+from pixelcnn.models.codec import Codec, Restored
 from pixelcnn.models.decompression import Restorer, matches, open_files
 from pixelcnn.models.exact import exact_twin
 from pixelcnn.models.factor import Factor, Visit
