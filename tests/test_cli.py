@@ -76,10 +76,11 @@ def test_the_help_is_in_groups_and_80_columns() -> None:
     assert bare.stderr == inside("-h").stdout == inside("--help").stdout
     assert bare.stderr.startswith("Usage: pixelcnn [OPTIONS] COMMAND [ARGS]...\n")
     titles = [line for line in bare.stderr.splitlines() if re.fullmatch(r"\w.*:", line)]
-    assert titles == ["Options:", "Make models:", "Use models:", "Work on your pictures:"]
+    groups = ["Make models:", "Use models:", "Work on your pictures:", "Keep pictures without loss:"]
+    assert titles == ["Options:", *groups]
     assert "..." not in bare.stderr.partition("Make models")[2]  # no summary is cut short
     verbs = re.findall(r"^  (\w+)  ", bare.stderr.partition("Make models")[2], flags=re.M)
-    assert len(verbs) == 11
+    assert len(verbs) == 15
     for verb in verbs:
         shown = inside(verb, "-h").stdout
         assert max(map(len, shown.splitlines())) <= 80

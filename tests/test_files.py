@@ -40,7 +40,7 @@ from pixelcnn.codec.container import (
 )
 from pixelcnn.data.decode import BrokenImageError
 from pixelcnn.data.originals import Original, read_original
-from pixelcnn.models.compression import Codec
+from pixelcnn.models.codec import Codec
 from pixelcnn.models.decompression import Restorer, open_files
 from pixelcnn.models.restored import Restored
 

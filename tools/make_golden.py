@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 import pixelcnn
-from pixelcnn import Downsample, ImageModel, QuantizedGrayscale
+from pixelcnn import Downsample, ImageModel, LogisticMixture, QuantizedGrayscale
 from pixelcnn.common.files import write_atomically
 from pixelcnn.models.decompression import Restorer, open_files
 from pixelcnn.models.restored import Restored
@@ -26,6 +26,16 @@ MODELS = {
         3, 256, [Downsample(3), QuantizedGrayscale(4)], scales=(1, 1, 2), embedding_scales=(2, 1), classes=3, **SMALL
     ),
     "gray": lambda: ImageModel(1, 256, [Downsample(2)], scales=(2, 1), embedding_scales=1, consistent=False, **SMALL),
+    # Raster order within bounds, a lag that the bounds decide, a likelihood of its own, and weights of half precision.
+    "mixed": lambda: ImageModel(
+        3,
+        256,
+        [Downsample(2), Downsample(5)],
+        scales=(2, 1, 1),
+        embedding_scales=(2, 1),
+        likelihoods=[None, LogisticMixture(3, 256, 2, (-4.0, 0.5)), None],
+        **SMALL,
+    ),
 }
 
 
@@ -44,41 +54,35 @@ def photographs(size: int, number: int) -> torch.Tensor:
     return torch.stack([images[i] for i in range(number)])
 
 
-def read_originals(content: bytes, model: ImageModel | None) -> list[bytes]:
-    """Return the pictures of a file as PNG."""
-    restored = Restorer(model).restore(open_files(content))
-    return [each.original.to_png() for each in restored if isinstance(each, Restored)]
-
-
 def main() -> None:
     photos = photographs(32, 4)
     for name in MODELS:
-        x = photos if name == "color" else photos[:, :1]
+        x = photos[:, :1] if name == "gray" else photos
         if not (GOLDEN / name / "config.json").exists():
-            pixelcnn.save(make_model(name, x), GOLDEN / name)
+            pixelcnn.save(make_model(name, x), GOLDEN / name, torch.bfloat16 if name == "mixed" else torch.float32)
     rng = np.random.default_rng(0)
-    alpha = Image.fromarray(rng.integers(0, 256, (13, 17), dtype=np.uint8))
-    extra = pixelcnn.to_pil(photos[:1, :, 8:21, 5:22])[0]
-    extra.putalpha(alpha)
-    gray, color = (pixelcnn.load(GOLDEN / name) for name in ("gray", "color"))
     noise = rng.integers(0, 256, (5, 4), dtype=np.uint8)
+    (alpha,) = pixelcnn.to_pil(photos[1:2, :, 4:23, 3:20])
+    alpha.putalpha(Image.fromarray(rng.integers(0, 256, (19, 17), dtype=np.uint8)))
+    gray, color, mixed = (pixelcnn.load(GOLDEN / name) for name in ("gray", "color", "mixed"))
+    small = [*pixelcnn.to_pil(photos[:3, :, :9, :10]), Image.fromarray(noise), alpha]
     contents = {
-        "gray.pxc": gray.compress(photos[0, :1, :11, :14]),
-        "color.pxc": color.compress(photos[1, :, 4:23, 3:20], labels=2),
-        "extra.pxc": color.compress(extra, labels=0),
-        "noise.pxc": gray.compress(noise),
-        "flat.pxc": color.compress(np.full((40, 30, 3), 200, dtype=np.uint8), labels=1),
-        "photo.pxc": pixelcnn.load("photos-pyramid").compress(photos[2]),
-        "small.pxa": color.compress(
-            [*pixelcnn.to_pil(photos[:3, :, :9, :10]), pixelcnn.to_pil(photos[3:, :1, :7])[0]], labels=1
-        ),
+        "gray/photo.pxc": gray.compress(photos[1, :1, :21, :14]),
+        "gray/noise.pxc": gray.compress(noise),
+        "color/photo.pxc": color.compress(photos[1, :, 4:23, 3:20], labels=2),
+        "color/alpha.pxc": color.compress(alpha, labels=0),
+        "color/flat.pxc": color.compress(np.full((40, 30, 3), 200, dtype=np.uint8), labels=1),
+        "color/small.pxa": color.compress(small, labels=1),
+        "mixed/photo.pxc": mixed.compress(photos[1, :, 3:8, 6:21]),
     }
     for name, content in contents.items():
-        if not (GOLDEN / name).exists():
-            write_atomically(GOLDEN / name, content)
-            model = None if name == "photo.pxc" else gray if name in ("gray.pxc", "noise.pxc") else color
-            for i, original in enumerate(read_originals(content, model)):
-                write_atomically((GOLDEN / name).with_suffix(f".{i}.png"), original)
+        path = GOLDEN / name
+        if not path.exists():
+            write_atomically(path, content)
+            restored = Restorer(pixelcnn.load(path.parent)).restore(open_files(content))
+            for i, each in enumerate(restored):
+                assert isinstance(each, Restored), each
+                write_atomically(path.with_suffix(f".{i}.png"), each.original.to_png())
 
 
 if __name__ == "__main__":

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from pixelcnn.likelihoods.check import check_likelihood
     from pixelcnn.likelihoods.logistic import LogisticMixture
     from pixelcnn.likelihoods.tabular import Categorical, TabularLikelihood
+    from pixelcnn.models.compression import compress
     from pixelcnn.models.decompression import decompress
     from pixelcnn.models.draw import DrawOptions
     from pixelcnn.models.image_model import ImageModel
     from pixelcnn.models.load import load, save
-    from pixelcnn.models.lossless import compress
     from pixelcnn.models.presets import GrayscalePixelCNN, PixelCNN, PyramidPixelCNN
     from pixelcnn.models.sampling import colorize, complete, sample, sample_views, upscale
     from pixelcnn.models.shipped import list_models
@@ -93,7 +93,7 @@ __getattr__, __dir__ = lazy_names(
         "models.draw": ["DrawOptions"],
         "models.image_model": ["ImageModel"],
         "models.load": ["load", "save"],
-        "models.lossless": ["compress"],
+        "models.compression": ["compress"],
         "models.presets": ["GrayscalePixelCNN", "PixelCNN", "PyramidPixelCNN"],
         "models.sampling": ["colorize", "complete", "sample", "sample_views", "upscale"],
         "models.shipped": ["list_models"],

@@ -23,15 +23,14 @@ FAMILY = constriction.model.Categorical(perfect=False)
 class Writer:
     """A stream that is written.
 
-        Example:
-            >>> import numpy as np
-            >>> from pixelcnn.codec.chunks import DamagedError
-    from pixelcnn.codec.frequencies import TOTAL, Coded
-            >>> from pixelcnn.codec.stream import Reader, Writer
-            >>> writer, half = Writer(), TOTAL // 2
-            >>> writer.write(Coded(np.array([0, half]), np.array([half, half])))
-            >>> Reader(writer.to_bytes()).read(np.array([[half, half], [half, half]]))
-            array([0, 1], dtype=int32)
+    Example:
+        >>> import numpy as np
+        >>> from pixelcnn.codec.frequencies import TOTAL, Coded
+        >>> from pixelcnn.codec.stream import Reader, Writer
+        >>> writer, half = Writer(), TOTAL // 2
+        >>> writer.write(Coded(np.array([0, half]), np.array([half, half])))
+        >>> Reader(writer.to_bytes()).read(np.array([[half, half], [half, half]]))
+        array([0, 1], dtype=int32)
     """
 
     def __init__(self) -> None:

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING
 from pixelcnn.common.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from pixelcnn.models.compression import Codec
+    from pixelcnn.models.codec import Codec
     from pixelcnn.models.decompression import Restorer
     from pixelcnn.models.draw import DrawOptions
     from pixelcnn.models.files import WEIGHTS, read_config
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "compression": ["Codec"],
+        "codec": ["Codec"],
         "decompression": ["Restorer"],
         "draw": ["DrawOptions"],
         "files": ["WEIGHTS", "read_config"],

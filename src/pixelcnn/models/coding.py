@@ -56,7 +56,7 @@ class ViewCoder:
 
     def __init__(self, factor: Factor, *, consistent: bool) -> None:
         self.factor, self.consistent = exact_twin(factor), consistent
-        self.likelihood, self.device = factor.likelihood, device_of(factor)
+        self.likelihood, self.device = factor.likelihood, device_of(self.factor)
         self.width = bucket_width(self.likelihood.levels)
         Masses.of(self.likelihood, np.zeros((1, self.likelihood.num_params)))  # raises for an unknown likelihood
 

@@ -14,7 +14,7 @@ from pixelcnn.codec.container import MODEL, TABLES, Coding, File, read_file
 from pixelcnn.common.devices import find_device
 from pixelcnn.data.originals import LEVELS
 from pixelcnn.models.base import ChainModel
-from pixelcnn.models.compression import Codec, Count, uncounted
+from pixelcnn.models.codec import Codec, Count, uncounted
 from pixelcnn.models.exact import model_hash
 from pixelcnn.models.load import load
 from pixelcnn.models.restored import Restored, unpack_png

@@ -18,6 +18,7 @@ from pixelcnn.models.weights import checksum
 from pixelcnn.nn.grid import check_functions, freeze
 from pixelcnn.nn.tables import STEPS
 
+NO_FLOAT64 = ("mps",)  # kinds of devices
 # The fields of a config that decide the parameters of a pixel. Fields of later versions must not change the hash of a
 # model that does not use them.
 NUMBERS = (
@@ -40,6 +41,8 @@ NUMBERS = (
 def exact_twin(factor: Factor) -> Factor:
     """Make a copy of a factor that gives the same parameters, in float64, on every machine and in every order.
 
+    It is on the device of the factor, unless that device has no float64, in which case it is on the CPU.
+
     Raises:
         ValueError: if the bounds of a layer fail; the message names it.
         RuntimeError: if this machine computes `exp` with a larger error than any sound library.
@@ -54,8 +57,10 @@ def exact_twin(factor: Factor) -> Factor:
         >>> bool((twin.params(x) - factor.params(x)).abs().max() < 0.5)
         True
     """
-    twin, device = deepcopy(factor).requires_grad_(requires_grad=False).eval(), device_of(factor)
-    check_functions(device)
+    twin = deepcopy(factor).requires_grad_(requires_grad=False).eval()
+    if device_of(twin).type in NO_FLOAT64:
+        twin = twin.cpu()
+    check_functions(device_of(twin))
     for name, network in (("network", twin.network), ("embedding", twin.embedding)):
         if network is not None:
             try:

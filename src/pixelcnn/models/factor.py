@@ -217,7 +217,8 @@ class Factor(nn.Module):
         half = options.dtype if options.dtype in (torch.bfloat16, torch.float16) else None
         lag = wavefront_lag(self.lag(consistent=options.consistent), W, options.schedule)
         every, some = (len(x) * number for number in (H * W, most_pixels((H, W), lag)))
-        with evaluating(), computing(self, every if given is not None else 1, FEWER):
+        embedded = every // self.network.arithmetic.products if given is not None else 1
+        with evaluating(), computing(self, embedded, FEWER):
             with torch.autocast(x.device.type, half) if half else nullcontext():
                 context = self.context((H, W), given, labels)
             offset = self.offset((H, W), given)

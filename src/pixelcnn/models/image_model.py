@@ -28,7 +28,7 @@ from pixelcnn.auxiliary.base import Auxiliary
 from pixelcnn.auxiliary.chain import check_images
 from pixelcnn.common.devices import computing
 from pixelcnn.data.given import ImagesLike, as_computable, take_images
-from pixelcnn.models import lossless, sampling
+from pixelcnn.models import compression, sampling
 from pixelcnn.models.base import ChainModel, LabelsLike
 from pixelcnn.models.config import MOST_PARAMETERS, ModelConfig, ModelOptions
 from pixelcnn.models.factor import Factor
@@ -183,7 +183,7 @@ class ImageModel(ChainModel):
     colorize = sampling.colorize
     upscale = sampling.upscale
     complete = sampling.complete
-    compress = lossless.compress
+    compress = compression.compress
 
 
 def _from_config(config: ModelConfig) -> ImageModel:

@@ -16,7 +16,14 @@ from pixelcnn.likelihoods.base import scale_levels
 
 
 class Arithmetic:
-    """Floating point, as torch computes it. Sums depend on their order, in the last bits."""
+    """Floating point, as torch computes it. Sums depend on their order, in the last bits.
+
+    Attributes:
+        products: the number of matrix products that a typical layer is computed in, one after another. The more there
+            are, the less each is worth a second thread.
+    """
+
+    products = 1
 
     def scale(self, x: Tensor, levels: int, dtype: torch.dtype) -> Tensor:
         """Scale integers in [0, levels) to numbers in [-1, 1]."""

@@ -183,6 +183,8 @@ def _step(numbers: Tensor) -> float:
 class GridArithmetic(Arithmetic):
     """The arithmetic of networks after `freeze`."""
 
+    products = 9  # one for each pixel that a kernel reads
+
     def scale(self, x: Tensor, levels: int, dtype: torch.dtype) -> Tensor:
         # The quotient of two whole numbers, rounded twice in the same way everywhere.
         return ((2 * x.to(dtype) - (levels - 1)) * PIXEL_STEPS / (levels - 1)).round_() / PIXEL_STEPS

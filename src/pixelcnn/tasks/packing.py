@@ -23,7 +23,7 @@ from pixelcnn.codec.container import File, read_file
 from pixelcnn.common.progress import late_bar
 from pixelcnn.common.text import printable
 from pixelcnn.data.originals import Original, read_original
-from pixelcnn.models.compression import AT_ONCE, Codec, Count
+from pixelcnn.models.codec import AT_ONCE, Codec, Count
 from pixelcnn.models.decompression import Restorer
 from pixelcnn.models.restored import Restored
 from pixelcnn.pictures.inputs import Origin

@@ -205,7 +205,7 @@ def report(
 
 @command(USE)
 def models(json: Json = False) -> None:
-    """List the recipes and the trained models that come with pixelcnn."""
+    """List the recipes and models that come with pixelcnn."""
     recipes = {name: pixelcnn.zoo.describe(name) for name in pixelcnn.zoo.recipe_names()}
     names = shipped.shipped_names()
     missing = {name: reason for name in names if (reason := shipped.why_missing(name))}

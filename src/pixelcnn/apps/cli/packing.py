@@ -119,7 +119,7 @@ def decompress(
     skip_broken: SkipBroken = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Get pictures back from compressed files and archives, as PNG."""
+    """Get pictures back from compressed files, as PNG."""
     if view < 0 or (view and thumbnail):
         raise ValueError(f"--view {view}: use a number of at least 0, and not with --thumbnail")
     pixelcnn.tasks.check_out(out, overwrite)
@@ -175,7 +175,7 @@ def _restorer(model: str | None, device: str) -> "pixelcnn.models.Restorer":
 
 @command(FILES)
 def verify(files: Files, model: WithModel = None, device: Device = "auto") -> None:
-    """Decode compressed pictures, and compare their pixels with the checksums in the files."""
+    """Decode compressed files, and check their pixels."""
     suffixes = pixelcnn.tasks.COMPRESSED, pixelcnn.tasks.ARCHIVE
     found = list(pixelcnn.tasks.open_packed(pixelcnn.pictures.find_pictures(files, [], say, suffixes)))
     broken = [(origin, error) for origin, error in found if isinstance(error, ValueError)]
@@ -198,7 +198,7 @@ def verify(files: Files, model: WithModel = None, device: Device = "auto") -> No
 
 @command(FILES)
 def info(files: Files, json: Json = False) -> None:
-    """Show what compressed files say of themselves, without a model."""
+    """Show what compressed files say of themselves."""
     packed, _ = _open(files, [])
     if json:
         print(dumps([_describe(each) for each in packed], indent=2))
