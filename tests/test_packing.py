@@ -738,22 +738,16 @@ def test_places_that_make_no_sense(models: dict[str, Path], tmp_path: Path) -> N
 
 def test_names_that_other_systems_lack(models: dict[str, Path], tmp_path: Path) -> None:
     """Law: an archive takes no picture that could not be written everywhere, and files of their own do."""
-    for name in ("a:b.png", "what?.png", "con.png", "end /x.png", b"\xff.png".decode(errors="surrogateescape")):
-        folder = tmp_path / str(len(list(tmp_path.iterdir())))
-        save_noise(folder, name, "ok.png")
-        message = refused("compress", folder, "--model", models["color"], "--archive", tmp_path / "x.pxa")
+    names = ["a:b.png", "what?.png", "con.png", "end /x.png", b"\xff.png".decode(errors="surrogateescape")]
+    model, folder = ("--model", models["color"]), save_noise(tmp_path / "in", *names, "ok.png")
+    for name in names:
+        message = refused("compress", folder / name, folder / "ok.png", *model, "--archive", tmp_path / "x.pxa")
         assert "no plain relative path" in message
-        done("compress", folder, "--model", models["color"], "--out", tmp_path / "packed" / folder.name)
-        done(
-            "decompress",
-            tmp_path / "packed" / folder.name,
-            "--model",
-            models["color"],
-            "--out",
-            tmp_path / "back" / folder.name,
-        )
-        assert np.array_equal(pixels(tmp_path / "back" / folder.name / name), pixels(folder / name))
     assert not (tmp_path / "x.pxa").exists()
+    done("compress", folder, *model, "--out", tmp_path / "packed")
+    done("decompress", tmp_path / "packed", *model, "--out", tmp_path / "back")
+    for name in names:
+        assert np.array_equal(pixels(tmp_path / "back" / name), pixels(folder / name))
 
 
 @contextmanager
