@@ -183,18 +183,18 @@ class Layers:
 def embed(layers: Layers, pixels: Grid, scales: int, factor: int, size: tuple[int, int]) -> Grid:
     """Apply the embedding network to the scaled pixels of the next view, for a view of the given size."""
     x = layers.apply("first", pixels, SQUARE)
-    stack = []
+    stacks: list[list[Grid]] = []
     for s in range(scales):
         x = layers.apply(f"shrink.{s - 1}", x, SQUARE, 2) if s > 0 else x
-        stack.append(x)
+        stacks.append([x])
         for name in layers.names(f"down.{s}"):
             x = layers.block(name, x, SQUARE)
-            stack.append(x)
-    stack.pop()
+            stacks[s].append(x)
+    stacks[-1].pop()
     for s in reversed(range(scales)):
         for name in layers.names(f"up.{s}"):
-            x = layers.block(name, x, SQUARE, pointwise(concat_elu, stack.pop()))
-        x = layers.apply(f"grow.{s - 1}", x, SQUARE, 2, stack[-1].size) if s > 0 else x
+            x = layers.block(name, x, SQUARE, pointwise(concat_elu, stacks[s].pop()))
+        x = layers.apply(f"grow.{s - 1}", x, SQUARE, 2, stacks[s - 1][0].size) if s > 0 else x
     if factor > 1:
         offsets = range(-(factor // 2), factor)
         x = layers.apply("enlarge", x, (offsets, offsets), factor, size)
@@ -435,7 +435,7 @@ class Factor:
             context = embed(layers, source, scales, self.cells.factor, self.size)
         if label:
             vector = model.tensors[f"factors.{k}.classes.weight"][label - 1].astype(np.float64)
-            vectors = Grid(self.size, lambda i, j: np.rint(vector * 2**10))
+            vectors = Grid(self.size, lambda i, j: rounded(vector * 2**10))
             context = pointwise(np.add, context, vectors) if context else vectors
         self.bounded = self.cells if consistent else None
         layers, source = Layers(model.tensors, f"factors.{k}.network."), scaled(self.pixels, self.levels)

@@ -76,7 +76,7 @@ def test_the_help_is_in_groups_and_80_columns() -> None:
     assert bare.stderr == inside("-h").stdout == inside("--help").stdout
     assert bare.stderr.startswith("Usage: pixelcnn [OPTIONS] COMMAND [ARGS]...\n")
     titles = [line for line in bare.stderr.splitlines() if re.fullmatch(r"\w.*:", line)]
-    groups = ["Make models:", "Use models:", "Work on your pictures:", "Keep pictures without loss:"]
+    groups = ["Make models:", "Use models:", "Work on your pictures:", "Compress pictures without loss:"]
     assert titles == ["Options:", *groups]
     assert "..." not in bare.stderr.partition("Make models")[2]  # no summary is cut short
     verbs = re.findall(r"^  (\w+)  ", bare.stderr.partition("Make models")[2], flags=re.M)

@@ -372,7 +372,7 @@ def test_another_version_other_tables_other_models(case: Case, gray: Case) -> No
     }
     for message, content in changed.items():
         refused(lambda content=content: pixelcnn.decompress(content, case.model), message)
-    refused(lambda: pixelcnn.decompress(whole, gray.model), "name the other")
+    refused(lambda: pixelcnn.decompress(whole, gray.model), "pass that model")
     refused(lambda: pixelcnn.decompress(whole), "not among the shipped models")
     renamed = with_header(whole, lambda data: data.replace(b"\x04tiny", b"\x06\xff\x1b[2J\n"))
     assert torch.equal(_pixels(restore(case, [renamed])[0][0]), case.x)

@@ -445,7 +445,7 @@ def test_a_cut_file_is_a_smaller_picture(models: dict[str, Path], tmp_path: Path
         assert f"a.pxc is cut off: this is its view {view}, of {width}x{height}" in result.stderr
         (right,) = [decompress(whole, load(models["color"]), view=view)]
         assert np.array_equal(pixels(tmp_path / "small.png"), right)
-        assert f"cut off, {view} views are missing" in done("info", file).stdout
+        assert f"cut off, views missing: {view}" in done("info", file).stdout
         assert json.loads(done("info", file, "--json").stdout)[0]["missing_views"] == view
         verified = inside("verify", file, *model)
         assert verified.returncode == 2
@@ -511,7 +511,7 @@ def test_verify_finds_what_is_not_whole(models: dict[str, Path], tmp_path: Path)
     assert result.returncode == 2
     assert sorted(line.partition(":")[0] for line in result.stdout.splitlines()) == ["a.pxc", "b.pxc", "c.pxc"]
     assert "b.pxc: its chunk 'V' at byte" in result.stdout
-    assert result.stderr == "pixelcnn: 1 of 3 pictures are not whole: compress them again\n"
+    assert result.stderr == "pixelcnn: 1 of 3 pictures are not whole, for the reasons above\n"
     archive = packed_archive(models, tmp_path, "a.png", "b.png", "c.png")
     content = bytearray(archive.read_bytes())
     content[-12] ^= 1
@@ -522,7 +522,7 @@ def test_verify_finds_what_is_not_whole(models: dict[str, Path], tmp_path: Path)
     assert "c.png: whole" not in result.stdout
     other = inside("verify", folder / "a.pxc", "--model", models["another"])
     assert other.returncode == 2
-    assert "name the other" in other.stdout
+    assert "pass that model" in other.stdout
 
 
 def test_an_archive_without_its_end(models: dict[str, Path], tmp_path: Path) -> None:
@@ -595,7 +595,7 @@ def test_other_models(models: dict[str, Path], tmp_path: Path) -> None:
         for name in ("another", "gray", "classes"):
             message = refused("decompress", source, "--model", models[name], *out)
             assert "'color'" in message
-            assert "name the other" in message
+            assert "pass that model" in message
         assert "not among the shipped models" in refused("decompress", source, *out)
         assert "levels=16" in refused("decompress", source, "--model", models["16 levels"], *out)
     assert "levels=16" in refused("compress", tmp_path / "in", "--model", models["16 levels"], "--out", tmp_path / "x")

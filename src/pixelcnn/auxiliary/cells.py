@@ -74,7 +74,9 @@ class CellAuxiliary(Auxiliary):
         ones = per_channel(self.weights(channels), view.device).expand(1, channels, *size)
         before, after = self.partial_sums(ones)
         sums = self.sums_of_pixels(view, size, levels)
-        return (sums.lowest + sums.highest) / (2 * (before + ones + after))
+        # In float32 whatever the default type, since compressed files depend on every bit of it.
+        middle, count = (each.to(torch.float32) for each in (sums.lowest + sums.highest, 2 * (before + ones + after)))
+        return middle / count
 
     def bounds(self, x: Tensor, view: Tensor, levels: int) -> Bounds:
         """Return the bounds that a view sets on each sub-pixel of an image, given the sub-pixels before it.

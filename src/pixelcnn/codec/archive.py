@@ -73,7 +73,7 @@ def write_archive(coding: Coding, entries: Sequence[Entry], contents: Sequence[b
 
 
 class Archive:
-    """An archive that is read, one picture at a time.
+    """An archive opened for reading, one picture at a time.
 
     Args:
         content: its bytes. If they are cut off, the pictures whose bytes are all there can still be read.
@@ -100,7 +100,10 @@ class Archive:
         listed = inflate(names, min(MOST_LISTED, (MOST_NAME + 1) * number), "list of names")
         if (there := listed.count(b"\0") + 1 if number else 0) != number:
             raise DamagedError(f"it has {there} names for {number} pictures")
-        found = listed.decode(errors="replace").split("\0") if number else []
+        try:
+            found = listed.decode().split("\0") if number else []
+        except UnicodeDecodeError:
+            raise DamagedError("its list of names is not UTF-8") from None
         check_names(found)
         self.entries = _read_index(found, inflate(index, min(MOST_LISTED, MOST_ENTRY * number), "index"))
         self._content, ends = content, list(accumulate((each.length for each in self.entries), initial=scan.at))
@@ -166,7 +169,7 @@ def check_names(names: Sequence[str]) -> None:
             or any(part.partition(".")[0].rstrip().upper() in DEVICES for part in parts)
             or any(0xD800 <= ord(letter) < 0xE000 for letter in name)  # a byte of a name that is not UTF-8
         ):
-            raise DamagedError(f"the name {name!r} is no plain relative path")
+            raise DamagedError(f"the name {name!r} is no plain relative path: rename it")
         if len(name.encode()) > MOST_NAME:
             raise DamagedError(f"the name {name[:20]!r}... is longer than {MOST_NAME} bytes")
     different = set(names)

@@ -105,7 +105,7 @@ class File:
 
     @property
     def missing(self) -> int:
-        """The number of views that a file lacks which was cut off."""
+        """The number of views that are missing from a file that was cut off."""
         return self.number - len(self.views)
 
 

@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from pixelcnn.codec.chunks import DamagedError
 from pixelcnn.likelihoods.base import Likelihood
 from pixelcnn.likelihoods.logistic import LogisticMixture, log_scale_limits
 from pixelcnn.likelihoods.tabular import Categorical
@@ -215,7 +216,11 @@ def encode_channel(masses: Masses, values: Array, lowest: Array, highest: Array,
 
 
 def decode_channel(masses: Masses, lowest: Array, highest: Array, width: int, read: Read) -> Array:
-    """Read a channel of N pixels, as `encode_channel` describes it: int64 (N,)."""
+    """Read a channel of N pixels, as `encode_channel` describes it: int64 (N,).
+
+    Raises:
+        DamagedError: if `read` gives an outcome that is impossible.
+    """
     values, ends = lowest.copy(), highest + 1
     for step in (width, 1):
         (pixels,) = np.nonzero(ends - values > step)
@@ -225,6 +230,8 @@ def decode_channel(masses: Masses, lowest: Array, highest: Array, width: int, re
             edges = np.minimum(first + outcomes * step, end)
             sums = _cumulative(masses.below(edges, pixels), edges, outcomes[None], width)
             values[pixels] += step * read(pixels, np.diff(sums, axis=1))
+            if (values >= ends).any():
+                raise DamagedError("its stream is damaged")
         ends = np.minimum(values + step, ends)
     masses.observe(values)
     return values

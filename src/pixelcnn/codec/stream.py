@@ -21,7 +21,7 @@ FAMILY = constriction.model.Categorical(perfect=False)
 
 
 class Writer:
-    """A stream that is written.
+    """A stream being written.
 
     Example:
         >>> import numpy as np
@@ -57,7 +57,7 @@ class Writer:
 
 
 class Reader:
-    """A stream that is read. Beyond its end there are zeros."""
+    """A stream being read. Beyond its end there are zeros."""
 
     def __init__(self, stream: bytes) -> None:
         words = np.frombuffer(stream + bytes(-len(stream) % WORD), "<u4")

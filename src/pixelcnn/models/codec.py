@@ -25,6 +25,7 @@ from pixelcnn.models.restored import Restored, finish, packed_pixels, preview, u
 from pixelcnn.models.tiles import plan
 from pixelcnn.nn.tables import TABLES_HASH
 
+MOST_LEVELS = 2**16  # as many as a header can say
 AT_ONCE = 2**18  # pixels of pictures of one size that are coded at once
 Count = Callable[[int], None]
 """A function that is called with the number of pixels of any view that have been coded."""
@@ -66,6 +67,8 @@ class Codec:
         self.chain, self.check_labels = model.config.chain, model.check_labels
         self.channels = model.config.chain.formats[0][0]
         self.consistent = model.consistent if consistent is None else consistent
+        if model.levels > MOST_LEVELS:
+            raise ValueError(f"levels={model.levels}: images of at most {MOST_LEVELS} levels can be compressed")
         self.coding = Coding(
             bytes.fromhex(TABLES_HASH)[:TABLES], model_hash(model)[:MODEL], name, self.consistent, model.levels
         )
@@ -97,13 +100,14 @@ class Codec:
         """
         links, sizes = self.chain.links(x, self.device), self.chain.sizes((x.shape[2], x.shape[3]))
         factors = [coder.factor for coder in self.coders]
-        tilings = plan(factors, len(x), sizes, consistent=self.consistent)
+        threads = torch.get_num_threads() if self.device.type == "cpu" else 1
+        tilings = plan(factors, len(x), sizes, consistent=self.consistent, at_once=threads)
         labels = None if labels is None else labels.to(self.device)
         writers = [[Writer()] for _ in x]
-        pool = ThreadPoolExecutor(torch.get_num_threads())
+        pool = ThreadPoolExecutor(threads)
         try:
             jobs = [
-                (coder, link, coder.start(pool, link, labels, tiling))
+                (coder, link, coder.start(pool, threads, link, labels, tiling))
                 for coder, link, tiling in zip(self.coders, links, tilings, strict=True)
             ]
             for coder, link, started in reversed(jobs):
@@ -158,7 +162,7 @@ class Codec:
         self, originals: Sequence[Original], labels: LabelsLike | None = None, *, count: Count = uncounted
     ) -> list[bytes]:
         """Compress pictures, each to a file of its own."""
-        return [write_file(file) for file, _ in self._files(originals, labels, joint=False, count=count)]
+        return [write_file(file) for file in self._files(originals, labels, joint=False, count=count)]
 
     def archive(
         self,
@@ -173,10 +177,8 @@ class Codec:
             raise ValueError(f"{len(names)} names for {len(originals)} pictures: give one for each")
         check_names(names)
         entries, contents = [], []
-        for name, (file, original) in zip(names, self._files(originals, labels, joint=True, count=count), strict=True):
-            whole = file.png is not None or not original.plain
-            if whole and file.png is None:  # what belongs to a picture needs a file, which holds each view by itself
-                file, _ = self._files([original], _one(file.shape.label), joint=False, count=uncounted)[0]
+        for name, file in zip(names, self._files(originals, labels, joint=True, count=count), strict=True):
+            whole = file.png is not None or not originals[len(entries)].plain
             content = write_file(file) if whole else file.views[0]
             entries.append(Entry(name, whole, file.shape, len(content)))
             contents.append(content)
@@ -184,7 +186,8 @@ class Codec:
 
     def _files(
         self, originals: Sequence[Original], labels: LabelsLike | None, *, joint: bool, count: Count
-    ) -> list[tuple[File, Original]]:
+    ) -> list[File]:
+        """Compress pictures; with `joint`, those that have nothing but pixels get one stream for all views."""
         for i, original in enumerate(originals):
             _, H, W = original.x.shape
             if H * W > MOST_PIXELS:
@@ -193,20 +196,25 @@ class Codec:
                 raise ValueError(f"picture {i} is in color, and the model is of gray: use a model of color")
         taken = self.check_labels(labels, len(originals))
         files: dict[int, File] = {}
-        for places in _batches([(*each.x.shape[1:], each.x.shape[0]) for each in originals]):
+        for places in _batches([(*each.x.shape[1:], each.x.shape[0], each.plain) for each in originals]):
             x = torch.stack([originals[i].x for i in places]).expand(-1, self.channels, -1, -1)
             some = None if taken is None else taken[places]
-            for i, streams in zip(places, self.encode(x, some, joint=joint, count=count), strict=True):
-                files[i] = self._file(originals[i], streams, None if taken is None else int(taken[i]))
-        return [(files[i], original) for i, original in enumerate(originals)]
+            alone = joint and originals[places[0]].plain
+            for i, streams in zip(places, self.encode(x, some, joint=alone, count=count), strict=True):
+                files[i] = self._file(originals[i], streams, None if taken is None else int(taken[i]), joint=alone)
+        return [files[i] for i in range(len(originals))]
 
-    def _file(self, original: Original, streams: list[bytes], label: int | None) -> File:
+    def _file(self, original: Original, streams: list[bytes], label: int | None, *, joint: bool) -> File:
+        """Put the streams of a picture into a file, or PNG if that is smaller."""
         C, H, W = original.x.shape
         shape = Shape(C, H, W, label, pixel_checksum(packed_pixels(original.x, self.coding.levels)))
         extras = original.alpha, original.profile, original.exif
-        if self.coding.levels == LEVELS and len(png := Original(original.x).to_png()) < sum(map(len, streams)):
-            return File(self.coding, shape, 0, [], png, *extras)
-        return File(self.coding, shape, len(streams), streams, None, *extras)
+        file = File(self.coding, shape, len(streams), streams, None, *extras)
+        if self.coding.levels == LEVELS:
+            other = File(self.coding, shape, 0, [], Original(original.x).to_png(), *extras)
+            if len(write_file(other)) < (len(streams[0]) if joint else len(write_file(file))):
+                return other
+        return file
 
     def restore(
         self, files: Sequence[File], view: int | None = 0, *, count: Count = uncounted
@@ -284,7 +292,3 @@ def _batches(kinds: Sequence[Sequence[int]]) -> Iterator[list[int]]:
         number = max(1, AT_ONCE // (H * W))
         for start in range(0, len(places), number):
             yield places[start : start + number]
-
-
-def _one(label: int | None) -> list[int] | None:
-    return None if label is None else [label]

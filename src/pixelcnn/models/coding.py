@@ -10,6 +10,7 @@ __all__ = ["ViewCoder"]
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +22,7 @@ from pixelcnn.auxiliary.chain import Link
 from pixelcnn.codec.frequencies import Array, Coded, Masses, bucket_width, decode_channel, encode_channel
 from pixelcnn.codec.stream import Reader, Writer, read_together
 from pixelcnn.common.devices import computing, device_of
+from pixelcnn.common.memory import check_sampling_memory
 from pixelcnn.likelihoods.base import Bounds
 from pixelcnn.models.draw import canvas_type
 from pixelcnn.models.exact import exact_twin
@@ -32,7 +34,9 @@ from pixelcnn.traversal.schedule import groups, visits, wavefront_lag
 
 CHUNK = 2**16  # pixels whose frequencies are computed, and whose outcomes are sorted, at once
 STEPS = 2  # in which a channel is coded
-FEWER = "code fewer pictures at once, or smaller ones"
+FEWER = "compress fewer pictures at once, or smaller ones"
+CPU = torch.device("cpu")
+BOX_BYTES = 100  # of a sub-pixel, for its bounds and temporary copies
 
 
 class _Part(NamedTuple):
@@ -65,7 +69,7 @@ class ViewCoder:
         return wavefront_lag(self.factor.lag(consistent=self.consistent), width)
 
     def start(
-        self, pool: Executor, link: Link, labels: Tensor | None, tiling: Tiling
+        self, pool: Executor, threads: int, link: Link, labels: Tensor | None, tiling: Tiling
     ) -> "list[tuple[_Part, Future[Coded]]]":
         """Start to compute what the coder needs to write views (B, C, H, W), part by part.
 
@@ -73,12 +77,12 @@ class ViewCoder:
         each other thousands of times, which takes long on a busy machine.
 
         Args:
-            pool: of threads.
+            pool, threads: a pool of so many threads.
             link: the views and what they are given.
             labels: (B,) class labels, for a factor with classes.
             tiling: tiles to compute the parameters in, which change nothing but the memory that this takes.
         """
-        images = min(tiling.images, -(-len(link.view) // torch.get_num_threads()))
+        images = min(tiling.images, -(-len(link.view) // threads))
         starts = range(0, len(link.view), images)
         parts = [_Part(slice(i, i + images), row, col) for i in starts for row in tiling.rows for col in tiling.cols]
         return [(part, pool.submit(self._encode_part, link, labels, part)) for part in parts]
@@ -94,24 +98,27 @@ class ViewCoder:
 
         Args:
             writers: of the streams.
-            link, started: of `start`.
+            link, started: of `start`. What has been started is dropped when it is there, to save memory.
             progress: called with the number of pixels that are done.
         """
         B, C, H, W = link.view.shape
         below, frequency = (np.empty((B, H, W, STEPS * C), np.uint32) for _ in range(2))
-        for (images, row, col), future in started:
+        while started:
+            (images, row, col), future = started.pop(0)
             for whole, each in zip((below, frequency), future.result(), strict=True):
                 part = whole[images, row.core, col.core]
                 part[:] = each.reshape(part.shape)
             progress(math.prod(part.shape[:3]))
         lag = self.lag(W)
-        order = np.concatenate([(rows * W + cols).numpy() for _, rows, cols in visits((H, W), lag)])
-        sizes = [group.number for group in groups((H, W), lag)]
-        times = np.repeat(np.arange(len(sizes)), sizes)
+        order = np.concatenate([(rows * W + cols).numpy() for _, rows, cols in visits((H, W), lag, CPU)])
+        sizes = np.array([group.number for group in groups((H, W), lag)])
+        times, ends = np.repeat(np.arange(len(sizes)), sizes), sizes.cumsum()
+        # Slices of whole groups, since all buckets of a group come before its levels.
+        cuts = np.unique([0, *ends[np.searchsorted(ends, np.arange(CHUNK, H * W, CHUNK))], H * W])
         for writer, *coded in zip(writers, below, frequency, strict=True):
-            for start in range(0, H * W, CHUNK):
-                pixels = order[start : start + CHUNK]
-                keys = times[start : start + CHUNK, None] * (STEPS * C) + np.arange(STEPS * C)
+            for start, end in pairwise(cuts.tolist()):
+                pixels = order[start:end]
+                keys = times[start:end, None] * (STEPS * C) + np.arange(STEPS * C)
                 sort = keys.ravel().argsort(kind="stable")
                 writer.write(Coded(*(each.reshape(H * W, -1)[pixels].ravel()[sort] for each in coded)))
 
@@ -136,13 +143,13 @@ class ViewCoder:
         parts = []
         for start in range(0, len(values), CHUNK):
             part = slice(start, start + CHUNK)
-            masses = Masses.of(self.likelihood, params_[part].copy())
+            masses = Masses.of(self.likelihood, params_[part])
             steps = [
                 step
                 for c in range(self.likelihood.channels)
                 for step in encode_channel(masses, values[part, c], lowest[part, c], highest[part, c], self.width)
             ]
-            parts.append([np.stack(each, 1) for each in zip(*steps, strict=True)])
+            parts.append([np.stack(each, 1).astype(np.uint32) for each in zip(*steps, strict=True)])
         return Coded(*(np.concatenate(each) for each in zip(*parts, strict=True)))
 
     def decode(
@@ -167,6 +174,7 @@ class ViewCoder:
             MemoryError: if the cached activations need more memory than is free.
         """
         B, C, levels = len(readers), self.likelihood.channels, self.likelihood.levels
+        check_sampling_memory(BOX_BYTES * B * C * math.prod(size), self.device)  # before anything is allocated
         canvas = torch.zeros(B, C, *size, dtype=canvas_type(levels), device=self.device)
         constraint = self.factor.constraint(consistent=self.consistent)
         filling = Filling(whole_box(canvas.shape, levels, self.device), constraint, given, levels)

@@ -65,6 +65,8 @@ def compress(
             show(min(1.0, done / pixels))
 
         if not _is_batch(pictures):
+            if names is not None:
+                raise ValueError(f"names={names!r}: only pictures of an archive have names; give a list")
             return codec.compress(originals, labels, count=count)[0]
         names = [f"{i:06}.png" for i in range(len(originals))] if names is None else names
         return codec.archive(originals, names, labels, count=count)

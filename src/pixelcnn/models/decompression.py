@@ -38,7 +38,7 @@ def find_model(coding: Coding, *, device: str | torch.device = "cpu") -> ChainMo
             return model
     raise ValueError(
         f"it was compressed with the model {coding.name!r} (hash {coding.model.hex()}), which is not among the shipped "
-        "models that are installed: name the model"
+        "models that are installed: pass the model (model=..., or --model)"
     )
 
 
@@ -49,7 +49,7 @@ def check_coding(coding: Coding, model: ChainModel) -> None:
     if not matches(model, coding):
         raise ValueError(
             f"it was compressed with the model {coding.name!r} (hash {coding.model.hex()}), and the hash of this model "
-            f"is {model_hash(model)[:MODEL].hex()}: name the other"
+            f"is {model_hash(model)[:MODEL].hex()}: pass that model (model=..., or --model)"
         )
     if coding.levels != model.levels:
         raise DamagedError(f"it claims pixels of {coding.levels} levels, and its model has {model.levels}")

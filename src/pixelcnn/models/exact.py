@@ -15,13 +15,15 @@ from pixelcnn.common.devices import device_of
 from pixelcnn.models.base import ChainModel
 from pixelcnn.models.factor import Factor
 from pixelcnn.models.weights import checksum
-from pixelcnn.nn.grid import check_functions, freeze
+from pixelcnn.nn.causal import CausalNetwork
+from pixelcnn.nn.embedding import EmbeddingNetwork
+from pixelcnn.nn.grid import LARGEST, Bound, check_functions, freeze
 from pixelcnn.nn.tables import STEPS
 
 NO_FLOAT64 = ("mps",)  # kinds of devices
 # The fields of a config that decide the parameters of a pixel. Fields of later versions must not change the hash of a
 # model that does not use them.
-NUMBERS = (
+HASHED = (
     "channels",
     "levels",
     "auxiliaries",
@@ -45,7 +47,7 @@ def exact_twin(factor: Factor) -> Factor:
 
     Raises:
         ValueError: if the bounds of a layer fail; the message names it.
-        RuntimeError: if this machine computes `exp` with a larger error than any sound library.
+        ValueError: also if this machine computes `exp` with a larger error than any sound library.
 
     Example:
         >>> import torch, pixelcnn
@@ -61,20 +63,25 @@ def exact_twin(factor: Factor) -> Factor:
     if device_of(twin).type in NO_FLOAT64:
         twin = twin.cpu()
     check_functions(device_of(twin))
-    for name, network in (("network", twin.network), ("embedding", twin.embedding)):
-        if network is not None:
-            try:
-                freeze(network)
-            except ValueError as error:
-                raise ValueError(f"{name}: {error}") from None
+    context = None if twin.embedding is None else _freeze("embedding", twin.embedding)
     if twin.classes is not None:
-        twin.classes.double().weight.mul_(STEPS).round_()
+        twin.classes.double().weight.mul_(STEPS).round_().clamp_(-LARGEST, LARGEST)
+        context = Bound(LARGEST, 1) + (context or Bound(0, 1))
+    _freeze("network", twin.network, context)
     return twin
+
+
+def _freeze(name: str, network: CausalNetwork | EmbeddingNetwork, context: Bound | None = None) -> Bound:
+    """Do as `freeze` does, and name the network in errors."""
+    try:
+        return freeze(network, context)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
 
 
 def model_hash(model: ChainModel) -> bytes:
     """Compute the SHA-256 of everything about a model that decides the parameters of a pixel."""
-    config = {name: value for name, value in model.config.to_json().items() if name in NUMBERS}
+    config = {name: value for name, value in model.config.to_json().items() if name in HASHED}
     weights = {name: tensor.detach().cpu().to(torch.float32) for name, tensor in model.state_dict().items()}
     text = json.dumps(config, sort_keys=True, separators=(",", ":")) + checksum(weights)
     return hashlib.sha256(text.encode()).digest()

@@ -51,6 +51,10 @@ class Allowance(NamedTuple):
             return cls(min(LITTLE, free), free, SCORING_MARGIN)
         return cls(free, free, GPU_MARGIN)
 
+    def shared(self, number: int) -> "Allowance":
+        """Return the allowance of one of several computations at the same time."""
+        return self._replace(little=self.little / number, most=self.most / number)
+
 
 def meta_twin(factor: Factor) -> Factor:
     """Make a copy of a factor on the device "meta" to rehearse with, without copying its values."""

@@ -47,7 +47,7 @@ def preview(file: File, x: Tensor, view: int, chain: Chain) -> Restored | Damage
 
 
 def _as_given(file: File, x: Tensor) -> Tensor | None:
-    """Return one channel of equal ones if the picture is gray; None if they are not equal."""
+    """Return one of three equal channels if the picture is gray; None if they differ."""
     x = x.cpu()
     if file.shape.channels == 3 or len(x) == 1:
         return x

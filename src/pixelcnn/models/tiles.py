@@ -56,8 +56,12 @@ class Tiling(NamedTuple):
         return max(self.rows, key=size), max(self.cols, key=size)
 
 
-def plan(factors: Sequence[Factor], number: int, sizes: Sequence[tuple[int, int]], *, consistent: bool) -> list[Tiling]:
+def plan(
+    factors: Sequence[Factor], number: int, sizes: Sequence[tuple[int, int]], *, consistent: bool, at_once: int = 1
+) -> list[Tiling]:
     """Choose the tiles in which each factor scores `number` views (H, W), given the free memory of the device.
+
+    So many tiles are computed at once, and share this memory.
 
     All images are scored at once if that needs little memory. Otherwise fewer images are scored at once; a single image
     is cut along its longer side, again and again, until a tile needs little memory or the margins become most of the
@@ -67,7 +71,8 @@ def plan(factors: Sequence[Factor], number: int, sizes: Sequence[tuple[int, int]
         MemoryError: if not even the smallest tile fits.
     """
     pairs = enumerate(zip(factors, sizes, strict=True))
-    return [_plan_factor(factor, k, number, size, consistent=consistent) for k, (factor, size) in pairs]
+    allowance = Allowance.of(device_of(factors[0])).shared(at_once)
+    return [_plan_factor(factor, k, allowance, number, size, consistent) for k, (factor, size) in pairs]
 
 
 def score_by_tiles(
@@ -135,9 +140,10 @@ def tile_params(
     return factor.offset_means(params, cells), cells
 
 
-def _plan_factor(factor: Factor, k: int, number: int, size: tuple[int, int], *, consistent: bool) -> Tiling:
+def _plan_factor(
+    factor: Factor, k: int, allowance: Allowance, number: int, size: tuple[int, int], consistent: bool
+) -> Tiling:
     whole = Tiling(max(1, number), *([_whole(factor, side)] for side in size))
-    allowance = Allowance.of(device_of(factor))
     if number * math.prod(size) * _generous_memory(factor) <= min(allowance.most, NO_MATTER):
         return whole
     twin, margins = meta_twin(factor), Margins(factor)
@@ -152,7 +158,7 @@ def _plan_factor(factor: Factor, k: int, number: int, size: tuple[int, int], *, 
     if needed > allowance.most:
         rows, cols = (length(stretch.window) for stretch in chosen.largest())
         raise MemoryError(
-            f"scoring factor {k} even in tiles of {cols}x{rows} pixels needs about {needed / 1e9:.2g} GB, and "
+            f"factor {k} even in tiles of {cols}x{rows} pixels needs about {needed / 1e9:.2g} GB, and "
             f"{allowance.most / 1e9:.2g} GB are free: end other programs, or use a smaller model"
         )
     return chosen

@@ -17,7 +17,7 @@ layer: the sum of the magnitudes of its weights times the largest activation. Ro
 sub-pixel, and no training.
 """
 
-__all__ = ["GRID", "GridArithmetic", "check_functions", "freeze"]
+__all__ = ["GRID", "LARGEST", "Bound", "GridArithmetic", "check_functions", "freeze"]
 
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -139,11 +139,14 @@ def _products(inputs: list[tuple[Tensor, Taps]], bias: Tensor, stride: int) -> T
     return out.view(B, -1, h, pitch)[..., :w]
 
 
-class _Bound(Symbol):
-    """The largest magnitude that an activation can have, and the step of its grid."""
+class Bound(Symbol):
+    """The largest magnitude that an activation can have, and the step of its grid.
 
-    def __init__(self, largest: float, step: float, names: Mapping[nn.Module, str]) -> None:
-        self.largest, self.step, self.names = largest, step, names
+    `names` are those of the layers, for errors.
+    """
+
+    def __init__(self, largest: float, step: float, names: Mapping[nn.Module, str] | None = None) -> None:
+        self.largest, self.step, self.names = largest, step, names or {}
 
     @classmethod
     def layer(cls, layer: Layer, inputs: Sequence[Self], size: tuple[int, ...] = ()) -> Self:
@@ -160,7 +163,8 @@ class _Bound(Symbol):
         if function is operator.add:
             return cls(sum(x.largest for x in inputs), min(x.step for x in inputs), first.names).checked("a sum")
         if function is gate:
-            return cls(first.largest + LARGEST, 1, first.names)
+            unrounded = cls(first.largest + LARGEST, min(first.step, 1 / GATE), first.names).checked("a gate")
+            return cls(unrounded.largest, 1, first.names)
         return cls(LARGEST, 1, first.names)
 
     def checked(self, place: str) -> Self:
@@ -186,8 +190,10 @@ class GridArithmetic(Arithmetic):
     products = 9  # one for each pixel that a kernel reads
 
     def scale(self, x: Tensor, levels: int, dtype: torch.dtype) -> Tensor:
-        # The quotient of two whole numbers, rounded twice in the same way everywhere.
-        return ((2 * x.to(dtype) - (levels - 1)) * PIXEL_STEPS / (levels - 1)).round_() / PIXEL_STEPS
+        # The quotient of two whole numbers, rounded twice in the same way everywhere. By a number instead of a tensor,
+        # a GPU would multiply by its reciprocal.
+        divisor = torch.full((), levels - 1, dtype=dtype, device=x.device)
+        return ((2 * x.to(dtype) - (levels - 1)) * PIXEL_STEPS / divisor).round_() / PIXEL_STEPS
 
     def function(self, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         return FUNCTIONS[function]
@@ -202,20 +208,30 @@ class GridArithmetic(Arithmetic):
 GRID = GridArithmetic()
 
 
-def freeze(network: CausalNetwork | EmbeddingNetwork) -> None:
+def freeze(network: CausalNetwork | EmbeddingNetwork, context: Bound | None = None) -> Bound:
     """Put a network on the grid, in place and for good: float64 weights, without normalization.
 
+    Args:
+        network: the network.
+        context: the bound of the context of a causal network.
+
+    Returns:
+        The bound of the outputs.
+
     Raises:
-        ValueError: if the sums of a layer may leave the whole numbers of float64; the message names the layer.
+        ValueError: if weights are not finite, or the sums of a layer may leave the whole numbers of float64; then the
+            message names the layer.
     """
     network.requires_grad_(requires_grad=False).eval().double()
     for layer, into, out in _scales(network):
         weight, bias = _normalized(layer), layer.bias.detach().cpu()
         weight = (weight * WEIGHT_STEPS).round() / WEIGHT_STEPS * (out / into)
         bias = (bias * STEPS * WEIGHT_STEPS).round() / (STEPS * WEIGHT_STEPS) * out
+        if not (weight.isfinite().all() and bias.isfinite().all()):
+            raise ValueError("a layer has weights that are not finite: train the model anew")
         layer.freeze(weight.to(layer.bias.device), bias.to(layer.bias.device))
     network.arithmetic = GRID
-    _check_bounds(network)
+    return _check_bounds(network, context)
 
 
 def _scales(network: CausalNetwork | EmbeddingNetwork) -> Iterator[tuple[Layer, int, int]]:
@@ -236,22 +252,26 @@ def _normalized(layer: Layer) -> Tensor:
     return torch.from_numpy(whole * (gain[:, None, None, None] / np.sqrt(np.maximum(squares, 1).astype(np.float64))))
 
 
-def _check_bounds(network: CausalNetwork | EmbeddingNetwork) -> None:
+def _check_bounds(network: CausalNetwork | EmbeddingNetwork, context: Bound | None) -> Bound:
+    """Prove that all sums are exact; return the bound of the outputs."""
     names: dict[nn.Module, str] = {module: name for name, module in network.named_modules()}
-    pixels, context = _Bound(1, 1 / PIXEL_STEPS, names), _Bound(LARGEST, 1, names)
+    pixels = Bound(1, 1 / PIXEL_STEPS, names)
     with evaluating():
         if isinstance(network, CausalNetwork):
-            contexts = [context] * network.scales if network.context else []
-            network.evaluate(cast("Tensor", pixels), cast("list[Tensor]", contexts))
+            if context is not None:  # which is averaged over squares of four, again and again, and then clamped
+                Bound(4 * context.largest, 0.25 ** (network.scales - 1) * context.step).checked("the context")
+            contexts = [Bound(LARGEST, 1, names)] * network.scales if network.context else []
+            output = network.evaluate(cast("Tensor", pixels), cast("list[Tensor]", contexts))
         else:
-            network.enlarge_to(network.trunk(cast("Tensor", pixels)), (0, 0))
+            output = network.enlarge_to(network.trunk(cast("Tensor", pixels)), (0, 0))
+    return cast("Bound", output)
 
 
 def check_functions(device: torch.device) -> None:
     """Check that the functions of torch on a device give the tables.
 
     Raises:
-        RuntimeError: if they do not.
+        ValueError: if they do not.
     """
     made = tables()
     pairs = [(made.elu, ELU_REACH, _table_elu, 1), (made.sigmoid, GATE_REACH, _table_sigmoid, GATE)]
@@ -259,4 +279,4 @@ def check_functions(device: torch.device) -> None:
         x = torch.arange(len(table), dtype=torch.float64, device=device) - reach * STEPS
         if not np.array_equal((function(x) * steps).cpu().numpy(), table):
             name = f"{function.__name__} of torch {torch.__version__} on {device}"
-            raise RuntimeError(f"{name} differs from the tables: use another device, or another torch")
+            raise ValueError(f"{name} differs from the tables of the format: use another device, or another torch")

@@ -1,8 +1,8 @@
 """Functions over a grid, as tables of integers that are the same on every machine.
 
 The `exp` of one library may differ from that of another in the last bits. Here, functions are only evaluated at numbers
-on a grid, and rounded to another grid. Every value is at least ten times as far from the middle between two numbers of
-that grid as double precision errs, so all sound libraries make the same tables. `TABLES_HASH` proves it.
+on a grid, and rounded to another grid. No value lies within ten rounding errors of double precision of the middle
+between two numbers of that grid, so all sound libraries make the same tables. `TABLES_HASH` checks it.
 
 Reference: Balle, Johnston & Minnen, Integer networks for data compression with latent-variable models (ICLR 2019), on
 why decoders need this.
@@ -47,7 +47,7 @@ def tables() -> Tables:
     """Make the tables.
 
     Raises:
-        RuntimeError: if this machine makes others, because its `exp` or `tanh` is wrong by far more than rounding.
+        ValueError: if this machine makes others, because its `exp` or `tanh` is wrong by far more than rounding.
     """
     elu, gate, weight = (_grid(*ends, STEPS) for ends in ((-ELU_REACH, 0), (-GATE_REACH, GATE_REACH), (-EXP_REACH, 0)))
     precisions = np.exp(_grid(-EXP_REACH, EXP_REACH, STEPS))
@@ -62,7 +62,10 @@ def tables() -> Tables:
     )
     digest = hashlib.sha256(b"".join(table.astype("<f8").tobytes() for table in made)).hexdigest()
     if digest != TABLES_HASH:
-        raise RuntimeError(f"the tables of this machine differ (SHA-256 {digest[:12]}, not {TABLES_HASH[:12]})")
+        raise ValueError(
+            f"NumPy {np.__version__} makes other tables (SHA-256 {digest[:12]}) than those of the format "
+            f"({TABLES_HASH[:12]}): use another NumPy, or another machine"
+        )
     return made
 
 

@@ -1,4 +1,4 @@
-"""Tasks for a trained model: score images, and draw results for many pictures."""
+"""Tasks for a trained model: score images, draw results, and compress many pictures."""
 
 __all__ = [
     "ARCHIVE",

@@ -13,7 +13,7 @@ from typer.core import TyperCommand, TyperGroup
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-MAKE, USE, PICTURES, FILES = "Make models", "Use models", "Work on your pictures", "Keep pictures without loss"
+MAKE, USE, PICTURES, FILES = "Make models", "Use models", "Work on your pictures", "Compress pictures without loss"
 ORDER = {"Arguments": 0, "Options": 1, "Help": 3}  # of sections; the groups are in between
 
 

@@ -193,7 +193,7 @@ def verify(files: Files, model: WithModel = None, device: Device = "auto") -> No
         bad += 1
         print(f"{printable(origin.name)}: {state}", flush=True)
     if bad:
-        fail(f"{bad} of {len(found)} pictures are not whole: compress them again", 2)
+        fail(f"{bad} of {len(found)} pictures are not whole, for the reasons above", 2)
 
 
 @command(FILES)
@@ -212,7 +212,7 @@ def info(files: Files, json: Json = False) -> None:
             f"{row['bits_per_dim']:.3f} bits per sub-pixel",
             *([f"with {', '.join(row['extras'])}"] if row["extras"] else []),
             *([f"class {row['label']}"] if row["label"] is not None else []),
-            *([f"cut off, {row['missing_views']} views are missing"] if row["missing_views"] else []),
+            *([f"cut off, views missing: {row['missing_views']}"] if row["missing_views"] else []),
         ]
         print(f"{printable(row['name'])}: {', '.join(parts)}")
 
