@@ -78,7 +78,7 @@ def concat_elu(x: np.ndarray) -> np.ndarray:
 def gate(x: np.ndarray, ab: np.ndarray) -> np.ndarray:
     """Add the first half of `ab`, as far as the second half lets it through."""
     a, b = np.split(ab, 2)
-    return np.rint(x + rounded(a) * SIGMOID(rounded(b)) / 2**14)
+    return rounded(x + rounded(a) * SIGMOID(rounded(b)) / 2**14)
 
 
 class Grid:
@@ -140,10 +140,10 @@ class Layers:
         parts = [self.tensors[f"{name}.{part}"].astype(np.float64) for part in ("direction", "gain", "bias")]
         direction, gain, bias = parts[0].transpose(2, 3, 0, 1), parts[1][:, None], parts[2]
         exponents = np.frexp(np.abs(direction).max(axis=(0, 1, 3)))[1][:, None]
-        n = np.rint(np.ldexp(direction, 20 - exponents))
+        n = np.rint(np.ldexp(direction, 22 - exponents))
         norms = np.sqrt(np.maximum((n * n).sum(axis=(0, 1, 3)), 1.0))[:, None]
-        weight = np.rint(n * (gain / norms) * 2**14) / 2**14
-        bias = np.rint(bias * 2**24) / 2**24
+        weight = np.rint(n * (gain / norms) * 2**16) / 2**16
+        bias = np.rint(bias * 2**26) / 2**26
         if name == "last":
             return np.ascontiguousarray(weight / 2**10), bias
         return np.ascontiguousarray(weight * 2**10 if name.startswith("first") else weight), bias * 2**10
