@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import Scramble
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -68,6 +68,7 @@ def visited(factor: Factor, x: Tensor, given: Tensor | None, labels: Tensor | No
 
 
 @pytest.mark.parametrize("kind", MODELS)
+@settings(max_examples=7)
 @given(height=st.integers(1, 9), width=st.integers(1, 13), seed=st.integers(0, 10**6))
 def test_every_order_gives_the_same_bits(scramble: Scramble, kind: str, height: int, width: int, seed: int) -> None:
     """Law: one pass, raster order, the wavefront, one image alone, one thread and two: equal to the last bit."""

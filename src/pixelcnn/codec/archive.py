@@ -122,7 +122,7 @@ class Archive:
             raise CutError(f"it is cut off before the end of {entry.name!r}")
         stream = bytes(self._content[start : start + entry.length])
         try:
-            file = read_file(stream) if entry.whole else File(self.coding, entry.shape, 1, [stream])
+            file = read_file(stream) if entry.whole else File(self.coding, entry.shape, 1, [stream], joint=True)
         except DamagedError as error:
             raise DamagedError(f"{entry.name!r} in it: {error}") from None
         if file.shape != entry.shape:

@@ -92,6 +92,7 @@ class File:
         png: the picture as PNG, if that is smaller.
         alpha: its transparency, as a gray PNG.
         profile, exif: its color profile (ICC) and its EXIF data.
+        joint: whether it is from an archive, where one stream holds all views; then `number` is 1.
     """
 
     coding: Coding
@@ -102,6 +103,7 @@ class File:
     alpha: bytes | None = None
     profile: bytes | None = None
     exif: bytes | None = None
+    joint: bool = False
 
     @property
     def missing(self) -> int:

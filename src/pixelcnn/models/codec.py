@@ -199,9 +199,9 @@ class Codec:
         for places in _batches([(*each.x.shape[1:], each.x.shape[0], each.plain) for each in originals]):
             x = torch.stack([originals[i].x for i in places]).expand(-1, self.channels, -1, -1)
             some = None if taken is None else taken[places]
-            alone = joint and originals[places[0]].plain
-            for i, streams in zip(places, self.encode(x, some, joint=alone, count=count), strict=True):
-                files[i] = self._file(originals[i], streams, None if taken is None else int(taken[i]), joint=alone)
+            together = joint and originals[places[0]].plain
+            for i, streams in zip(places, self.encode(x, some, joint=together, count=count), strict=True):
+                files[i] = self._file(originals[i], streams, None if taken is None else int(taken[i]), joint=together)
         return [files[i] for i in range(len(originals))]
 
     def _file(self, original: Original, streams: list[bytes], label: int | None, *, joint: bool) -> File:
@@ -235,7 +235,7 @@ class Codec:
         found = {i: error for i, file in enumerate(files) if (error := self._misfit(file))}
         fitting = [i for i in range(len(files)) if i not in found]
         kinds = [
-            (file.shape.height, file.shape.width, file.png is None, self._joint(file), max(view, file.missing))
+            (file.shape.height, file.shape.width, file.png is None, file.joint, max(view, file.missing))
             for file in map(files.__getitem__, fitting)
         ]
         results: dict[int, Restored | DamagedError] = {**found}
@@ -245,21 +245,17 @@ class Codec:
             results |= zip(places, restored, strict=True)
         return [results[i] for i in range(len(files))]
 
-    def _joint(self, file: File) -> bool:
-        """Whether one stream holds all views of a picture, which are more than one."""
-        return file.number < len(self.coders)
-
     def _misfit(self, file: File) -> DamagedError | None:
         if file.shape.channels > self.channels:
             return DamagedError("it claims to be in color, and its model is of gray")
-        if file.png is None and file.number not in (1, len(self.coders)):
+        if file.png is None and file.number != (1 if file.joint else len(self.coders)):
             return DamagedError(f"it claims {file.number} views, and its model has {len(self.coders)}")
         return None
 
     def _restore_alike(self, files: list[File], view: int, count: Count) -> list[Restored | DamagedError]:
         if files[0].png is not None:
             return [self._reduce(file, unpack_png(file), view) for file in files]
-        if view and self._joint(files[0]):  # only the whole picture has a checksum
+        if view and files[0].joint:  # only the whole picture has a checksum
             return [self._reduce(*each, view) for each in zip(files, self._restore_alike(files, 0, count), strict=True)]
         labels = [file.shape.label for file in files if file.shape.label is not None]
         try:

@@ -141,7 +141,7 @@ class Restorer:
         except ValueError:
             return 0
         first = len(sizes) - 1 if view is None else max(view, file.missing)
-        if file.number < len(sizes):  # a stream of all views, which is decoded to its end
+        if file.joint:  # it is decoded to its end
             first = 0
         return sum(math.prod(size) for size in sizes[first:])
 
