@@ -495,7 +495,9 @@ def test_one_stream_is_for_archives(case: Case) -> None:
     """Law: a file has a stream for each view; one stream for all of them, as in an archive, is refused."""
     whole, x = as_views(case), noise(3, 5, 4)
     (streams,) = case.codec.encode(x[None], joint=True)
-    refused(lambda: pixelcnn.decompress(write_file(replace(whole, number=1, views=streams)), case.model), "claims 1 views")
+    refused(
+        lambda: pixelcnn.decompress(write_file(replace(whole, number=1, views=streams)), case.model), "claims 1 views"
+    )
 
 
 def test_streams_of_strangers(case: Case, gray: Case) -> None:
@@ -698,7 +700,7 @@ def test_files_come_back(
 @given(CODINGS, st.lists(st.tuples(SHAPES, st.binary(max_size=200), st.booleans()), max_size=20))
 def test_archives_come_back(coding: Coding, pictures: list[tuple[Shape, bytes, bool]]) -> None:
     """Law: every picture of an archive, a stream or a whole file, is read as it was, alone and in any order."""
-    files = [File(coding, shape, 1, [stream]) for shape, stream, _ in pictures]
+    files = [File(coding, shape, 1, [stream], joint=not whole) for shape, stream, whole in pictures]
     contents = [write_file(file) if whole else file.views[0] for file, (*_, whole) in zip(files, pictures, strict=True)]
     entries = [
         Entry(f"{i}/x{'x' * i}", whole, shape, len(content))
