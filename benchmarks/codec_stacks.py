@@ -60,7 +60,7 @@ from pixelcnn.nn.layers import evaluating
 from pixelcnn.traversal.schedule import Schedule
 
 GOLDEN = Path(__file__).parents[1] / "tests" / "golden"
-GOLDEN_MODELS = "color", "gray"
+GOLDEN_MODELS = sorted(path.parent.name for path in GOLDEN.glob("*/config.json"))
 CROP = slice(3, 40), slice(1, 32)  # of a photograph of 48x48: odd sides
 FIRST = 5  # photograph: those before it are smaller as PNG than by `cifar10-classes`
 LARGE = 112
@@ -139,14 +139,19 @@ def expected_golden() -> Digests:
     """Hash what the golden files hold, as the PNG files beside them say."""
     found = {}
     for path in golden_files():
-        number = len(list(GOLDEN.glob(f"{path.stem}.*.png")))
-        pictures = [read_original((GOLDEN / f"{path.stem}.{i}.png").read_bytes(), path.name) for i in range(number)]
-        found[path.name] = digest(*(digest_picture(each).encode() for each in pictures))
+        number = len(list(path.parent.glob(f"{path.stem}.*.png")))
+        pictures = [read_original(path.with_suffix(f".{i}.png").read_bytes(), path.name) for i in range(number)]
+        found[name_of(path)] = digest(*(digest_picture(each).encode() for each in pictures))
     return found
 
 
 def golden_files() -> list[Path]:
-    return sorted([*GOLDEN.glob("*.pxc"), *GOLDEN.glob("*.pxa")])
+    return sorted([*GOLDEN.glob("*/*.pxc"), *GOLDEN.glob("*/*.pxa")])
+
+
+def name_of(path: Path) -> str:
+    """Name a file; golden files of several models have the same name in folders of their own."""
+    return f"{path.parent.name}/{path.name}" if GOLDEN in path.parents else path.name
 
 
 def shown_params(factor: Factor, view: Tensor, given: Tensor | None, labels: Tensor | None, visit: Visit) -> Tensor:
@@ -211,7 +216,7 @@ def run_child(folder: Path, options: argparse.Namespace) -> None:
             "mkldnn": torch.backends.mkldnn.is_available() and not options.without_mkldnn,
             "threads": torch.get_num_threads(),
         },
-        "decoded": {path.name: decode(path.read_bytes(), options.device) for path in files},
+        "decoded": {name_of(path): decode(path.read_bytes(), options.device) for path in files},
         "written": {name: digest(content) for name, content in compress_all(photos).items()},
         "control": control(photos),
     }
