@@ -1,6 +1,7 @@
 """Laws of exact arithmetic: the same parameters to the last bit in every order, and whole-number frequencies."""
 
 import math
+import sys
 from copy import deepcopy
 from typing import Any
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from pixelcnn import Categorical, Downsample, ImageModel, LogisticMixture, QuantizedGrayscale, TabularLikelihood
+from pixelcnn.codec import stream
 from pixelcnn.codec.chunks import DamagedError
 from pixelcnn.codec.frequencies import TOTAL, Coded, Masses, bucket_width, decode_channel, encode_channel
 from pixelcnn.codec.stream import Reader, Writer
@@ -376,6 +378,17 @@ def test_the_coder_is_the_one_of_the_format(seed: int, number: int, spread: floa
     stream = writer.to_bytes()
     assert read_by_hand(stream, rows) == symbols.tolist()
     assert Reader(stream).read(rows).tolist() == symbols.tolist()
+
+
+def test_without_the_coder_there_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Law: where constriction is not installed, everything else works, and compressing says what it needs."""
+    stream._constriction.cache_clear()
+    monkeypatch.setitem(sys.modules, "constriction", None)
+    try:
+        with pytest.raises(ValueError, match="need the package constriction, which is not installed: pip install"):
+            Writer()
+    finally:
+        stream._constriction.cache_clear()
 
 
 def test_other_likelihoods_are_refused() -> None:

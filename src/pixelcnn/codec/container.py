@@ -163,7 +163,9 @@ def read_file(content: bytes | memoryview) -> File:
             raise DamagedError(f"its chunk {kind.decode('latin-1')!r} is unknown: a later pixelcnn may read it")
     else:
         scan.end()
-    return File(coding, shape, number, *((pixels, None) if number else ([], pixels[0])), **extras)
+    views, png = (pixels, None) if number else ([], pixels[0])
+    alpha, profile, exif = (extras.get(name) for name in EXTRAS)
+    return File(coding, shape, number, views, png, alpha, profile, exif)
 
 
 def _read_header(data: bytes) -> tuple[Coding, Shape, int]:

@@ -6,18 +6,39 @@ Reference: Bamler, Understanding entropy coding with asymmetric numeral systems 
 __all__ = ["Reader", "Writer", "read_together"]
 
 from collections.abc import Sequence
+from functools import cache
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
-from constriction import stream as constriction  # pyright: ignore[reportAttributeAccessIssue]  (compiled)
 
 from pixelcnn.codec.chunks import DamagedError
 from pixelcnn.codec.frequencies import TOTAL, Array, Coded
 
 WORD = 4  # bytes
-# A family of distributions, one for each row of frequencies f that add up to TOTAL. It is given f - 1, since it scales
-# the sum of a row to what is left after one for each outcome, and then adds the ones.
-FAMILY = constriction.model.Categorical(perfect=False)
+
+
+@cache
+def _constriction() -> Any:
+    """Import the coder, which is only needed to code, and is not there for every kind of machine."""
+    try:
+        from constriction import stream  # pyright: ignore[reportAttributeAccessIssue]  (compiled)
+    except ImportError:
+        raise ValueError(
+            "compressed files need the package constriction, which is not installed: pip install constriction; where "
+            "there is no wheel of it (Linux on ARM), build it from https://github.com/bamler-lab/constriction"
+        ) from None
+    return stream
+
+
+@cache
+def _family() -> Any:
+    """Make a family of distributions, one for each row of frequencies f that add up to TOTAL.
+
+    It is given f - 1, since it scales the sum of a row to what is left after one for each outcome, and then adds the
+    ones.
+    """
+    return _constriction().model.Categorical(perfect=False)
 
 
 class Writer:
@@ -34,7 +55,7 @@ class Writer:
     """
 
     def __init__(self) -> None:
-        self.encoder = constriction.queue.RangeEncoder()
+        self.encoder = _constriction().queue.RangeEncoder()
 
     def write(self, coded: Coded) -> None:
         """Write outcomes. Those with a frequency of zero are not coded."""
@@ -49,7 +70,7 @@ class Writer:
         rows[first] = np.stack([frequency[first], np.ones(first.sum()), above[first] - 1], 1)
         rows[last] = np.stack([np.ones(last.sum()), below[last] - 1, frequency[last]], 1)
         symbols[first], symbols[last] = 0, 2
-        self.encoder.encode(symbols, FAMILY, rows - 1)
+        self.encoder.encode(symbols, _family(), rows - 1)
 
     def to_bytes(self) -> bytes:
         """Return the stream so far, without zeros at its end."""
@@ -61,7 +82,7 @@ class Reader:
 
     def __init__(self, stream: bytes) -> None:
         words = np.frombuffer(stream + bytes(-len(stream) % WORD), "<u4")
-        self.decoder = constriction.queue.RangeDecoder(words.astype(np.uint32))
+        self.decoder = _constriction().queue.RangeDecoder(words.astype(np.uint32))
 
     def read(self, frequencies: Array) -> Array:
         """Read outcomes (n,), given the frequencies of all of them, (n, width).
@@ -83,9 +104,9 @@ def read_together(readers: Sequence[Reader], ends: Sequence[int], frequencies: A
     Raises:
         DamagedError: if a stream cannot come from a `Writer`.
     """
-    rows, spans = frequencies - 1.0, pairwise(ends)
+    rows, spans, family = frequencies - 1.0, pairwise(ends), _family()
     try:
-        found = [reader.decoder.decode(FAMILY, rows[a:b]) for reader, (a, b) in zip(readers, spans, strict=True)]
+        found = [reader.decoder.decode(family, rows[a:b]) for reader, (a, b) in zip(readers, spans, strict=True)]
     except AssertionError:
         raise DamagedError("its stream is damaged") from None
     return found[0] if len(found) == 1 else np.concatenate(found)
