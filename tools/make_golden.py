@@ -28,6 +28,7 @@ SMALL: dict[str, Any] = {
     "components": 2,
     "dropout": 0.0,
 }
+SMALLER: dict[str, Any] = {**SMALL, "filters": 3}
 MODELS = {
     # Strided networks, both kinds of auxiliary variables, classes, both likelihoods, and another stride.
     "color": lambda: ImageModel(
@@ -35,9 +36,7 @@ MODELS = {
     ),
     "gray": lambda: ImageModel(1, 256, [Downsample(2)], scales=(2, 1), embedding_scales=1, consistent=False, **SMALL),
     # Three scales everywhere.
-    "deep": lambda: ImageModel(
-        1, 256, [QuantizedGrayscale(3)], scales=3, embedding_scales=3, **{**SMALL, "filters": 3}
-    ),
+    "deep": lambda: ImageModel(1, 256, [QuantizedGrayscale(3)], scales=3, embedding_scales=3, **SMALLER),
     # Raster order within bounds, a lag that the bounds decide, a likelihood of its own, and weights of half precision.
     "mixed": lambda: ImageModel(
         3,
