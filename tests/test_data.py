@@ -200,9 +200,16 @@ def test_subfolders_train_and_test_are_the_splits(tmp_path):
     assert everything.skipped == 1
 
 
-@pytest.mark.parametrize("layout", ["folders", "parquet", "nested parquet"])
 @pytest.mark.parametrize(
-    "names", [("Train", "Test", "Val"), ("training", "TESTING", "dev"), ("train2017", "test", "validation")]
+    ("layout", "names"),
+    [
+        ("folders", ("Train", "Test", "Val")),
+        ("folders", ("training", "TESTING", "dev")),
+        ("folders", ("train2017", "test", "validation")),
+        ("parquet", ("training", "TESTING", "dev")),
+        ("parquet", ("train2017", "test", "validation")),
+        ("nested parquet", ("Train", "Test", "Val")),
+    ],
 )
 def test_the_usual_names_of_parts_are_known(tmp_path, layout, names):
     """Law: the test split is the test part, or validation if there is none; `all` is everything."""

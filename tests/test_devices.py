@@ -143,7 +143,7 @@ def test_a_traversal_does_not_wait_for_its_device(schedule: Any, consistent: boo
     counts = []
     for width in (8, 32):
         elsewhere.sent = elsewhere.reads = 0
-        sample(model, 1, (4, width), options=DrawOptions(schedule=schedule, consistent=consistent))
+        sample(model, 1, (2, width), options=DrawOptions(schedule=schedule, consistent=consistent))
         counts.append((elsewhere.sent, elsewhere.reads))
     (sent, reads), (more_sent, more_reads) = counts
     assert more_sent == sent

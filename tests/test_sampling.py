@@ -608,8 +608,7 @@ def test_the_last_pixel_follows_the_conditional(scramble: Scramble, channels: in
 @pytest.mark.parametrize(
     "chain", [[Downsample(2)], [QuantizedGrayscale(1)], [Downsample(2), QuantizedGrayscale(1)]], ids=str
 )
-@pytest.mark.parametrize(("channels", "levels"), [(1, 8), (3, 3)])
-@pytest.mark.parametrize("row", [0, 1])
+@pytest.mark.parametrize(("row", "channels", "levels"), [(0, 1, 8), (1, 3, 3)])
 def test_many_candidates_follow_the_conditional(
     scramble: Scramble, chain: list[Auxiliary], channels: int, levels: int, row: int
 ) -> None:
