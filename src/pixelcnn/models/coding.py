@@ -128,8 +128,8 @@ class ViewCoder:
         some = Link(link.view[images], None if link.given is None else link.given[images])
         with evaluating(), computing(self.factor, 1, FEWER):  # on one thread
             params, cells = tile_params(self.factor, some, None if labels is None else labels[images], row, col)
-        x = some.view[:, :, row.core, col.core]
-        return self._encode_pixels(params, x, self._bounds(x, cells))
+            x = some.view[:, :, row.core, col.core]
+            return self._encode_pixels(params, x, self._bounds(x, cells))
 
     def _bounds(self, x: Tensor, given: Tensor | None) -> Bounds:
         constraint, levels = self.factor.constraint(consistent=self.consistent), self.likelihood.levels

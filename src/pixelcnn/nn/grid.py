@@ -153,8 +153,7 @@ class Bound(Symbol):
         largest, step, names = max(x.largest for x in inputs), min(x.step for x in inputs), inputs[0].names
         weight = layer.weight()
         sums = weight.abs().sum((1, 2, 3)) * largest + layer.bias.abs()
-        steps = step * _step(weight), _step(layer.bias)
-        bound = cls(float(sums.max()), min(steps), names)
+        bound = cls(float(sums.max()), step * layer.step, names)  # which divides the steps of biases too
         return bound.checked(f"layer {names[layer]}")
 
     @classmethod
@@ -173,14 +172,6 @@ class Bound(Symbol):
                 "the weights are too large for exact arithmetic; train the model further, or use another"
             )
         return self
-
-
-def _step(numbers: Tensor) -> float:
-    """Return the largest power of two that divides all of these numbers."""
-    step = 1.0
-    while not torch.equal(numbers / step, (numbers / step).round()):
-        step /= 2
-    return step
 
 
 class GridArithmetic(Arithmetic):
@@ -228,7 +219,7 @@ def freeze(network: CausalNetwork | EmbeddingNetwork, context: Bound | None = No
         bias = (bias * STEPS * WEIGHT_STEPS).round() / (STEPS * WEIGHT_STEPS) * out
         if not (weight.isfinite().all() and bias.isfinite().all()):
             raise ValueError("a layer has weights that are not finite: train the model anew")
-        layer.freeze(weight.to(layer.bias.device), bias.to(layer.bias.device))
+        layer.freeze(weight.to(layer.bias.device), bias.to(layer.bias.device), step=out / into / WEIGHT_STEPS)
     network.arithmetic = GRID
     return _check_bounds(network, context)
 

@@ -118,7 +118,7 @@ class Edges(NamedTuple):
 class _WeightNormalized(nn.Module):
     """The base of both kinds of convolution: offsets, parameters and the normalized weight."""
 
-    frozen = False
+    frozen, step = False, 0.0
 
     def __init__(
         self,
@@ -145,8 +145,9 @@ class _WeightNormalized(nn.Module):
         return self.direction * (self.gain / norm)[:, None, None, None]
 
     @torch.no_grad()
-    def freeze(self, weight: Tensor, bias: Tensor) -> None:
-        """Use this weight and bias from now on, as they are."""
+    def freeze(self, weight: Tensor, bias: Tensor, step: float) -> None:
+        """Use this weight and bias from now on, as they are. The weights are multiples of a step."""
+        self.step = step
         self.direction, self.bias = (nn.Parameter(each, requires_grad=False) for each in (weight, bias))
         self.frozen = True
 
