@@ -2,6 +2,7 @@
 
 __all__ = ["Chain", "Link", "check_images", "view_in_bands"]
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -69,6 +70,10 @@ class Chain:
         for auxiliary in self.auxiliaries:
             sizes.append(auxiliary.view_size(sizes[-1]))
         return sizes
+
+    def pixels(self, size: tuple[int, int], first: int = 0) -> int:
+        """Count the pixels of all views of an image of size (H, W), from view `first` on."""
+        return sum(math.prod(each) for each in self.sizes(size)[first:])
 
     def views(self, x: Tensor, device: torch.device | None = None) -> list[Tensor]:
         """Make the views x_0 = x, ..., x_K of integers (B, C, H, W), each from the one before, on a device.

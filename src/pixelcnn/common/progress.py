@@ -1,6 +1,6 @@
 """Progress bars for everything that may take longer than two seconds."""
 
-__all__ = ["late_bar", "progress_bar"]
+__all__ = ["counting_bar", "late_bar", "progress_bar"]
 
 import time
 from collections.abc import Callable, Iterator
@@ -57,3 +57,17 @@ def late_bar(description: str, *, visible: bool) -> Iterator[Callable[[float], N
     finally:
         if bar.live.is_started:
             bar.stop()
+
+
+@contextmanager
+def counting_bar(description: str, total: int, *, visible: bool) -> Iterator[Callable[[int], None]]:
+    """Show a `late_bar` for a task of many steps, and give a function to call with how many more of them are done."""
+    done = 0
+    with late_bar(description, visible=visible) as show:
+
+        def count(number: int) -> None:
+            nonlocal done
+            done += number
+            show(min(1.0, done / max(1, total)))
+
+        yield count

@@ -15,7 +15,17 @@ without their transparency. Gray arrays become color with equal channels for a m
 the layout (H, W, C) or (B, H, W, C). Everything else must fit: nothing is scaled, cropped or cut off.
 """
 
-__all__ = ["Batch", "Given", "ImageLike", "ImagesLike", "as_computable", "take_images", "to_picture"]
+__all__ = [
+    "GRAY_MODES",
+    "PICTURE_LEVELS",
+    "Batch",
+    "Given",
+    "ImageLike",
+    "ImagesLike",
+    "as_computable",
+    "take_images",
+    "to_picture",
+]
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

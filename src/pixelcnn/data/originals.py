@@ -21,10 +21,9 @@ from torch import Tensor
 from pixelcnn.codec.container import MOST_EXTRA
 from pixelcnn.common.text import first_line
 from pixelcnn.data.decode import BrokenImageError, is_deep, open_picture, read_file
-from pixelcnn.data.given import ImagesLike, take_images
+from pixelcnn.data.given import GRAY_MODES, PICTURE_LEVELS, ImagesLike, take_images
 
-GRAY, COLOR = ("1", "L", "LA", "La"), ("P", "PA", "RGB", "RGBA", "RGBX")
-LEVELS = 256
+GRAY, COLOR = (*GRAY_MODES, "La"), ("P", "PA", "RGB", "RGBA", "RGBX")
 ADVICE = "remove it or use --skip-broken"
 
 
@@ -129,8 +128,8 @@ def take_originals(pictures: ImagesLike, channels: int, levels: int) -> list[Ori
         if not pictures:
             raise ValueError(f"pictures={pictures!r} is empty: give at least one picture")
         return [original for each in pictures for original in take_originals(each, channels, levels)]
-    if isinstance(pictures, str | Path | Image.Image) and levels != LEVELS:
-        raise ValueError(f"pictures of {LEVELS} levels: use arrays or tensors in [0, {levels})")
+    if isinstance(pictures, str | Path | Image.Image) and levels != PICTURE_LEVELS:
+        raise ValueError(f"pictures of {PICTURE_LEVELS} levels: use arrays or tensors in [0, {levels})")
     if isinstance(pictures, str | Path):
         name = f"image {str(pictures)!r}"
         return [read_original(read_file(Path(pictures).expanduser()), name)]

@@ -6,7 +6,6 @@ picture. An archive (`.pxa`) holds many pictures, each as one stream. See `docs/
 
 __all__ = ["AT_ONCE", "Codec", "Count", "uncounted"]
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -17,7 +16,8 @@ from pixelcnn.codec.archive import Entry, check_names, write_archive
 from pixelcnn.codec.chunks import DamagedError
 from pixelcnn.codec.container import MODEL, MOST_PIXELS, TABLES, Coding, File, Shape, pixel_checksum, write_file
 from pixelcnn.codec.stream import Reader, Writer
-from pixelcnn.data.originals import LEVELS, Original
+from pixelcnn.data.given import PICTURE_LEVELS
+from pixelcnn.data.originals import Original
 from pixelcnn.models.base import ChainModel, LabelsLike
 from pixelcnn.models.coding import ViewCoder
 from pixelcnn.models.exact import model_hash
@@ -155,8 +155,7 @@ class Codec:
 
     def pixels(self, originals: Sequence[Original]) -> int:
         """Return the number of pixels of all views of pictures, which `count` is told of."""
-        sizes = [self.chain.sizes((each.x.shape[1], each.x.shape[2])) for each in originals]
-        return sum(math.prod(size) for each in sizes for size in each)
+        return sum(self.chain.pixels((each.x.shape[1], each.x.shape[2])) for each in originals)
 
     def compress(
         self, originals: Sequence[Original], labels: LabelsLike | None = None, *, count: Count = uncounted
@@ -210,7 +209,7 @@ class Codec:
         shape = Shape(C, H, W, label, pixel_checksum(packed_pixels(original.x, self.coding.levels)))
         extras = original.alpha, original.profile, original.exif
         file = File(self.coding, shape, len(streams), streams, None, *extras)
-        if self.coding.levels == LEVELS:
+        if self.coding.levels == PICTURE_LEVELS:
             other = File(self.coding, shape, 0, [], Original(original.x).to_png(), *extras)
             if len(write_file(other)) < (len(streams[0]) if joint else len(write_file(file))):
                 return other

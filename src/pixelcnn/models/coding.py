@@ -30,7 +30,7 @@ from pixelcnn.models.factor import Factor, Visit
 from pixelcnn.models.margins import Stretch
 from pixelcnn.models.tiles import Tiling, tile_params
 from pixelcnn.nn.layers import evaluating
-from pixelcnn.traversal.schedule import groups, visits, wavefront_lag
+from pixelcnn.traversal.schedule import visiting_times, wavefront_lag
 
 CHUNK = 2**16  # pixels whose frequencies are computed, and whose outcomes are sorted, at once
 STEPS = 2  # in which a channel is coded
@@ -80,7 +80,7 @@ class ViewCoder:
             pool, threads: a pool of so many threads.
             link: the views and what they are given.
             labels: (B,) class labels, for a factor with classes.
-            tiling: tiles to compute the parameters in, which change nothing but the memory that this takes.
+            tiling: the tiles of the views, which only decide how much memory this takes.
         """
         images = min(tiling.images, -(-len(link.view) // threads))
         starts = range(0, len(link.view), images)
@@ -109,12 +109,11 @@ class ViewCoder:
                 part = whole[images, row.core, col.core]
                 part[:] = each.reshape(part.shape)
             progress(math.prod(part.shape[:3]))
-        lag = self.lag(W)
-        order = np.concatenate([(rows * W + cols).numpy() for _, rows, cols in visits((H, W), lag, CPU)])
-        sizes = np.array([group.number for group in groups((H, W), lag)])
-        times, ends = np.repeat(np.arange(len(sizes)), sizes), sizes.cumsum()
+        times = visiting_times((H, W), self.lag(W), CPU).numpy()
+        order = times.argsort(kind="stable")
+        times = times[order]
         # Slices of whole groups, since all buckets of a group come before its levels.
-        cuts = np.unique([0, *ends[np.searchsorted(ends, np.arange(CHUNK, H * W, CHUNK))], H * W])
+        cuts = np.unique([0, *np.searchsorted(times, times[CHUNK::CHUNK]), H * W])
         for writer, *coded in zip(writers, below, frequency, strict=True):
             for start, end in pairwise(cuts.tolist()):
                 pixels = order[start:end]

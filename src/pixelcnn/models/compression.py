@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
-from pixelcnn.common.progress import late_bar
+from pixelcnn.common.progress import counting_bar
 from pixelcnn.data.given import ImagesLike
 from pixelcnn.data.originals import take_originals
 from pixelcnn.models.base import ChainModel, LabelsLike
@@ -56,14 +56,7 @@ def compress(
         ['L', 'RGB']
     """
     originals, codec = take_originals(pictures, *model.formats[0]), Codec(model)
-    pixels, done = codec.pixels(originals), 0
-    with late_bar("compressing", visible=progress) as show:
-
-        def count(number: int) -> None:
-            nonlocal done
-            done += number
-            show(min(1.0, done / pixels))
-
+    with counting_bar("compressing", codec.pixels(originals), visible=progress) as count:
         if not _is_batch(pictures):
             if names is not None:
                 raise ValueError(f"names={names!r}: only pictures of an archive have names; give a list")

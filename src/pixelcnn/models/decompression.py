@@ -2,7 +2,6 @@
 
 __all__ = ["Restorer", "decompress", "find_model", "open_files"]
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +11,7 @@ from pixelcnn.codec.archive import Archive, is_archive
 from pixelcnn.codec.chunks import DamagedError
 from pixelcnn.codec.container import MODEL, TABLES, Coding, File, read_file
 from pixelcnn.common.devices import find_device
-from pixelcnn.data.originals import LEVELS
+from pixelcnn.data.given import PICTURE_LEVELS
 from pixelcnn.models.base import ChainModel
 from pixelcnn.models.codec import Codec, Count, uncounted
 from pixelcnn.models.exact import model_hash
@@ -42,17 +41,13 @@ def find_model(coding: Coding, *, device: str | torch.device = "cpu") -> ChainMo
     )
 
 
-def check_coding(coding: Coding, model: ChainModel) -> None:
-    """Raise a ValueError unless something was coded with these tables and this model, which has its levels."""
-    if coding.tables != bytes.fromhex(TABLES_HASH)[:TABLES]:
-        raise DamagedError("it was compressed with other tables: get the pixelcnn that wrote it")
-    if not matches(model, coding):
+def check_model(coding: Coding, model: ChainModel) -> None:
+    """Raise a ValueError unless this is the model that coded something."""
+    if (found := model_hash(model)[:MODEL]) != coding.model:
         raise ValueError(
             f"it was compressed with the model {coding.name!r} (hash {coding.model.hex()}), and the hash of this model "
-            f"is {model_hash(model)[:MODEL].hex()}: pass that model (model=..., or --model)"
+            f"is {found.hex()}: pass that model (model=..., or --model)"
         )
-    if coding.levels != model.levels:
-        raise DamagedError(f"it claims pixels of {coding.levels} levels, and its model has {model.levels}")
 
 
 def open_files(content: bytes) -> list[File]:
@@ -123,27 +118,35 @@ class Restorer:
         key = coding._replace(name="")  # which is only a hint
         if key not in self.codecs:
             try:
-                model = find_model(coding, device=self.device) if self.model is None else self.model
-                check_coding(coding, model)
-                self.codecs[key] = Codec(model, consistent=coding.consistent)
+                self.codecs[key] = self._make_codec(coding)
             except ValueError as error:
                 self.codecs[key] = error
         if isinstance(found := self.codecs[key], ValueError):
             raise found
         return found
 
+    def _make_codec(self, coding: Coding) -> Codec:
+        if coding.tables != bytes.fromhex(TABLES_HASH)[:TABLES]:
+            raise DamagedError("it was compressed with other tables: get the pixelcnn that wrote it")
+        if self.model is None:
+            model = find_model(coding, device=self.device)
+        else:
+            check_model(coding, model := self.model)
+        if coding.levels != model.levels:
+            raise DamagedError(f"it claims pixels of {coding.levels} levels, and its model has {model.levels}")
+        return Codec(model, consistent=coding.consistent)
+
     def pixels(self, file: File, view: int | None = 0) -> int:
         """Return the number of pixels of all views to decode; 0 if there are none to decode, or no model to do it."""
         if file.png is not None:
             return 0
         try:
-            sizes = self.codec(file.coding).chain.sizes((file.shape.height, file.shape.width))
+            chain = self.codec(file.coding).chain
         except ValueError:
             return 0
-        first = len(sizes) - 1 if view is None else max(view, file.missing)
-        if file.joint:  # it is decoded to its end
-            first = 0
-        return sum(math.prod(size) for size in sizes[first:])
+        first = len(chain.formats) - 1 if view is None else max(view, file.missing)
+        # A stream of all views is decoded to its end.
+        return chain.pixels((file.shape.height, file.shape.width), 0 if file.joint else first)
 
     def restore(
         self, files: Sequence[File], view: int | None = 0, *, count: Count = uncounted
@@ -174,4 +177,4 @@ class Restorer:
 
 def _as_picture(restored: Restored) -> Any:
     x = restored.original.x
-    return restored.original.to_picture() if restored.levels == LEVELS else x
+    return restored.original.to_picture() if restored.levels == PICTURE_LEVELS else x

@@ -46,8 +46,8 @@ def exact_twin(factor: Factor) -> Factor:
     It is on the device of the factor, unless that device has no float64, in which case it is on the CPU.
 
     Raises:
-        ValueError: if the bounds of a layer fail; the message names it.
-        ValueError: also if this machine computes `exp` with a larger error than any sound library.
+        ValueError: if the bounds of a layer fail, which the message names, or this machine computes `exp` with a larger
+            error than any sound library.
 
     Example:
         >>> import torch, pixelcnn

@@ -12,8 +12,8 @@ from pixelcnn.auxiliary.chain import Chain
 from pixelcnn.codec.chunks import DamagedError
 from pixelcnn.codec.container import File, pixel_checksum
 from pixelcnn.data.decode import open_picture
-from pixelcnn.data.given import to_picture
-from pixelcnn.data.originals import LEVELS, Original, read_original
+from pixelcnn.data.given import PICTURE_LEVELS, to_picture
+from pixelcnn.data.originals import Original, read_original
 
 
 class Restored(NamedTuple):
@@ -40,8 +40,8 @@ def preview(file: File, x: Tensor, view: int, chain: Chain) -> Restored | Damage
     if (pixels := _as_given(file, x)) is None:
         return DamagedError("it claims to be gray and has colors")
     levels = chain.formats[view][1]
-    if chain.formats[0][1] == LEVELS:
-        stretched, levels = np.array(to_picture(pixels, levels)), LEVELS
+    if chain.formats[0][1] == PICTURE_LEVELS:
+        stretched, levels = np.array(to_picture(pixels, levels)), PICTURE_LEVELS
         pixels = torch.from_numpy(stretched).reshape(*pixels.shape[1:], -1).permute(2, 0, 1)
     return Restored(Original(pixels, profile=file.profile), view, levels)
 
@@ -69,14 +69,14 @@ def unpack_png(file: File) -> Restored | DamagedError:
     C, H, W = file.shape[:3]
     try:
         picture = open_picture(file.png or b"", "its PNG")
-        if picture.format != "PNG" or (picture.height, picture.width) != (H, W) or file.coding.levels != LEVELS:
+        if picture.format != "PNG" or (picture.height, picture.width) != (H, W) or file.coding.levels != PICTURE_LEVELS:
             return DamagedError("its PNG is not what its header says")
         x = read_original(file.png or b"", "its PNG").x
     except ValueError:
         return DamagedError("its PNG cannot be read")
-    return finish(file, x, LEVELS) if len(x) == C else DamagedError("its PNG is not what its header says")
+    return finish(file, x, PICTURE_LEVELS) if len(x) == C else DamagedError("its PNG is not what its header says")
 
 
 def packed_pixels(x: Tensor, levels: int) -> np.ndarray:
     """Return an image (C, H, W) as an array (H, W, C), of uint8 for up to 256 levels."""
-    return x.permute(1, 2, 0).cpu().numpy().astype(np.uint8 if levels <= LEVELS else np.uint16)
+    return x.permute(1, 2, 0).cpu().numpy().astype(np.uint8 if levels <= PICTURE_LEVELS else np.uint16)

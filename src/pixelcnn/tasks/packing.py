@@ -13,14 +13,14 @@ __all__ = [
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from pixelcnn.codec.archive import Archive, is_archive
 from pixelcnn.codec.chunks import DamagedError
 from pixelcnn.codec.container import File, read_file
-from pixelcnn.common.progress import late_bar
+from pixelcnn.common.progress import counting_bar
 from pixelcnn.common.text import printable
 from pixelcnn.data.originals import Original, read_original
 from pixelcnn.models.codec import AT_ONCE, Codec, Count
@@ -29,8 +29,9 @@ from pixelcnn.models.restored import Restored
 from pixelcnn.pictures.inputs import Origin
 from pixelcnn.tasks.results import Results, write_result
 
+T = TypeVar("T")
 COMPRESSED, ARCHIVE = ".pxc", ".pxa"
-MOST_TOGETHER = 64  # pictures that are restored before the first of them is written
+MOST_TOGETHER = 64  # pictures that are coded before the first of them is written
 JPEG = b"\xff\xd8\xff"  # how one begins
 
 
@@ -91,7 +92,7 @@ def compress_pictures(
     label: int | None = None,
     done: Callable[[Path, int, int], None],
 ) -> None:
-    """Compress pictures, each to a file of its own. Consecutive pictures of one size are compressed together.
+    """Compress pictures, each to a file of its own. Those of one size among a few in a row are compressed together.
 
     Args:
         codec: of the model.
@@ -100,7 +101,7 @@ def compress_pictures(
         label: the class of all pictures, for a model with classes.
         done: called with the file of each result, its bytes, and those of the picture's file.
     """
-    for batch in _alike(pictures):
+    for batch in _together(pictures, lambda each: math.prod(each.original.x.shape[1:])):
         originals = [each.original for each in batch]
         with _bar("compressing", [each.origin for each in batch], codec.pixels(originals)) as count:
             contents = codec.compress(originals, _labels(label, len(batch)), count=count)
@@ -166,23 +167,25 @@ def restore_packed(
         packed: the pictures.
         view: the view to stop at: 0 for whole pictures, None for the simplest one.
     """
-    for some in _together(packed):
+    for some in _together(packed, lambda each: each.file.shape.height * each.file.shape.width):
         total = sum(restorer.pixels(each.file, view) for each in some)
         with _bar("decompressing", [each.origin for each in some], total) as count:
             results = restorer.restore([each.file for each in some], view, count=count)
         yield from zip((each.origin for each in some), results, strict=True)
 
 
-def _alike(pictures: Iterable[Found]) -> Iterator[list[Found]]:
-    """Put consecutive pictures of one shape together, up to as many as are coded at once."""
-    batch: list[Found] = []
+def _together(pictures: Iterable[T], pixels: Callable[[T], int]) -> Iterator[list[T]]:
+    """Put consecutive pictures together that are coded before the first of them is written: few, or small ones."""
+    batch: list[T] = []
+    total = 0
     try:
         for each in pictures:
-            shape = each.original.x.shape
-            if batch and (batch[0].original.x.shape != shape or (len(batch) + 1) * math.prod(shape[1:]) > AT_ONCE):
+            size = pixels(each)
+            if batch and (len(batch) == MOST_TOGETHER or total + size > AT_ONCE):
                 yield batch
-                batch = []
+                batch, total = [], 0
             batch.append(each)
+            total += size
     except ValueError:  # this picture is broken, and those before it are not
         if batch:
             yield batch
@@ -191,35 +194,11 @@ def _alike(pictures: Iterable[Found]) -> Iterator[list[Found]]:
         yield batch
 
 
-def _together(packed: Sequence[Packed]) -> Iterator[list[Packed]]:
-    """Put consecutive pictures together that are restored before the first of them is written: few, or small ones."""
-    batch: list[Packed] = []
-    pixels = 0
-    for each in packed:
-        size = each.file.shape.height * each.file.shape.width
-        if batch and (len(batch) == MOST_TOGETHER or pixels + size > AT_ONCE):
-            yield batch
-            batch, pixels = [], 0
-        batch.append(each)
-        pixels += size
-    if batch:
-        yield batch
-
-
 def _labels(label: int | None, number: int) -> list[int] | None:
     return None if label is None else [label] * number
 
 
-@contextmanager
-def _bar(verb: str, origins: Sequence[Origin], total: int) -> Iterator[Count]:
-    """Show a bar for pictures that take longer than two seconds; give the function that counts their pixels."""
+def _bar(verb: str, origins: Sequence[Origin], total: int) -> AbstractContextManager[Count]:
+    """Show a bar for pictures that take longer than two seconds, by their pixels."""
     more = f" and {len(origins) - 1} more" if len(origins) > 1 else ""
-    done = 0
-    with late_bar(f"{verb} {printable(origins[0].name)}{more}", visible=True) as show:
-
-        def count(pixels: int) -> None:
-            nonlocal done
-            done += pixels
-            show(min(1.0, done / max(1, total)))
-
-        yield count
+    return counting_bar(f"{verb} {printable(origins[0].name)}{more}", total, visible=True)

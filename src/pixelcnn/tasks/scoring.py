@@ -145,7 +145,7 @@ def _plan(model: ImageModel, number: int, size: tuple[int, int]) -> list[Tiling]
 
 def _pixels(model: ImageModel, x: Tensor) -> int:
     """Count the pixels of all views of images."""
-    return len(x) * sum(math.prod(size) for size in model.sizes((x.shape[2], x.shape[3])))
+    return len(x) * model.config.chain.pixels((x.shape[2], x.shape[3]))
 
 
 def _surprisal(

@@ -5,7 +5,7 @@ pixels of one time are a *group*. As time goes on the groups sweep over the imag
 by row, each from left to right) is the special case of a lag of at least the width.
 """
 
-__all__ = ["Group", "Schedule", "group_at", "groups", "most_pixels", "visits", "wavefront_lag"]
+__all__ = ["Group", "Schedule", "group_at", "groups", "most_pixels", "visiting_times", "visits", "wavefront_lag"]
 
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
@@ -51,6 +51,13 @@ def groups(size: tuple[int, int], lag: int | None = None) -> Iterator[Group]:
     return (group_at(time, size, lag) for time in range(W + lag * (H - 1)))
 
 
+def visiting_times(size: tuple[int, int], lag: int | None = None, device: torch.device | None = None) -> Tensor:
+    """Return when each pixel of an image (H, W) is visited, row by row: (H * W,). Those of one time are a group."""
+    H, W = size
+    times = torch.arange(W, device=device) + (W if lag is None else lag) * torch.arange(H, device=device)[:, None]
+    return times.flatten()
+
+
 def visits(
     size: tuple[int, int], lag: int | None = None, device: torch.device | None = None
 ) -> Iterator[tuple[Group, Tensor, Tensor]]:
@@ -58,9 +65,8 @@ def visits(
 
     They are parts of two tensors, which are made once, so that nothing is sent to the device for a group.
     """
-    H, W = size
-    times = torch.arange(W, device=device) + (W if lag is None else lag) * torch.arange(H, device=device)[:, None]
-    order = times.flatten().argsort(stable=True)  # within a group from the first row on
+    W = size[1]
+    order = visiting_times(size, lag, device).argsort(stable=True)  # within a group from the first row on
     rows, cols = order // W, order % W
     start = 0
     for group in groups(size, lag):

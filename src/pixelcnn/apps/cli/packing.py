@@ -18,7 +18,7 @@ from pixelcnn.apps.cli.shared import Arguments, counting, load_for_pictures, say
 from pixelcnn.common.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from pixelcnn.pictures.inputs import Origin
     from pixelcnn.tasks.packing import Packed
@@ -147,9 +147,8 @@ def _open(
     files: list[str], besides: "Sequence[Path]", only: "Sequence[str]" = (), *, skip_broken: bool = False
 ) -> "tuple[list[Packed], int]":
     """Find and open compressed pictures; return them and the number of those that were left out."""
-    suffixes = pixelcnn.tasks.COMPRESSED, pixelcnn.tasks.ARCHIVE
     packed, broken = [], 0
-    for found in pixelcnn.tasks.open_packed(pixelcnn.pictures.find_pictures(files, besides, say, suffixes), only):
+    for found in _found(files, besides, only):
         origin, file = found
         if isinstance(file, ValueError):
             _refuse(origin, file, skip_broken=skip_broken)
@@ -159,6 +158,13 @@ def _open(
     if broken and not packed:
         raise ValueError(f"none of {broken} files can be read: name other files")
     return packed, broken
+
+
+def _found(
+    files: list[str], besides: "Sequence[Path]" = (), only: "Sequence[str]" = ()
+) -> "Iterator[Packed | tuple[Origin, ValueError]]":
+    suffixes = pixelcnn.tasks.COMPRESSED, pixelcnn.tasks.ARCHIVE
+    return pixelcnn.tasks.open_packed(pixelcnn.pictures.find_pictures(files, besides, say, suffixes), only)
 
 
 def _refuse(origin: "Origin", error: ValueError, *, skip_broken: bool) -> None:
@@ -176,8 +182,7 @@ def _restorer(model: str | None, device: str) -> "pixelcnn.models.Restorer":
 @command(FILES)
 def verify(files: Files, model: WithModel = None, device: Device = "auto") -> None:
     """Decode compressed files, and check their pixels."""
-    suffixes = pixelcnn.tasks.COMPRESSED, pixelcnn.tasks.ARCHIVE
-    found = list(pixelcnn.tasks.open_packed(pixelcnn.pictures.find_pictures(files, [], say, suffixes)))
+    found = list(_found(files))
     broken = [(origin, error) for origin, error in found if isinstance(error, ValueError)]
     packed: list[Any] = [each for each in found if not isinstance(each[1], ValueError)]
     bad = 0
