@@ -5,6 +5,7 @@ __all__ = [
     "DRAWING",
     "IMAGES",
     "INTERRUPTED",
+    "MODELS",
     "Compile",
     "Consistent",
     "Crop",
@@ -82,11 +83,12 @@ def command(group: str, name: str | None = None) -> "Callable[[Callable], Callab
     return app.command(name, cls=Command, context_settings=HELP, rich_help_panel=group)
 
 
+MODELS = "A folder made by training, the name of a shipped model, or a hub id."
 Model = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="A folder made by training, the name of a shipped model, or a hub id.",
+        help=MODELS,
         autocompletion=pixelcnn.models.shipped_names,
     ),
 ]

@@ -13,7 +13,7 @@ import pixelcnn.models
 import pixelcnn.pictures
 import pixelcnn.tasks
 from pixelcnn.apps.cli.help import FILES
-from pixelcnn.apps.cli.options import Consistent, Device, Json, Overwrite, SkipBroken, command, fail
+from pixelcnn.apps.cli.options import MODELS, Consistent, Device, Json, Overwrite, SkipBroken, command, fail
 from pixelcnn.apps.cli.shared import Arguments, counting, load_for_pictures, say, say_left_out
 from pixelcnn.common.text import printable
 
@@ -48,13 +48,7 @@ def compress(
     archive: Annotated[
         Path | None, typer.Option(help="Instead of --out: one .pxa file for all pictures, or - for standard output.")
     ] = None,
-    model: Annotated[
-        str,
-        typer.Option(
-            help="A folder made by training, the name of a shipped model, or a hub id.",
-            autocompletion=pixelcnn.models.shipped_names,
-        ),
-    ] = MODEL,
+    model: Annotated[str, typer.Option(help=MODELS, autocompletion=pixelcnn.models.shipped_names)] = MODEL,
     label: Annotated[int | None, typer.Option(help="Class of the pictures, for a model with classes.")] = None,
     consistent: Consistent = None,
     device: Device = "auto",
