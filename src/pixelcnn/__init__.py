@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pixelcnn.models.sampling import colorize, complete, sample, sample_views, upscale
     from pixelcnn.models.shipped import list_models
     from pixelcnn.pictures.notebooks import show, to_pil
+    from pixelcnn.tasks.inspecting import pixel_distribution
     from pixelcnn.tasks.scoring import evaluate, surprisal
     from pixelcnn.training.loop import train
     from pixelcnn.training.options import Run, Training
@@ -64,6 +65,7 @@ __all__ = [
     "list_models",
     "load",
     "load_images",
+    "pixel_distribution",
     "register_auxiliary",
     "register_likelihood",
     "sample",
@@ -98,6 +100,7 @@ __getattr__, __dir__ = lazy_names(
         "models.sampling": ["colorize", "complete", "sample", "sample_views", "upscale"],
         "models.shipped": ["list_models"],
         "pictures.notebooks": ["show", "to_pil"],
+        "tasks.inspecting": ["pixel_distribution"],
         "tasks.scoring": ["evaluate", "surprisal"],
         "training.loop": ["train"],
         "training.options": ["Run", "Training"],

@@ -4,7 +4,17 @@
 and refuses whatever is not as the format says.
 """
 
-__all__ = ["MOST_EXTRA", "MOST_PIXELS", "Coding", "File", "Shape", "pixel_checksum", "read_file", "write_file"]
+__all__ = [
+    "MOST_EXTRA",
+    "MOST_PIXELS",
+    "Coding",
+    "File",
+    "Shape",
+    "pixel_checksum",
+    "read_file",
+    "view_ends",
+    "write_file",
+]
 
 import zlib
 from dataclasses import dataclass, field
@@ -166,6 +176,21 @@ def read_file(content: bytes | memoryview) -> File:
     views, png = (pixels, None) if number else ([], pixels[0])
     alpha, profile, exif = (extras.get(name) for name in EXTRAS)
     return File(coding, shape, number, views, png, alpha, profile, exif)
+
+
+def view_ends(content: bytes) -> list[int]:
+    """Return after how many bytes of a compressed picture each of its views is complete, the simplest first.
+
+    Raises:
+        DamagedError: if a chunk is damaged.
+    """
+    scan, ends = Scan(content, "file"), []
+    scan.take(len(SIGNATURE))
+    while scan.left:
+        kind, _ = scan.chunk()
+        if kind in (VIEW, PNG):
+            ends.append(scan.at)
+    return ends
 
 
 def _read_header(data: bytes) -> tuple[Coding, Shape, int]:

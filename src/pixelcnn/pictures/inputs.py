@@ -4,7 +4,7 @@ All pictures are found before the first is decoded, since the files of the resul
 decoded one by one. A note says what a picture loses on its way to integers, such as transparency.
 """
 
-__all__ = ["PIPE", "Origin", "Picture", "Pictures", "find_pictures", "heeding"]
+__all__ = ["PIPE", "Origin", "Picture", "Pictures", "describe_losses", "find_pictures", "heeding"]
 
 import glob
 import os
@@ -173,7 +173,7 @@ def _decode(origin: Origin, channels: int, gray: bool) -> Picture:
     content = origin.read()
     with heeding() as notes:
         pixels = Preparation(channels, None, None)({"bytes": content, "path": str(origin.name)}, 0)
-        notes += _describe_losses(open_picture(content, str(origin.name)), channels, gray)
+        notes += describe_losses(open_picture(content, str(origin.name)), channels, gray)
     return Picture(origin, torch.tensor(pixels).permute(2, 0, 1).contiguous(), notes)
 
 
@@ -188,8 +188,8 @@ def heeding() -> Iterator[list[str]]:
         notes.append(f"it may be damaged ({' '.join(str(caught[0].message).split())})")
 
 
-def _describe_losses(file: Image.Image, channels: int, gray: bool) -> list[str]:
-    """Describe what the file has that its integers do not."""
+def describe_losses(file: Image.Image, channels: int, gray: bool) -> list[str]:
+    """Describe what a file has that its integers, of so many channels, do not; `gray` says that gray is expected."""
     notes = ["its transparency is ignored"] if file.has_transparency_data else []
     if file.mode in GRAY_MODES and channels == 3 and not gray:
         notes.append("it is gray, and treated as color with equal channels")

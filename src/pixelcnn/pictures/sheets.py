@@ -1,11 +1,12 @@
 """Images as picture files, and contact sheets of them."""
 
-__all__ = ["Strip", "heat_map", "save_picture", "sheet", "to_picture", "to_png"]
+__all__ = ["Strip", "color_map", "heat_map", "save_picture", "sheet", "to_picture", "to_png"]
 
 import io
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
@@ -16,15 +17,21 @@ from pixelcnn.data.given import to_picture
 Strip = tuple[str, Sequence[Tensor] | Tensor, int]
 """A row of images, as a title, integers (n, C, H, W) or a list of images (C, H, W), and the number of levels."""
 GAP, MARGIN, FONT_SIZE = 2, 8, 14
+STEPS = 256  # colors of a heat map
 PAPER, INK = (238, 238, 238), (34, 34, 34)
+
+
+def color_map() -> np.ndarray:
+    """Return the colors of heat maps, from black through red to pale yellow: uint8 (256, 3)."""
+    from matplotlib import colormaps
+
+    return colormaps["magma"](np.arange(STEPS), bytes=True)[:, :3]
 
 
 def heat_map(values: Tensor, most: float) -> Tensor:
     """Color numbers (H, W) from 0 to `most` from black through red to pale yellow: an image (3, H, W) of 256 levels."""
-    from matplotlib import colormaps
-
-    shares = (values.cpu().double() / most).clamp(0, 1).numpy()
-    return torch.from_numpy(colormaps["magma"](shares, bytes=True)[:, :, :3].copy()).permute(2, 0, 1)
+    steps = (values.cpu().double() / most).clamp(0, 1).mul(STEPS).long().clamp_max(STEPS - 1)
+    return torch.from_numpy(color_map())[steps].permute(2, 0, 1)
 
 
 def to_png(picture: Image.Image) -> bytes:

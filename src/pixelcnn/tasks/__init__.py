@@ -13,6 +13,7 @@ __all__ = [
     "evaluate",
     "is_file_name",
     "open_packed",
+    "pixel_distribution",
     "plan_results",
     "read_originals",
     "restore_packed",
@@ -28,6 +29,7 @@ from pixelcnn.common.lazy import lazy_names
 
 if TYPE_CHECKING:
     from pixelcnn.tasks.batches import draw_alternatives, score_pictures
+    from pixelcnn.tasks.inspecting import pixel_distribution
     from pixelcnn.tasks.lossless import codec_bits_per_dim
     from pixelcnn.tasks.packing import (
         ARCHIVE,
@@ -52,6 +54,7 @@ __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "batches": ["draw_alternatives", "score_pictures"],
+        "inspecting": ["pixel_distribution"],
         "lossless": ["codec_bits_per_dim"],
         "packing": [
             "ARCHIVE",

@@ -1,15 +1,16 @@
 """Bits per dimension of common lossless codecs, at their settings for small files, to compare models with."""
 
-__all__ = ["CODECS", "codec_bits_per_dim"]
+__all__ = ["CODECS", "available_codecs", "codec_bits_per_dim", "encode_losslessly"]
 
 import io
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
 import numpy as np
 from PIL import Image
+from torch import Tensor
 
 from pixelcnn.common.checks import check_whole
 from pixelcnn.common.progress import progress_bar
@@ -65,14 +66,25 @@ def codec_bits_per_dim(images: Images, *, limit: int | None = None, progress: bo
     if limit is not None:
         check_whole(limit=limit)
     number = len(images) if limit is None else min(limit, len(images))
-    codecs = CODECS if _has_jpeg_xl() else {name: encode for name, encode in CODECS.items() if encode is not jpeg_xl}
-    bits = dict.fromkeys(codecs, 0)
+    bits = dict.fromkeys(available_codecs(), 0)
     with progress_bar(visible=progress) as bar:
         for i in bar.track(range(number), description="encoding"):
-            pixels = images[i].permute(1, 2, 0).contiguous().numpy()
-            for name, encode in codecs.items():
-                bits[name] += 8 * len(encode(pixels[:, :, 0].copy() if pixels.shape[2] == 1 else pixels))
+            for name, content in encode_losslessly(images[i]):
+                bits[name] += 8 * len(content)
     return {name: total / (number * images[0].numel()) for name, total in bits.items()}
+
+
+def available_codecs() -> list[str]:
+    """List the codecs that are installed."""
+    return [name for name, encode in CODECS.items() if encode is not jpeg_xl or _has_jpeg_xl()]
+
+
+def encode_losslessly(x: Tensor) -> Iterator[tuple[str, bytes]]:
+    """Encode an image (C, H, W) of 256 levels with each codec that is installed: iterate over (name, file)."""
+    pixels = x.permute(1, 2, 0).byte().contiguous().cpu().numpy()
+    pixels = pixels[:, :, 0].copy() if pixels.shape[2] == 1 else pixels
+    for name in available_codecs():
+        yield name, CODECS[name](pixels)
 
 
 @cache  # so that the line is printed once

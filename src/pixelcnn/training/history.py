@@ -63,13 +63,13 @@ class History:
     def add(self, bits: float, seconds: float) -> None:
         self.bits, self.seconds, self.steps = self.bits + bits, self.seconds + seconds, self.steps + 1
 
-    def write(self, step: int, seconds: float, batch_size: int) -> None:
-        """Write one line with the averages since the previous line."""
+    def write(self, step: int, seconds: float, batch_size: int, share: float) -> None:
+        """Write one line with the averages since the previous line, and the share of the budget that is used."""
         figures = {"bits_per_dim": self.bits / self.steps, "images_per_second": batch_size * self.steps / self.seconds}
         self.note = f"{figures['bits_per_dim']:.3f} bits/dim {figures['images_per_second']:.1f} images/s"
         if self.accelerator.is_main_process:
             with (self.folder / HISTORY).open("a") as file:
-                file.write(json.dumps({"step": step, "seconds": seconds, **figures}) + "\n")
+                file.write(json.dumps({"step": step, "seconds": seconds, **figures, "share": share}) + "\n")
         self.accelerator.log(figures, step)
         self.bits, self.seconds, self.steps = 0.0, 0.0, 0
 

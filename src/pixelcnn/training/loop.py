@@ -5,7 +5,7 @@ it contains:
 
     run.json                      how the model is trained, and on which data
     factor-K/state.safetensors    everything the next step needs, for `resume`
-    factor-K/history.jsonl        a line every few seconds: step, seconds, bits per dimension, images per second
+    factor-K/history.jsonl        a line every few seconds: step, seconds, bits per dimension, speed, share done
     factor-K/sheet-STEP.png       samples; a factor that is given a view gets the views of held-out images
     factor-K/events.*             the same history for TensorBoard
     factor-K/.lock                held by the process that trains the factor
@@ -245,7 +245,7 @@ def _train_factor(job: _Job) -> None:
             used = budget.used(state.step, state.seconds)
             done = used >= budget.total
             if log_due(seconds, done or leaving):
-                history.write(state.step, state.seconds, training.batch_size)
+                history.write(state.step, state.seconds, training.batch_size, min(1.0, used / budget.total))
             bar.update(task, completed=used, note=history.note)
             if save_due(seconds, done or leaving):
                 state.random = random_states(accelerator)

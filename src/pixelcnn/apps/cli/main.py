@@ -16,7 +16,8 @@ import pixelcnn.apps.cli.evaluate
 import pixelcnn.apps.cli.packing
 import pixelcnn.apps.cli.pictures
 import pixelcnn.apps.cli.score
-import pixelcnn.apps.cli.train  # noqa: F401  (the five add their commands to the app)
+import pixelcnn.apps.cli.studio
+import pixelcnn.apps.cli.train  # noqa: F401  (the six add their commands to the app)
 from pixelcnn.apps.cli.options import INTERRUPTED, app, explain, fail
 
 EXPECTED = {"int_parsing": "use whole numbers", "float_parsing": "use numbers"}

@@ -1,0 +1,39 @@
+"""The command `studio`, which serves a page to look at models."""
+
+__all__ = ["studio"]
+
+from typing import Annotated
+
+import typer
+
+import pixelcnn.apps.studio
+import pixelcnn.models
+from pixelcnn.apps.cli.help import USE
+from pixelcnn.apps.cli.options import MODELS, Device, command
+
+EXTRA = ("starlette", "uvicorn", "websockets")
+
+
+@command(USE)
+def studio(
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="MODELS",
+            help=f"{MODELS} By default, all shipped models. Runs are also shown as they train.",
+            autocompletion=pixelcnn.models.shipped_names,
+        ),
+    ] = None,
+    host: Annotated[str, typer.Option(help="The address to listen at; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The port; 0 for one that is free.")] = 7860,
+    device: Device = "auto",
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in the browser.")] = True,
+) -> None:
+    """Look at models in the browser: draw, inspect pixels, try your own pictures."""
+    try:
+        serve = pixelcnn.apps.studio.serve
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRA:
+            raise
+        raise ValueError(f"the studio needs {error.name}: install it with pip install 'pixelcnn[studio]'") from None
+    serve(models or (), host=host, port=port, device=device, browser=browser)

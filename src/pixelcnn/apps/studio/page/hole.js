@@ -1,0 +1,73 @@
+// Painting a hole on a board: with a brush or a box, at the resolution of the picture.
+import { make } from "./parts.js";
+
+export class Hole {
+  constructor(board, form) {
+    Object.assign(this, { board, form, mask: new Uint8Array(0), corner: null, last: null });
+    board.tools = this;
+  }
+  // Begin without a hole, on the picture that the board shows.
+  begin() {
+    const { width, height } = this.board.views[0];
+    Object.assign(this, { width, height, mask: new Uint8Array(width * height), corner: null });
+    this.canvas = make("canvas", { class: "hole", width, height, "aria-hidden": "true" });
+    this.board.frames[0].append(this.canvas);
+  }
+  get tool() {
+    return this.board.k === 0 ? this.form.elements.tool.value : "look";
+  }
+  get size() {
+    return this.mask.reduce((sum, each) => sum + each, 0);
+  }
+  down(at, event) {
+    if (this.tool === "look") return;
+    event.target.setPointerCapture(event.pointerId);
+    event.preventDefault();
+    event.target.focus({ preventScroll: true });
+    [this.corner, this.last] = [at, at];
+    if (this.tool === "brush") this.stroke(at, at);
+    else this.before = this.mask.slice();
+    this.move(at, event);
+  }
+  move(at) {
+    if (!this.corner) return;
+    if (this.tool === "brush") this.stroke(this.last, at);
+    else this.box(this.corner, at);
+    this.last = at;
+  }
+  up() {
+    this.corner = null;
+  }
+  // By the keyboard: a dot of the brush, or one corner of a box and then the other.
+  press(at) {
+    if (this.tool === "brush") this.stroke(at, at);
+    else if (this.tool === "box" && this.held) {
+      this.before = this.mask.slice();
+      this.box(this.held, at);
+      this.held = null;
+    } else if (this.tool === "box") this.held = at;
+  }
+  box([top, left], [bottom, right]) {
+    this.mask.set(this.before);
+    for (let row = Math.min(top, bottom); row <= Math.max(top, bottom); row++)
+      this.mask.fill(1, row * this.width + Math.min(left, right), row * this.width + Math.max(left, right) + 1);
+    this.show();
+  }
+  stroke([row, col], [toRow, toCol]) {
+    const steps = Math.max(1, Math.abs(toRow - row), Math.abs(toCol - col)), radius = Number(this.form.elements.brush.value) / 2;
+    for (let i = 0; i <= steps; i++) this.dot(row + ((toRow - row) * i) / steps, col + ((toCol - col) * i) / steps, radius);
+    this.show();
+  }
+  dot(y, x, radius) {
+    const near = (at, side) => [Math.max(0, Math.ceil(at - radius)), Math.min(side - 1, Math.floor(at + radius))];
+    const [[top, bottom], [left, right]] = [near(y, this.height), near(x, this.width)];
+    for (let row = top; row <= bottom; row++)
+      for (let col = left; col <= right; col++)
+        if ((row - y) ** 2 + (col - x) ** 2 <= radius ** 2) this.mask[row * this.width + col] = 1;
+  }
+  show() {
+    const picture = new ImageData(this.width, this.height), colors = new Uint32Array(picture.data.buffer);
+    this.mask.forEach((each, i) => each && (colors[i] = 0xb04a30ff));
+    this.canvas.getContext("2d").putImageData(picture, 0, 0);
+  }
+}

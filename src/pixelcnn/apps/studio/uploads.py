@@ -1,0 +1,120 @@
+"""Pictures that people bring: checked before they are decoded, and made small enough to work on."""
+
+__all__ = ["MOST_BYTES", "MOST_PIXELS", "MOST_SIDE", "Photo", "is_packed", "open_packed", "open_photo", "sample_photos"]
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from pixelcnn.codec.chunks import DamagedError
+from pixelcnn.codec.container import SIGNATURE, read_file
+from pixelcnn.data.decode import Preparation, open_picture
+from pixelcnn.data.given import GRAY_MODES
+from pixelcnn.data.images import load_images
+from pixelcnn.models.codec import Codec
+from pixelcnn.models.restored import Restored
+from pixelcnn.pictures.inputs import describe_losses, heeding
+
+MOST_BYTES = 2**24  # of a file
+MOST_PIXELS = 2**24  # of a picture before it is made smaller
+MOST_SIDE = 512  # of a picture that is worked on
+SAMPLES = (0, 3, 7, 12, 18, 24, 30, 36)  # of the held-out photographs
+
+
+@dataclass(frozen=True, eq=False)
+class Photo:
+    """A picture on the page: integers (C, H, W) in [0, 256), gray or color, and notes on what was changed."""
+
+    name: str
+    x: Tensor
+    notes: list[str]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.x.shape[1], self.x.shape[2]
+
+
+def is_packed(content: bytes) -> bool:
+    """Whether this is a compressed picture (`.pxc`)."""
+    return content[: len(SIGNATURE)] == SIGNATURE
+
+
+def open_photo(content: bytes, name: str, side: int) -> Photo:
+    """Decode a picture upright, and average it down until no side is longer than `side`.
+
+    Raises:
+        ValueError: if it is too large, or cannot be read.
+    """
+    _check_bytes(content, name)
+    with heeding() as notes:
+        picture = open_picture(content, repr(name))
+        _check_pixels(picture.width, picture.height, name)
+        channels = 1 if picture.mode in GRAY_MODES else 3
+        notes += describe_losses(picture, channels, gray=True)
+        record = {"bytes": content, "path": name}
+        pixels = Preparation(channels, None, None)(record, 0)
+    H, W, C = pixels.shape
+    if max(H, W) > side:
+        width, height = (max(1, round(each * side / max(H, W))) for each in (W, H))
+        small = Image.fromarray(pixels[:, :, 0] if C == 1 else pixels).resize((width, height), Image.Resampling.BOX)
+        pixels = np.asarray(small).reshape(small.height, small.width, C)
+        notes.append(f"it is {W}x{H}, and was made smaller")
+    return Photo(name, torch.tensor(pixels).permute(2, 0, 1).contiguous(), notes)
+
+
+def open_packed(content: bytes, name: str, codecs: list[Codec], show: Callable[[int, int], None]) -> Photo:
+    """Decode a compressed picture.
+
+    Args:
+        content, name: of the file.
+        codecs: of the models that may have compressed it.
+        show: called with the number of pixels that are decoded, and with the number of all.
+
+    Raises:
+        ValueError: if it is damaged, too large, or compressed with another model.
+    """
+    _check_bytes(content, name)
+    file = read_file(content)
+    _check_pixels(file.shape.width, file.shape.height, name, MOST_SIDE**2)
+    fitting = [each for each in codecs if each.coding._replace(name="") == file.coding._replace(name="")]
+    if file.png is None and not fitting:
+        raise ValueError(f"{name!r} was compressed with a model that is not here ({file.coding.name!r})")
+    codec = (fitting or codecs)[0]
+    total, done = codec.chain.pixels((file.shape.height, file.shape.width)), 0
+
+    def count(pixels: int) -> None:
+        nonlocal done
+        done += pixels
+        show(done, total)
+
+    (restored,) = codec.restore([file], count=count)
+    if isinstance(restored, DamagedError):
+        raise restored
+    return Photo(name, restored.original.x, _notes(restored))
+
+
+def _notes(restored: Restored) -> list[str]:
+    notes = ["the file is cut off, and this is its last whole view"] if restored.view else []
+    return notes + (["its transparency is ignored"] if restored.original.alpha is not None else [])
+
+
+def _check_bytes(content: bytes, name: str) -> None:
+    if len(content) > MOST_BYTES:
+        raise ValueError(f"{name!r} has {len(content) / 1e6:.1f} MB: use files of at most {MOST_BYTES / 1e6:.1f} MB")
+
+
+def _check_pixels(width: int, height: int, name: str, most: int = MOST_PIXELS) -> None:
+    if width * height > most:
+        raise ValueError(f"{name!r} is {width}x{height}: use pictures of at most {most:,} pixels")
+
+
+@cache
+def sample_photos() -> list[Photo]:
+    """Return photographs to try, which the shipped models have not seen."""
+    photos = load_images("photos", "test")
+    return [Photo(f"photograph {i}", photos[index], []) for i, index in enumerate(SAMPLES, 1)]
