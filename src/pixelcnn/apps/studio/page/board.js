@@ -22,19 +22,16 @@ export class Board {
   }
   frame(image, images) {
     const label = images > 1 ? `${this.name}, ${image + 1} of ${images}` : this.name;
-    const canvas = make("canvas", { tabindex: 0, role: "img", "aria-label": label });
-    const mark = make("div", { class: "mark", hidden: true });
-    const frame = make("div", { class: "frame" }, canvas, mark);
-    Object.assign(frame, { canvas, mark, image });
-    canvas.addEventListener("pointerdown", (event) => this.tools?.down(this.where(canvas, event), event));
-    canvas.addEventListener("pointermove", (event) => {
-      const at = this.where(canvas, event);
-      this.tools?.move(at, event);
-      this.look(frame, at);
+    const canvas = make("canvas", {
+      tabindex: 0, role: "img", "aria-label": label,
+      onpointerdown: (event) => this.tools?.down(this.where(canvas, event), event),
+      onpointermove: (event) => (this.tools?.move(this.where(canvas, event)), this.look(frame, this.where(canvas, event))),
+      onpointerup: () => this.tools?.up(),
+      onfocus: () => canvas.matches(":focus-visible") && this.look(frame, this.at),
+      onkeydown: (event) => this.key(frame, event),
     });
-    canvas.addEventListener("pointerup", (event) => this.tools?.up(this.where(canvas, event), event));
-    canvas.addEventListener("focus", () => canvas.matches(":focus-visible") && this.look(frame, this.at));
-    canvas.addEventListener("keydown", (event) => this.key(frame, event));
+    const mark = make("div", { class: "mark", hidden: true });
+    const frame = Object.assign(make("div", { class: "frame" }, canvas, mark), { canvas, mark, image });
     return frame;
   }
   where(canvas, { clientX, clientY }) {
@@ -43,8 +40,7 @@ export class Board {
     return [place(clientY - box.top, box.height, canvas.height), place(clientX - box.left, box.width, canvas.width)];
   }
   key(frame, event) {
-    const moves = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
-    const move = moves[event.key];
+    const move = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
     if (move) {
       const step = event.shiftKey ? 8 : 1, { height, width } = this.views[this.k];
       const within = (value, side) => Math.min(side - 1, Math.max(0, value));

@@ -13,12 +13,8 @@ export class Hole {
     this.canvas = make("canvas", { class: "hole", width, height, "aria-hidden": "true" });
     this.board.frames[0].append(this.canvas);
   }
-  get tool() {
-    return this.board.k === 0 ? this.form.elements.tool.value : "look";
-  }
-  get size() {
-    return this.mask.reduce((sum, each) => sum + each, 0);
-  }
+  get tool() { return this.board.k === 0 ? this.form.elements.tool.value : "look"; }
+  get empty() { return !this.mask.includes(1); }
   down(at, event) {
     if (this.tool === "look") return;
     event.target.setPointerCapture(event.pointerId);
@@ -30,14 +26,11 @@ export class Hole {
     this.move(at, event);
   }
   move(at) {
-    if (!this.corner) return;
-    if (this.tool === "brush") this.stroke(this.last, at);
-    else this.box(this.corner, at);
+    if (this.corner && this.tool === "brush") this.stroke(this.last, at);
+    else if (this.corner) this.box(this.corner, at);
     this.last = at;
   }
-  up() {
-    this.corner = null;
-  }
+  up() { this.corner = null; }
   // By the keyboard: a dot of the brush, or one corner of a box and then the other.
   press(at) {
     if (this.tool === "brush") this.stroke(at, at);

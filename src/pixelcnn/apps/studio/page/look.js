@@ -2,7 +2,7 @@
 import { ask } from "./link.js";
 import { make, number, shape, times } from "./parts.js";
 
-const NAMES = ["red", "green", "blue"], WIDTH = 256, HEIGHT = 64;
+const NAMES = ["red", "green", "blue"], WIDTH = 256, HEIGHT = 64, TICK = 8; // the tick below a curve shows the value
 
 export class Look {
   constructor(root) {
@@ -23,10 +23,7 @@ export class Look {
     [this.next, this.busy] = [null, true];
     ask({ do: "pixel", of, ...question }, (event, payload) => {
       if (event.event === "pixel") this.show(view, question, event, new Float32Array(payload));
-      else if (["done", "failed", "stopped"].includes(event.event)) {
-        this.busy = false;
-        this.go();
-      }
+      else if (["done", "failed", "stopped"].includes(event.event)) { this.busy = false; this.go(); }
     });
   }
   show(view, { row, col }, { values, lowest, highest, bits }, pmf) {
@@ -50,10 +47,11 @@ function curve(mass, value, lowest, highest, text) {
   const out = (from, to) => shape("rect", { class: "out", x: x(from), y: 0, width: x(to - from), height: HEIGHT });
   return shape(
     "svg",
-    { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img", "aria-label": text },
+    { viewBox: `0 0 ${WIDTH} ${HEIGHT + TICK}`, preserveAspectRatio: "none", role: "img", "aria-label": text },
     out(0, lowest),
     out(highest + 1, mass.length),
     shape("path", { class: "mass", d: `${path}V${HEIGHT}Z` }),
-    shape("rect", { class: "value", x: x(value), y: 0, width: Math.max(step, 1.5), height: HEIGHT }),
+    shape("rect", { class: "base", x: 0, y: HEIGHT, width: WIDTH, height: 1 }),
+    shape("rect", { class: "value", x: x(value), y: HEIGHT, width: Math.max(step, 1.5), height: TICK }),
   );
 }

@@ -7,6 +7,8 @@ import { ask } from "./link.js";
 import { Look } from "./look.js";
 import { $, Work, make, models, number, times } from "./parts.js";
 
+const CHANGES = ["upscale", "colorize", "complete"];
+
 export function pictures(root, facts) {
   const form = $("form", root), fields = form.elements, look = new Look($(".look", root));
   const colors = Uint8Array.from(facts.colors.match(/../g), (byte) => parseInt(byte, 16));
@@ -22,7 +24,7 @@ export function pictures(root, facts) {
   if ([...fields.model.options].some(({ value }) => value === "photos-pyramid")) fields.model.value = "photos-pyramid";
   const say = new Work($("[name=again]", form), $(".opening", root), () => score());
   const status = $(".working", root);
-  const works = ["upscale", "colorize", "complete"].map((name) => new Work(form.elements[name], status, () => change(name)));
+  const works = CHANGES.map((name) => new Work(form.elements[name], status, () => change(name)));
 
   const { bytes, pixels, side } = facts.limits;
   $(".limits", root).textContent =
@@ -75,9 +77,8 @@ export function pictures(root, facts) {
   const model = () => facts.models.find(({ name }) => name === fields.model.value);
   // Offer what the model can do.
   function fit() {
-    const { upscale, colorize } = model();
+    const { upscale, colorize } = model(), able = facts.models.filter((each) => each.colorize).map(({ name }) => name);
     fields.factor.replaceChildren(...upscale.map((factor) => make("option", { value: factor }, `×${factor}`)));
-    const able = facts.models.filter((each) => each.colorize).map(({ name }) => name);
     fields.upscale.disabled = !upscale.length;
     fields.colorize.disabled = !colorize;
     fields.upscale.title = upscale.length ? "" : "This model has no smaller view";
@@ -86,12 +87,11 @@ export function pictures(root, facts) {
   function table() {
     const dims = photo.channels * photo.width * photo.height, total = bits.reduce((sum, each) => sum + each, 0);
     const rows = [...Object.entries(sizes), [fields.model.value, total / 8]].sort((one, other) => other[1] - one[1]);
+    const cells = [number, (bytes) => number((8 * bytes) / dims, 3)];
     const row = ([name, bytes]) =>
-      make("tr", { class: name === fields.model.value ? "ours" : "" }, make("th", { scope: "row" }, name), make("td", {}, number(bytes)), make("td", {}, number((8 * bytes) / dims, 3)));
-    const views = bits.map((each, k) =>
-      make("tr", {}, make("th", { scope: "row" }, `${times(board.views[k])} view`), make("td", {}, number(each / 8)), make("td", {}, number(each / dims, 3))));
+      make("tr", { class: name === fields.model.value ? "ours" : "" }, make("th", { scope: "row" }, name), ...cells.map((cell) => make("td", {}, cell(bytes))));
     $("tbody.sizes", root).replaceChildren(...rows.map(row));
-    $("tbody.parts", root).replaceChildren(...views);
+    $("tbody.parts", root).replaceChildren(...bits.map((each, k) => row([`${times(board.views[k])} view`, each / 8])));
   }
   // Show the bits of each pixel, all views on one scale.
   function heat() {
@@ -112,12 +112,12 @@ export function pictures(root, facts) {
   }
   function change(what) {
     const asked = { do: what, model: fields.model.value, seed: Math.floor(Math.random() * 2 ** 31) };
-    const work = works[["upscale", "colorize", "complete"].indexOf(what)];
+    const work = works[CHANGES.indexOf(what)];
     if (!photo) return work.say("choose a picture first", true);
     if (what === "upscale") asked.factor = Number(fields.factor.value);
     else asked.images = Number(fields.images.value);
     if (what === "complete") {
-      if (!hole.size) return work.say("paint a hole first: choose the brush or the box, and paint on the picture", true);
+      if (hole.empty) return work.say("paint a hole first: choose the brush or the box, and paint on the picture", true);
       asked.tries = Number(fields.tries.value);
     }
     for (const each of works) each.stop();

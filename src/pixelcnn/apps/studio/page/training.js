@@ -19,8 +19,8 @@ function chart(name, factors) {
   const points = factors.flatMap((factor) => factor.points);
   const [long, high] = [Math.max(...points.map(([minutes]) => minutes)), Math.max(...points.map(([, bits]) => bits))];
   const x = (minutes) => (minutes / long) * WIDTH, y = (bits) => HEIGHT - (bits / high) * HEIGHT;
-  const line = ({ k, points }) =>
-    shape("polyline", { class: `line k${k % 6}`, points: points.map(([minutes, bits]) => `${x(minutes).toFixed(1)},${y(bits).toFixed(1)}`).join(" ") });
+  const place = ([minutes, bits]) => `${x(minutes).toFixed(1)},${y(bits).toFixed(1)}`;
+  const line = ({ k, points }) => shape("polyline", { class: `line k${k % 6}`, points: points.map(place).join(" ") });
   const label = `Bits per dimension of ${name} over ${number(long, 1)} minutes`;
   const lines = [0, 0.5, 1].map((share) => shape("line", { class: "grid", x1: 0, x2: WIDTH, y1: share * HEIGHT, y2: share * HEIGHT }));
   return make(
