@@ -73,7 +73,13 @@ class Line:
         Raises:
             Stopped: if the job was stopped before or while it was done.
         """
-        future = job.future = self.thread.submit(work)
+
+        def begin() -> None:
+            job.check()
+            job.send("started")
+            work()
+
+        future = job.future = self.thread.submit(begin)
         self.jobs.append(job)
         self._tell_places()
         try:
@@ -91,4 +97,5 @@ class Line:
         for place, job in enumerate(self.jobs):
             if job.place != place:
                 job.place = place
-                job.send("place", place=place)
+                if place > 0:
+                    job.send("place", place=place)

@@ -7,6 +7,7 @@ import socket
 import sys
 import webbrowser
 from collections.abc import Sequence
+from contextlib import suppress
 
 import uvicorn
 
@@ -56,7 +57,8 @@ def serve(
             timeout_graceful_shutdown=1,
             server_header=False,
         )
-        _Server(config, address, browser=browser).run(sockets=[listening])
+        with suppress(KeyboardInterrupt):  # the usual way to end it
+            _Server(config, address, browser=browser).run(sockets=[listening])
 
 
 class _Server(uvicorn.Server):

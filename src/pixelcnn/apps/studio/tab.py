@@ -22,6 +22,7 @@ MOST_SUBJECTS = 4  # results of a page that it may look into
 ENOUGH = 8  # frames under way to a page, after which pixels wait for the next frame
 TOO_MANY = 64  # messages under way to a page, after which it is not listened to
 PATIENCE = 0.05  # seconds
+CHANGES = {"upscale": works.upscale, "colorize": works.colorize, "complete": works.complete}
 
 
 class Studio:
@@ -138,30 +139,26 @@ class Tab:
 
     def _work(self, number: int, job: Job, asked: Asked) -> None:
         """Do one of the works that take long."""
-        job.check()
-        do, shelf, subject = asked.fields.get("do"), self.studio.shelf, None
+        do, name, shelf = asked.fields.get("do"), asked.fields.get("model"), self.studio.shelf
+        if do not in ("draw", "score", "compress", *CHANGES):
+            raise ValueError(f"do={do!r}: there is no such thing to do")
+        model = shelf.model(name, pictures=do != "draw")
         if do == "draw":
-            subject = works.draw(job, shelf.model(asked.fields.get("model")), asked)
+            self._keep(number, works.draw(job, model, asked))
+            return
+        if (photo := self.photo) is None:
+            raise ValueError("there is no picture: choose one first")
+        if do == "compress":
+            works.compress(job, shelf.codec(str(name)), photo)
         else:
-            model = shelf.model(asked.fields.get("model"), pictures=True)
-            if (photo := self.photo) is None:
-                raise ValueError("there is no picture: choose one first")
-            if do == "score":
-                subject = works.score(job, model, photo)
-            elif do == "upscale":
-                subject = works.upscale(job, model, asked, photo)
-            elif do == "colorize":
-                subject = works.colorize(job, model, asked, photo)
-            elif do == "complete":
-                subject = works.complete(job, model, asked, photo)
-            elif do == "compress":
-                works.compress(job, shelf.codec(asked.fields["model"]), photo)
-            else:
-                raise ValueError(f"do={do!r}: there is no such thing to do")
-        if subject is not None:
-            self.subjects[number] = subject
-            for old in list(self.subjects)[:-MOST_SUBJECTS]:
-                del self.subjects[old]
+            subject = works.score(job, model, photo) if do == "score" else CHANGES[do](job, model, asked, photo)
+            self._keep(number, subject)
+
+    def _keep(self, number: int, subject: works.Subject) -> None:
+        """Keep the result of a job, so that the page can look into it, and forget the oldest."""
+        self.subjects[number] = subject
+        for old in list(self.subjects)[:-MOST_SUBJECTS]:
+            del self.subjects[old]
 
     async def _watch(self, job: Job) -> None:
         """Tell the page of the runs, whenever they change, until it is stopped."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pixelcnn.codec.chunks import DamagedError
 from pixelcnn.codec.container import SIGNATURE, read_file
-from pixelcnn.data.decode import Preparation, open_picture
+from pixelcnn.data.decode import BrokenImageError, Preparation, open_picture
 from pixelcnn.data.given import GRAY_MODES
 from pixelcnn.data.images import load_images
 from pixelcnn.models.codec import Codec
@@ -51,13 +51,15 @@ def open_photo(content: bytes, name: str, side: int) -> Photo:
         ValueError: if it is too large, or cannot be read.
     """
     _check_bytes(content, name)
-    with heeding() as notes:
-        picture = open_picture(content, repr(name))
-        _check_pixels(picture.width, picture.height, name)
-        channels = 1 if picture.mode in GRAY_MODES else 3
-        notes += describe_losses(picture, channels, gray=True)
-        record = {"bytes": content, "path": name}
-        pixels = Preparation(channels, None, None)(record, 0)
+    try:
+        with heeding() as notes:
+            picture = open_picture(content, repr(name))
+            _check_pixels(picture.width, picture.height, name)
+            channels = 1 if picture.mode in GRAY_MODES else 3
+            notes += describe_losses(picture, channels, gray=True)
+            pixels = Preparation(channels, None, None)({"bytes": content, "path": name}, 0)
+    except BrokenImageError as error:
+        raise ValueError(f"{str(error).rpartition(': ')[0]}: choose another") from None  # without advice for files
     H, W, C = pixels.shape
     if max(H, W) > side:
         width, height = (max(1, round(each * side / max(H, W))) for each in (W, H))

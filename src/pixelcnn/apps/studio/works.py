@@ -25,6 +25,7 @@ from pixelcnn.tasks.scoring import surprisal
 
 MOST_ALTERNATIVES = 4
 MOST_TRIES = 16
+MOST_DRAWN = 2**20  # pixels of an enlarged picture
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +54,10 @@ def upscale(job: Job, model: ImageModel, asked: Asked, photo: Photo) -> Subject:
     """Enlarge a picture."""
     factor = asked.whole("factor", 2, 16)
     size = photo.size[0] * factor, photo.size[1] * factor
+    if size[0] * size[1] > MOST_DRAWN:
+        raise ValueError(
+            f"enlarged {factor} times, it is {size[1]}x{size[0]}: take a smaller picture, or enlarge it less"
+        )
     x = _colored(photo)
     return _draw_alternatives(
         job, model, asked, size, 1, lambda o: model.upscale(x, factor, seed=asked.seed, options=o)

@@ -34,7 +34,8 @@ export class Work {
     this.say("working …");
     const hear = (event, data) => {
       if (mine !== this.mine) return;
-      if (event.event === "place") this.say(event.place ? `waiting: number ${event.place + 1} in line` : "working …");
+      if (event.event === "place") this.say(`waiting: number ${event.place + 1} in line`);
+      else if (event.event === "started") this.say("working …");
       else if (event.event === "progress") this.say(`${Math.round(100 * event.share)} %`);
       else if (["done", "stopped", "failed"].includes(event.event)) this.end(event);
       tell(event, data);
