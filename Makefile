@@ -4,16 +4,23 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test docs format wheels clean
+.PHONY: demo test docs format wheels clean browser
 
 demo: $(INSTALLED)
 	$(BIN)/pixelcnn demo --out demo --overwrite
 
-test: $(INSTALLED) docs
+test: $(INSTALLED) docs browser
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/pytest --numprocesses 2 --dist worksteal
+
+# The tests of the studio's page need a browser, Debian's Chromium. It is installed where that is possible; elsewhere,
+# those tests are skipped.
+browser:
+	@command -v chromium > /dev/null || { test "$$(id -u)" = 0 && command -v apt-get > /dev/null && apt-get update -qq && \
+	DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends chromium > /dev/null; } || \
+	echo "There is no Chromium: the tests of the studio's page will be skipped."
 
 # Builds build/docs without a network. It reads everything again each time (-E -a): warnings are only given for pages
 # that are read.

@@ -23,6 +23,7 @@ MANY_PARAMETERS = {
     "nn.causal.CausalNetwork.__init__": "the sizes of one network, which a configuration has one by one",
 }
 CATCH_ALLS = {
+    "apps.studio.tab.Tab.post": "takes the fields of an event, which the page reads by their names",
     "common.checks.check_whole": "takes the names that its errors quote",
     "models.config.per_factor": "takes the name that its errors quote",
     "models.cards.card_data": "takes the front matter of a card, whose fields the hub defines",

@@ -54,7 +54,8 @@ def served(model: Path) -> Iterator[Served]:
 @contextmanager
 def opened(browser: Browser, host: str, hash: str = "", **options: Any) -> Iterator[Page]:
     """Open the page, and fail if it asks another host for something, or the browser's console says anything."""
-    context = browser.new_context(**({"viewport": {"width": 1280, "height": 900}} | options))
+    settings: dict[str, Any] = {"viewport": {"width": 1280, "height": 900}} | options
+    context = browser.new_context(**settings)
     page, said = context.new_page(), []
 
     def note(request: Request) -> None:
@@ -198,11 +199,13 @@ def test_a_hole_is_where_it_was_painted(open_page: Open) -> None:
         assert not (changed & ~expected).any()
 
 
-def test_a_bad_file_is_refused(open_page: Open) -> None:
-    page = open_page()
+def test_a_bad_file_is_refused(open_page: Open, tmp_path: Path) -> None:
+    page, large = open_page(), tmp_path / "big.png"
+    with large.open("wb") as file:
+        file.truncate(2**24 + 1)
     page.set_input_files("[name=file]", {"name": "notes.png", "mimeType": "image/png", "buffer": b"not a picture"})
     wait_for(page.locator(".opening"), "'notes.png' cannot be read")
-    page.set_input_files("[name=file]", {"name": "big.png", "mimeType": "image/png", "buffer": bytes(2**24 + 1)})
+    page.set_input_files("[name=file]", large)
     wait_for(page.locator(".opening"), r"big.png has 16\.8 MB: use a smaller one")
     put_picture(page, PHOTO)
     page.click("[name=complete]")

@@ -606,11 +606,17 @@ def test_the_last_pixel_follows_the_conditional(scramble: Scramble, channels: in
 
 
 @pytest.mark.parametrize(
-    "chain", [[Downsample(2)], [QuantizedGrayscale(1)], [Downsample(2), QuantizedGrayscale(1)]], ids=str
+    ("chain", "row", "channels", "levels"),
+    [
+        ([Downsample(2)], 0, 1, 8),
+        ([Downsample(2)], 1, 3, 3),
+        ([QuantizedGrayscale(1)], 0, 1, 8),
+        ([Downsample(2), QuantizedGrayscale(1)], 1, 3, 3),
+    ],
+    ids=str,
 )
-@pytest.mark.parametrize(("row", "channels", "levels"), [(0, 1, 8), (1, 3, 3)])
 def test_many_candidates_follow_the_conditional(
-    scramble: Scramble, chain: list[Auxiliary], channels: int, levels: int, row: int
+    scramble: Scramble, chain: list[Auxiliary], row: int, channels: int, levels: int
 ) -> None:
     """Law: with views, and with known pixels after the unknown one, the choice among many candidates follows p(x)."""
     model = tiny(scramble, channels, levels, chain)

@@ -29,7 +29,7 @@ def studio(
     device: Device = "auto",
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in the browser.")] = True,
 ) -> None:
-    """Look at models in the browser: draw, inspect pixels, try your own pictures."""
+    """Look at models in the browser, on one page."""
     try:
         serve = pixelcnn.apps.studio.serve
     except ModuleNotFoundError as error:

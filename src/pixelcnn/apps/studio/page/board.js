@@ -70,6 +70,7 @@ export class Board {
   }
   // New pixels of view k: their places, and their values (images, channels, places).
   pixels(k, payload, count) {
+    performance.mark("pixels");
     if (still.matches) return;
     if (k < this.newest) this.lay(k);
     this.put(k, new Uint8Array(payload, 4 * count), new Uint32Array(payload, 0, count));
