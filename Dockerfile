@@ -11,4 +11,4 @@ RUN pip install --no-cache-dir --constraint constraints.txt --index-url https://
 USER user
 WORKDIR /home/user
 EXPOSE 7860
-CMD ["pixelcnn", "studio", "--host", "0.0.0.0", "--port", "7860", "--no-browser"]
+CMD ["pixelcnn", "studio", "--host", "0.0.0.0", "--port", "7860", "--no-browser", "--name", "*"]

@@ -10,7 +10,7 @@ import socket
 import time
 import zlib
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from pixelcnn.apps.studio.app import make_app
 from pixelcnn.apps.studio.messages import pack, unpack
 from pixelcnn.apps.studio.runs import Runs
 from pixelcnn.apps.studio.tab import MOST_JOBS, Studio
-from pixelcnn.apps.studio.uploads import MOST_BYTES, MOST_PIXELS
+from pixelcnn.apps.studio.uploads import MOST_BYTES
 from pixelcnn.data.images import load_images
 from pixelcnn.models.draw import DrawOptions
 from pixelcnn.models.load import load, save
@@ -84,6 +84,11 @@ class Page:
         assert end["event"] == "failed"
         return end["message"]
 
+    def ask_wrongly(self, payload: bytes, **fields: Any) -> str:
+        """Send what is no request, and return the reason."""
+        self.begin(payload, **fields)
+        return self.until_end(None)[-1][0]["message"]
+
 
 def of_kind(events: list[Event], kind: str) -> list[Event]:
     return [event for event in events if event[0]["event"] == kind]
@@ -101,7 +106,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def client(folder: Path) -> Iterator[TestClient]:
     studio = Studio([str(folder / "pyramid"), str(folder / "gray"), "photos-pyramid"], "cpu")
-    with TestClient(make_app(studio)) as client:
+    with TestClient(make_app(studio, ["testserver"])) as client:
         yield client
 
 
@@ -180,6 +185,17 @@ def test_a_pixel_has_the_distribution_of_the_model(page: Page, pyramid: str) -> 
         assert found["bits"] == pytest.approx(-np.log2(chance), abs=2e-3)
 
 
+def test_views_can_be_inspected_while_the_next_is_drawn(page: Page, pyramid: str) -> None:
+    drawn = page.begin(do="draw", model=pyramid, size=256)
+    while page.receive()[0]["event"] != "view":
+        pass
+    assert of_kind(page.ask(do="pixel", of=drawn, k=2, row=9, col=9), "pixel")
+    assert "not there yet" in page.fail(do="pixel", of=drawn, k=0, row=0, col=0)
+    page.send(pack({"id": drawn, "do": "stop"}))
+    page.until_end(drawn)
+    assert of_kind(page.ask(do="pixel", of=drawn, k=2, row=9, col=9), "pixel")
+
+
 def test_work_is_stopped(page: Page, pyramid: str) -> None:
     """Law: a drawing ends within a second of being stopped, and so does one that waits."""
     first = page.begin(do="draw", model=pyramid, size=256)
@@ -209,11 +225,42 @@ def test_a_closed_page_frees_its_place(client: TestClient, page: Page, pyramid: 
     assert page.until_end(mine)[-1][0]["event"] == "done"
 
 
-def test_looking_does_not_wait_for_a_drawing(page: Page, pyramid: str) -> None:
-    done = page.begin(do="draw", model=pyramid)
-    page.until_end(done)
+def test_what_is_stopped_at_once_leaves_the_line_at_once(page: Page, pyramid: str) -> None:
+    """Law: a job that is stopped before its turn ends at once, and keeps nothing in memory."""
     long = page.begin(do="draw", model=pyramid, size=512)
-    assert page.ask(do="pixel", of=done, k=0, row=1, col=1)[-1][0]["event"] == "done"
+    while page.receive()[0]["event"] != "pixels":
+        pass
+    start = time.monotonic()
+    for _ in range(3 * MOST_JOBS):
+        number = page.begin(bytes(512**2), do="complete", model=pyramid)
+        page.send(pack({"id": number, "do": "stop"}))
+        assert page.until_end(number)[-1][0]["event"] == "stopped"
+    assert time.monotonic() - start < 3
+    page.send(pack({"id": long, "do": "stop"}))
+    page.until_end(long)
+
+
+def test_the_newest_picture_counts(page: Page) -> None:
+    """Law: opening a picture ends the opening of an earlier one."""
+    first = page.begin(png(np.zeros((2000, 2000, 3), np.uint8)), do="open", name="large.png")
+    second = page.begin(do="photo", photo=1)
+    ends = {}
+    while len(ends) < 2:
+        event, _ = page.receive()
+        ends |= {event["id"]: event["event"]} if event["event"] in ENDS else {}
+    assert ends[second] == "done"
+    assert ends[first] in ("stopped", "done")
+    assert page.ask(do="score", model="photos-pyramid")[0][0]["event"] != "failed"
+    (begun, _), *_ = of_kind(page.ask(do="score", model="photos-pyramid"), "begun")
+    assert begun["views"][0]["width"] == 128
+
+
+def test_looking_does_not_wait_for_a_drawing(page: Page, pyramid: str) -> None:
+    page.ask(do="photo", photo=0)
+    scored = page.begin(do="score", model=pyramid)
+    page.until_end(scored)
+    long = page.begin(do="draw", model=pyramid, size=512)
+    assert page.ask(do="pixel", of=scored, k=0, row=1, col=1)[-1][0]["event"] == "done"
     assert page.ask(do="photo", photo=0)[-1][0]["event"] == "done"
     page.send(pack({"id": long, "do": "stop"}))
     assert page.until_end(long)[-1][0]["event"] == "stopped"
@@ -253,7 +300,7 @@ def test_gray_pictures_stay_gray(page: Page, pyramid: str) -> None:
 def test_large_pictures_are_made_smaller(page: Page) -> None:
     photo = open_photo(page, np.repeat(np.repeat(NOISE, 4, 0), 4, 1), side=20)
     assert (photo["x"] == NOISE.transpose(2, 0, 1)).all()
-    assert photo["notes"] == ["it is 80x48, and was made smaller"]
+    assert photo["notes"] == ["it was 80x48, and has been made smaller"]
 
 
 def test_pictures_are_changed_as_far_as_they_say(page: Page, pyramid: str, gray: str) -> None:
@@ -310,7 +357,7 @@ BROKEN = {
     "an empty file": (b"", "message is shorter|cannot be read"),
     "text": (b"hello", "not an image"),
     "half a picture": (png(NOISE)[:200], "cannot be read"),
-    "many pixels": (header(5000, 5000), f"at most {MOST_PIXELS:,} pixels"),
+    "many pixels": (header(5000, 5000), "more than 17 million pixels: choose another"),
     "more pixels than anything": (header(2**30, 2**30), "pixels"),
     "16 bits": (png(np.zeros((4, 4), np.uint16)), "8-bit"),
     "many bytes": (b"\x89PNG" + bytes(MOST_BYTES), "use files of at most"),
@@ -351,16 +398,19 @@ def test_wrong_fields_are_named(page: Page, pyramid: str, name: str, value: Any)
 
 def test_what_cannot_be_done_is_said(page: Page, pyramid: str, gray: str) -> None:
     assert "choose one first" in page.fail(do="score", model=pyramid)
-    assert "no such thing" in page.fail(do="dance")
+    assert "no such request" in page.fail(do="dance")
     assert "no longer kept" in page.fail(do="pixel", of=99, k=0, row=0, col=0)
     open_photo(page)
-    assert "no such thing" in page.fail(do="dance", model=pyramid)
+    assert "no such request" in page.fail(do="dance", model=pyramid)
     assert "no smaller view" in page.fail(do="upscale", model=gray, factor=2)
     assert "to colorize, use" in page.fail(do="colorize", model=pyramid)
     assert "paint it again" in page.fail(b"1", do="complete", model=pyramid)
     assert "no unknown pixel" in page.fail(bytes(240), do="complete", model=pyramid)
     open_photo(page, np.zeros((512, 512, 3), np.uint8), side=512)
-    assert "is 2048x2048" in page.fail(do="upscale", model=pyramid, factor=4)
+    assert "a picture of 2048x2048" in page.fail(do="upscale", model=pyramid, factor=4)
+    assert "3 pictures of 512x512" in page.fail(do="colorize", model=gray, images=3)
+    assert "8 pictures" in page.fail(bytes(512**2), do="complete", model=pyramid, images=2, tries=4)
+    assert "too large" in page.ask_wrongly(bytes(512**2 + 1), do="complete", model=pyramid)
     drawn = page.begin(do="draw", model=pyramid)
     page.until_end(drawn)
     assert "row=16" in page.fail(do="pixel", of=drawn, k=0, row=16, col=0)
@@ -391,9 +441,12 @@ def test_a_page_cannot_ask_for_too_much(page: Page, pyramid: str) -> None:
             assert event["event"] in ("stopped", "done")
 
 
+NOWPOLICY = "default-src 'self'; frame-ancestors 'none'"
+
+
 NOWHERE = ["/app.py", "/../app.py", "/..%2fapp.py", "/%2e%2e/app.py", "/etc/passwd"]
-NOWHERE += ["/photos/99", "/photos/a", "/sheets/0/0", "/sheets/9/0"]
-HERE = "127.0.0.1:7860"
+NOWHERE += [f"/{kind}/{number}" for kind in ("photos", "sheets/0", "sheets/9") for number in ("99", "a", "9" * 5000)]
+POLICY = "default-src 'self'; frame-ancestors 'none'"
 
 
 def test_pages_and_pictures_are_served(client: TestClient) -> None:
@@ -407,33 +460,31 @@ def test_pages_and_pictures_are_served(client: TestClient) -> None:
         response = client.get(path)
         assert response.status_code == 200
         assert response.headers["content-type"].startswith(kind)
-        assert response.headers["content-security-policy"] == "default-src 'self'"
+        assert response.headers["content-security-policy"] == POLICY
     for path in NOWHERE:
         response = client.get(path)
         assert response.status_code == 404
-        assert response.headers["content-security-policy"] == "default-src 'self'"
+        assert response.headers["content-security-policy"] == POLICY
     assert client.post("/").status_code == 405
 
 
-def test_only_pages_from_here_may_ask(folder: Path) -> None:
-    """Law: another Host, and another Origin, are refused, with HTTP and with a WebSocket."""
-    app = make_app(Studio([str(folder / "pyramid")], "cpu"), [HERE])
-    client = TestClient(app, base_url=f"http://{HERE}")
-    assert client.get("/").status_code == 200
-    assert client.get("/", headers={"origin": f"http://{HERE}"}).status_code == 200
-    strange = {
-        "host": ["evil.example", "127.0.0.1:80"],
-        "origin": ["http://evil.example", "null", "http://127.0.0.1:80"],
-    }
-    for name, value in [(name, value) for name, values in strange.items() for value in values]:
-        assert client.get("/", headers={name: value}).status_code == 403
-        with (
-            pytest.raises(WebSocketDisconnect),
-            client.websocket_connect("/tab", headers={"host": HERE, name: value}),
-        ):
-            pass
-    with client.websocket_connect("/tab", headers={"host": HERE, "origin": f"http://{HERE}"}):
-        pass
+@pytest.mark.parametrize("names", [(), ("studio.example",), ("*",)])
+def test_only_pages_from_here_may_ask(folder: Path, names: tuple[str, ...]) -> None:
+    """Law: a Host that is no address and not allowed, and another Origin, are refused, also with a WebSocket."""
+    client = TestClient(make_app(Studio([str(folder / "pyramid")], "cpu"), names))
+    hosts = {"127.0.0.1:7860": True, "[::1]:80": True, "localhost": True, "192.168.1.2": True}
+    hosts |= {"studio.example:80": bool(names), "evil.example": "*" in names, "127.0.0.1.evil.example": "*" in names}
+    for host, welcome in hosts.items():
+        origins = {None: welcome, f"http://{host}": welcome, f"https://{host}": welcome}
+        origins |= dict.fromkeys(["http://other.example", "null", "http://[x", f"http://{host}.evil.example"], False)
+        for origin, allowed in origins.items():
+            headers = {"host": host} | ({} if origin is None else {"origin": origin})
+            assert client.get("/", headers=headers).status_code == (200 if allowed else 403), headers
+            refusal = nullcontext() if allowed else pytest.raises(WebSocketDisconnect)
+            with refusal, client.websocket_connect("/tab", headers=headers):
+                pass
+    policy = client.get("/", headers={"host": "localhost"}).headers["content-security-policy"]
+    assert ("frame-ancestors" in policy) == ("*" not in names)
 
 
 def test_runs_are_described(tmp_path: Path) -> None:
@@ -456,9 +507,10 @@ def test_runs_are_described(tmp_path: Path) -> None:
     assert (first["share"], first["left"], first["minutes"]) == (0.5, 1000.0, 1000.0)
     assert (second["share"], second["left"], len(second["points"])) == (None, None, 2)
     assert (third["points"], third["sheet"]) == ([], None)
-    assert runs.sheet(0, 0) == b"1000000"
-    assert runs.sheet(0, 1) is None
-    assert runs.sheet(1, 0) is None
+    assert runs.sheet("0", "0") == b"1000000"
+    assert runs.sheet("0", "1") is None
+    assert runs.sheet("1", "0") is None
+    assert runs.sheet("0", "0/../..") is None
 
 
 def test_a_run_is_shown_as_it_trains(tmp_path: Path, folder: Path) -> None:
@@ -468,7 +520,7 @@ def test_a_run_is_shown_as_it_trains(tmp_path: Path, folder: Path) -> None:
     (tmp_path / "run.json").write_text('{"training": {}}')
     write_history(tmp_path / "factor-0", [])
     studio = Studio([str(tmp_path)], "cpu")
-    with TestClient(make_app(studio)) as client, client.websocket_connect("/tab") as connection:
+    with TestClient(make_app(studio, ["testserver"])) as client, client.websocket_connect("/tab") as connection:
         page = Page(connection)
         watching = page.begin(do="watch")
         assert page.receive()[0]["runs"][0]["factors"][0]["points"] == []

@@ -5,6 +5,7 @@ picture reads its header, and the header is checked before any pixel is decoded.
 """
 
 __all__ = [
+    "FILTERS",
     "FORMATS",
     "MAX_PIXELS",
     "BrokenImageError",
@@ -38,7 +39,8 @@ FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP
 MAX_PIXELS = 2**26
 """Largest number of pixels in a picture, 8192x8192. A file of a few kilobytes can claim to have any number."""
 _MAX_BYTES = 2**30  # per file: more than any picture within MAX_PIXELS needs
-_OPENING = threading.Lock()
+FILTERS = threading.RLock()
+"""Held while the warning filters are changed, which belong to the whole process."""
 _ADVICE = "remove it or use --skip-broken"
 
 
@@ -70,20 +72,20 @@ def read_file(path: str | Path) -> bytes:
         raise BrokenImageError(f"{str(path)!r} cannot be read ({reason}): put it back, {_ADVICE}") from None
 
 
-def open_picture(content: bytes, name: str) -> Image.Image:
+def open_picture(content: bytes, name: str, most_pixels: int = MAX_PIXELS) -> Image.Image:
     """Read the header of a picture; its pixels are not decoded yet.
 
     Args:
         content: bytes of the file.
         name: how error messages call the picture, quotes included.
+        most_pixels: as many as it may have; at most `MAX_PIXELS`.
 
     Raises:
-        BrokenImageError: if this is not a picture in one of `FORMATS`, or if it has more than `MAX_PIXELS`.
+        BrokenImageError: if this is not a picture in one of `FORMATS`, or if it has too many pixels.
     """
-    most = f"more than {MAX_PIXELS / 1e6:.0f} million"
+    most = f"more than {most_pixels / 1e6:.0f} million"
     try:
-        # Warning filters belong to the whole process, so only one thread may change them at a time. Headers are quick.
-        with _OPENING, warnings.catch_warnings():
+        with FILTERS, warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             picture = Image.open(io.BytesIO(content), formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -91,7 +93,7 @@ def open_picture(content: bytes, name: str) -> Image.Image:
     except Exception as error:  # Pillow's decoders raise a dozen different exceptions
         reason = "not an image" if isinstance(error, UnidentifiedImageError) else first_line(error)
         raise BrokenImageError(f"{name} cannot be read ({reason}): {_ADVICE}") from error
-    if picture.width * picture.height > MAX_PIXELS:
+    if picture.width * picture.height > most_pixels:
         size = f"{picture.width}x{picture.height}"
         raise BrokenImageError(f"{name} is {size}, {most} pixels: make it smaller, {_ADVICE}")
     return picture

@@ -27,6 +27,7 @@ from pixelcnn.nn.tables import TABLES_HASH
 
 MOST_LEVELS = 2**16  # as many as a header can say
 AT_ONCE = 2**18  # pixels of pictures of one size that are coded at once
+PART = 2**15  # pixels of a view, about, that a thread encodes before it says that they are done
 Count = Callable[[int], None]
 """A function that is called with the number of pixels of any view that have been coded."""
 
@@ -101,7 +102,9 @@ class Codec:
         links, sizes = self.chain.links(x, self.device), self.chain.sizes((x.shape[2], x.shape[3]))
         factors = [coder.factor for coder in self.coders]
         threads = torch.get_num_threads() if self.device.type == "cpu" else 1
-        tilings = plan(factors, len(x), sizes, consistent=self.consistent, at_once=threads)
+        tilings = plan(
+            factors, len(x), sizes, consistent=self.consistent, at_once=threads, most=PART * min(threads, len(x))
+        )
         labels = None if labels is None else labels.to(self.device)
         writers = [[Writer()] for _ in x]
         pool = ThreadPoolExecutor(threads)
@@ -116,7 +119,7 @@ class Codec:
                     for each in writers:
                         each.append(Writer())
         finally:
-            pool.shutdown(cancel_futures=True)
+            pool.shutdown(wait=False, cancel_futures=True)  # if it was stopped, what has begun may take seconds
         return [[writer.to_bytes() for writer in each] for each in writers]
 
     def decode(

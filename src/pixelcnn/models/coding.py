@@ -9,7 +9,7 @@ __all__ = ["ViewCoder"]
 
 import math
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, wait
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -34,6 +34,7 @@ from pixelcnn.traversal.schedule import visiting_times, wavefront_lag
 
 CHUNK = 2**16  # pixels whose frequencies are computed, and whose outcomes are sorted, at once
 STEPS = 2  # in which a channel is coded
+PATIENCE = 0.1  # seconds between two signs of life
 FEWER = "compress fewer pictures at once, or smaller ones"
 CPU = torch.device("cpu")
 BOX_BYTES = 100  # of a sub-pixel, for its bounds and temporary copies
@@ -105,6 +106,8 @@ class ViewCoder:
         below, frequency = (np.empty((B, H, W, STEPS * C), np.uint32) for _ in range(2))
         while started:
             (images, row, col), future = started.pop(0)
+            while not wait([future], PATIENCE).done:
+                progress(0)  # which may stop this
             for whole, each in zip((below, frequency), future.result(), strict=True):
                 part = whole[images, row.core, col.core]
                 part[:] = each.reshape(part.shape)

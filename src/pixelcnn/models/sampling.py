@@ -5,7 +5,7 @@ what it was asked to agree with. (A consistent factor gives probability only to 
 one may also draw others.)
 """
 
-__all__ = ["colorize", "complete", "sample", "sample_views", "upscale"]
+__all__ = ["colorize", "complete", "enlargements", "sample", "sample_views", "upscale"]
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -180,12 +180,7 @@ def upscale(
         >>> pixelcnn.upscale(model, torch.full((1, 3, 4, 4), 128), 4).shape
         torch.Size([1, 3, 16, 16])
     """
-    depths, product = {}, 1
-    for k, auxiliary in enumerate(model.auxiliaries, 1):
-        if not isinstance(auxiliary, Downsample):
-            break
-        product *= auxiliary.factor
-        depths[product] = k
+    depths = enlargements(model)
     if factor not in depths:
         none = f"this model has no smaller view; use a Pyramid model{_such_as('Downsample')}"
         offered = f"use one of {', '.join(map(str, depths))}" if depths else none
@@ -193,6 +188,17 @@ def upscale(
     images = take_images(x, *model.formats[0], device=model.device)
     requests = [_request(batch.x, (depths[factor], batch.x), factor) for batch in images.batches]
     return _draw_consistently(model, images, requests, seed, labels, options)
+
+
+def enlargements(model: ChainModel) -> dict[int, int]:
+    """Return how many times larger a model can make images, each with the number of the view that is given."""
+    depths, product = {}, 1
+    for k, auxiliary in enumerate(model.auxiliaries, 1):
+        if not isinstance(auxiliary, Downsample):
+            break
+        product *= auxiliary.factor
+        depths[product] = k
+    return depths
 
 
 def complete(

@@ -57,11 +57,17 @@ class Tiling(NamedTuple):
 
 
 def plan(
-    factors: Sequence[Factor], number: int, sizes: Sequence[tuple[int, int]], *, consistent: bool, at_once: int = 1
+    factors: Sequence[Factor],
+    number: int,
+    sizes: Sequence[tuple[int, int]],
+    *,
+    consistent: bool,
+    at_once: int = 1,
+    most: float = math.inf,
 ) -> list[Tiling]:
     """Choose the tiles in which each factor scores `number` views (H, W), given the free memory of the device.
 
-    So many tiles are computed at once, and share this memory.
+    So many tiles are computed at once, and share this memory. They have at most about `most` pixels of all images.
 
     All images are scored at once if that needs little memory. Otherwise fewer images are scored at once; a single image
     is cut along its longer side, again and again, until a tile needs little memory or the margins become most of the
@@ -72,7 +78,7 @@ def plan(
     """
     pairs = enumerate(zip(factors, sizes, strict=True))
     allowance = Allowance.of(device_of(factors[0])).shared(at_once)
-    return [_plan_factor(factor, k, allowance, number, size, consistent) for k, (factor, size) in pairs]
+    return [_plan_factor(factor, k, (allowance, most), number, size, consistent) for k, (factor, size) in pairs]
 
 
 def score_by_tiles(
@@ -141,10 +147,17 @@ def tile_params(
 
 
 def _plan_factor(
-    factor: Factor, k: int, allowance: Allowance, number: int, size: tuple[int, int], consistent: bool
+    factor: Factor,
+    k: int,
+    limits: tuple[Allowance, float],
+    number: int,
+    size: tuple[int, int],
+    consistent: bool,
 ) -> Tiling:
+    """Plan the tiles of a factor, within limits of their memory and of their pixels."""
     whole = Tiling(max(1, number), *([_whole(factor, side)] for side in size))
-    if number * math.prod(size) * _generous_memory(factor) <= min(allowance.most, NO_MATTER):
+    (allowance, most), each = limits, _generous_memory(factor)
+    if number * math.prod(size) <= min(most, allowance.most / each, NO_MATTER / each):
         return whole
     twin, margins = meta_twin(factor), Margins(factor)
     chosen, needed = whole, math.inf
@@ -152,8 +165,11 @@ def _plan_factor(
         smaller = Tiling(images, margins.cut(0, size[0], height), margins.cut(1, size[1], width))
         if needed <= allowance.most and smaller.work > MORE_WORK * chosen.work:
             break
-        chosen, needed = smaller, allowance.margin * _tile_memory(twin, smaller, size, consistent)
-        if needed <= allowance.little:
+        pixels = images * height * width
+        chosen, needed = smaller, pixels * each
+        if needed > min(allowance.little, NO_MATTER):
+            needed = allowance.margin * _tile_memory(twin, smaller, size, consistent)
+        if needed <= allowance.little and pixels <= most:
             break
     if needed > allowance.most:
         rows, cols = (length(stretch.window) for stretch in chosen.largest())

@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pixelcnn.data.decode import Preparation, open_picture, read_file
+from pixelcnn.data.decode import FILTERS, Preparation, open_picture, read_file
 from pixelcnn.data.folders import find_files
 from pixelcnn.data.given import GRAY_MODES
 
@@ -181,7 +181,7 @@ def _decode(origin: Origin, channels: int, gray: bool) -> Picture:
 def heeding() -> Iterator[list[str]]:
     """Give a list of notes, and add warnings of Pillow's decoders to it at the end instead of printing them."""
     notes: list[str] = []
-    with warnings.catch_warnings(record=True) as caught:
+    with FILTERS, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield notes
     if caught:

@@ -28,6 +28,10 @@ def studio(
     port: Annotated[int, typer.Option(help="The port; 0 for one that is free.")] = 7860,
     device: Device = "auto",
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in the browser.")] = True,
+    name: Annotated[
+        list[str] | None,
+        typer.Option(help="A name of this machine by which others may ask for the page, or '*'; with --host."),
+    ] = None,
 ) -> None:
     """Look at models in the browser, on one page."""
     try:
@@ -36,4 +40,4 @@ def studio(
         if error.name not in EXTRA:
             raise
         raise ValueError(f"the studio needs {error.name}: install it with pip install 'pixelcnn[studio]'") from None
-    serve(models or (), host=host, port=port, device=device, browser=browser)
+    serve(models or (), host=host, port=port, device=device, browser=browser, names=name or ())

@@ -1,4 +1,4 @@
-"""The addresses of the studio, and who may ask: pages that came from here, in a browser that asked for this host.
+"""The addresses of the studio, and who may ask.
 
 No part of a request is ever used as the path of a file. The files of the page are read once, when the studio begins.
 """
@@ -6,11 +6,10 @@ No part of a request is ever used as the path of a file. The files of the page a
 __all__ = ["make_app"]
 
 import asyncio
+import re
 from collections.abc import Sequence
-from contextlib import suppress
 from importlib.resources import files
-from typing import Any
-from urllib.parse import urlsplit
+from ipaddress import ip_address
 
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
@@ -18,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from starlette.websockets import WebSocket, WebSocketClose, WebSocketDisconnect
+from starlette.websockets import WebSocket, WebSocketClose
 
 import pixelcnn
 from pixelcnn.apps.studio.tab import Studio, Tab
@@ -28,33 +27,37 @@ from pixelcnn.pictures.sheets import color_map, to_png
 from pixelcnn.tasks.lossless import available_codecs
 
 KINDS = {
-    ".html": "text/html; charset=utf-8",
-    ".css": "text/css; charset=utf-8",
-    ".js": "text/javascript; charset=utf-8",
-    ".svg": "image/svg+xml",
+    "html": "text/html; charset=utf-8",
+    "css": "text/css; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "svg": "image/svg+xml",
 }
+POLICY = "default-src 'self'"
 HEADERS = {
-    "Content-Security-Policy": "default-src 'self'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-cache",
+    "Cross-Origin-Resource-Policy": "same-origin",
 }
-TOO_BIG = 1009  # the code with which a connection ends whose message is too large
+FRESH, FOREVER = {"Cache-Control": "no-cache"}, {"Cache-Control": "max-age=31536000, immutable"}
+ANY = "*"
 
 
 class Guard:
-    """Lets in what was meant for this host, and came from a page of this host, and says what the page may load.
+    """Lets in what was meant for this machine, and came from a page of it, and says what the page may load.
 
-    Another page in the same browser can send requests to this machine, even under a name of its own that it makes lead
-    here (DNS rebinding). Such requests carry another Host, or another Origin.
+    Another page in the same browser can send requests here, even under a name of its own that it makes lead here (DNS
+    rebinding). They carry another Origin, or a Host that is a name; addresses cannot be made to lead elsewhere.
 
     Args:
         app: what it guards.
-        hosts: with their ports, that may be asked for; None for any.
+        names: of hosts that may be asked for, besides localhost and any address; "*" for all.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Sequence[str] | None) -> None:
-        self.app, self.hosts = app, hosts
+    def __init__(self, app: ASGIApp, names: Sequence[str]) -> None:
+        self.app, self.names = app, ("localhost", *names)
+        framed = "" if ANY in names else "; frame-ancestors 'none'"  # hosting services show pages in a frame
+        headers = HEADERS | {"Content-Security-Policy": POLICY + framed}
+        self.headers = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -62,35 +65,45 @@ class Guard:
             return
         headers = Headers(scope=scope)
         host, origin = headers.get("host", ""), headers.get("origin")
-        refused = None
-        if self.hosts is not None and host not in self.hosts:
-            refused = f"this is not {host}: use the address that the studio printed"
-        elif origin is not None and urlsplit(origin).netloc != host:
-            refused = f"{origin} may not use the studio"
-        app = self.app if refused is None else _refusal(refused, scope)
+        app = self.app
+        if not self._is_here(host):
+            app = _refusal(f"this is not {host}: use the address that the studio printed", scope)
+        elif origin is not None and origin.partition("://")[2] != host:
+            app = _refusal("another page may not use the studio", scope)
 
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                named = {name.lower().encode(): value.encode() for name, value in HEADERS.items()}
-                message["headers"] = [*message["headers"], *named.items()]
+                message["headers"] = [*message["headers"], *self.headers]
             await send(message)
 
         await app(scope, receive, send_guarded)
+
+    def _is_here(self, host: str) -> bool:
+        """Whether a Host, with or without a port, is an address or one of the names."""
+        name = re.sub(r":\d+$", "", host).removeprefix("[").removesuffix("]")
+        if ANY in self.names or name in self.names:
+            return True
+        try:
+            ip_address(name)
+        except ValueError:
+            return False
+        return True
 
 
 def _refusal(reason: str, scope: Scope) -> ASGIApp:
     return PlainTextResponse(reason, 403) if scope["type"] == "http" else WebSocketClose(reason=reason[:120])
 
 
-def make_app(studio: Studio, hosts: Sequence[str] | None = None) -> Starlette:
+def make_app(studio: Studio, names: Sequence[str] = ()) -> Starlette:
     """Make the application.
 
     Args:
         studio: what all pages share.
-        hosts: with their ports, that may be asked for; None for any.
+        names: of hosts that may be asked for, besides localhost and any address; "*" for all.
     """
-    page = {entry.name: entry.read_bytes() for entry in files("pixelcnn.apps.studio").joinpath("page").iterdir()}
-    photos = [to_png(to_picture(photo.x, 256)) for photo in sample_photos()]
+    entries = files("pixelcnn.apps.studio").joinpath("page").iterdir()
+    page = {entry.name: entry.read_bytes() for entry in entries if entry.name.rpartition(".")[2] in KINDS}
+    photos = {str(i): to_png(to_picture(photo.x, 256)) for i, photo in enumerate(sample_photos())}
     facts = {
         "version": pixelcnn.__version__,
         "models": studio.shelf.describe(),
@@ -105,14 +118,13 @@ def make_app(studio: Studio, hosts: Sequence[str] | None = None) -> Starlette:
         name = request.path_params.get("name", "index.html")
         if name not in page:
             return PlainTextResponse("there is no such page", 404)
-        return Response(page[name], media_type=KINDS["." + name.rpartition(".")[2]])
+        return Response(page[name], headers=FRESH, media_type=KINDS[name.rpartition(".")[2]])
 
     async def show_facts(request: Request) -> Response:
-        return JSONResponse(facts)
+        return JSONResponse(facts, headers=FRESH)
 
     async def show_photo(request: Request) -> Response:
-        number = request.path_params["number"]
-        return _png(photos[number] if number < len(photos) else None)
+        return _png(photos.get(request.path_params["number"]))
 
     async def show_sheet(request: Request) -> Response:
         return _png(await asyncio.to_thread(studio.runs.sheet, request.path_params["run"], request.path_params["k"]))
@@ -120,45 +132,41 @@ def make_app(studio: Studio, hosts: Sequence[str] | None = None) -> Starlette:
     routes = [
         Route("/", show_file),
         Route("/facts", show_facts),
-        Route("/photos/{number:int}", show_photo),
-        Route("/sheets/{run:int}/{k:int}", show_sheet),
+        Route("/photos/{number}", show_photo),
+        Route("/sheets/{run}/{k}", show_sheet),
         WebSocketRoute("/tab", lambda socket: serve_tab(socket, studio)),
         Route("/{name}", show_file),
     ]
     app = Starlette(routes=routes)
-    app.add_middleware(Guard, hosts=hosts)
+    app.add_middleware(Guard, names=names)
     return app
 
 
 def _png(content: bytes | None) -> Response:
-    return (
-        PlainTextResponse("there is no such picture", 404)
-        if content is None
-        else Response(content, media_type="image/png")
-    )
+    """Answer with a picture, whose address is that of no other."""
+    if content is None:
+        return PlainTextResponse("there is no such picture", 404)
+    return Response(content, headers=FOREVER, media_type="image/png")
 
 
 async def serve_tab(socket: WebSocket, studio: Studio) -> None:
-    """Serve an open page until it is closed."""
+    """Serve an open page until it is closed, or no longer takes what it is sent."""
     await socket.accept()
 
-    async def send(message: bytes | str) -> Any:
+    async def send(message: bytes | str) -> None:
         await (socket.send_text(message) if isinstance(message, str) else socket.send_bytes(message))
 
+    async def listen() -> None:
+        while (received := await socket.receive())["type"] != "websocket.disconnect":
+            await tab.take(received.get("bytes") or received.get("text") or "")
+
     tab = Tab(studio, send)
-    sender = asyncio.create_task(tab.send_all())
+    ends = [asyncio.create_task(listen()), asyncio.create_task(tab.send_all())]
+    for end in ends:
+        end.add_done_callback(lambda end: end.cancelled() or end.exception())  # a page that is gone is no error
     try:
-        while True:
-            received = await socket.receive()
-            if received["type"] == "websocket.disconnect":
-                break
-            message = received.get("bytes") or received.get("text") or ""
-            if len(message) > MOST_BYTES + 2**16:
-                await socket.close(TOO_BIG)
-                break
-            await tab.take(message)
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     finally:
         tab.close()
-        sender.cancel()
-        with suppress(asyncio.CancelledError, WebSocketDisconnect, RuntimeError):
-            await sender
+        for end in ends:
+            end.cancel()

@@ -34,6 +34,12 @@ class Asked:
         return value
 
     @property
+    def do(self) -> str | None:
+        """What to do."""
+        value = self.fields.get("do")
+        return value if isinstance(value, str) else None
+
+    @property
     def seed(self) -> int:
         return self.whole("seed", 0, 2**31 - 1, 0)
 
@@ -52,7 +58,8 @@ class Asked:
     @property
     def name(self) -> str:
         """The name of a file; it is shown, and never opened."""
-        return str(self.fields.get("name", ""))[:255] or "picture"
+        value = self.fields.get("name")
+        return value[:255] if isinstance(value, str) and value else "picture"
 
     def size(self, model: ImageModel) -> tuple[int, int]:
         """Return (H, W) of the images to draw, which is that of the model if none is asked for."""

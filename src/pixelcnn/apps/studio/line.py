@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 Send = Callable[..., None]
@@ -23,19 +23,20 @@ class Job:
 
     Args:
         send: tells the page of an event.
+        keep: keeps a result that the page may look into.
+        has_room: whether the page keeps up with what it is sent.
     """
 
-    def __init__(self, send: Send) -> None:
-        self.send = send
+    def __init__(self, send: Send, keep: Callable[[Any], None], has_room: Callable[[], bool]) -> None:
+        self.send, self.keep, self.has_room = send, keep, has_room
         self.place: int | None = None
-        self.future: Future[None] | None = None
+        self.called = asyncio.Event()  # when its turn comes, or it is stopped
         self._stopped, self._shown = threading.Event(), 0.0
 
     def stop(self) -> None:
-        """End the job: at once if it waits, else at its next `check`."""
+        """End the job: at once if it waits, else at its next `check`. Called from the event loop."""
         self._stopped.set()
-        if self.future is not None:
-            self.future.cancel()
+        self.called.set()
 
     @property
     def stopped(self) -> bool:
@@ -47,11 +48,22 @@ class Job:
             raise Stopped
 
     def due(self) -> bool:
-        """Whether it is time to show something new."""
-        if (now := time.monotonic()) - self._shown < PERIOD:
+        """Whether it is time to show something new, and the page has seen what was shown before."""
+        if (now := time.monotonic()) - self._shown < PERIOD or not self.has_room():
             return False
         self._shown = now
         return True
+
+    def counter(self, total: int) -> Callable[[int], None]:
+        """Make a function to call with how many more of so many things are done, which shows the share of them."""
+        done = 0
+
+        def count(number: int) -> None:
+            nonlocal done
+            done += number
+            self.show(min(1.0, done / total))
+
+        return count
 
     def show(self, share: float) -> None:
         """Show which share of the work is done, now and then."""
@@ -73,29 +85,24 @@ class Line:
         Raises:
             Stopped: if the job was stopped before or while it was done.
         """
-
-        def begin() -> None:
+        job.check()
+        self.jobs.append(job)
+        self._move_up()
+        try:
+            await job.called.wait()
             job.check()
             job.send("started")
-            work()
-
-        future = job.future = self.thread.submit(begin)
-        self.jobs.append(job)
-        self._tell_places()
-        try:
-            await asyncio.wrap_future(future)
-        except asyncio.CancelledError:
-            if not job.stopped:
-                job.stop()
-                raise
-            raise Stopped from None
+            await asyncio.get_running_loop().run_in_executor(self.thread, work)
         finally:
+            job.stop()  # also if the event loop ends
             self.jobs.remove(job)
-            self._tell_places()
+            self._move_up()
 
-    def _tell_places(self) -> None:
+    def _move_up(self) -> None:
+        """Call the first job, and tell the others their place."""
         for place, job in enumerate(self.jobs):
-            if job.place != place:
+            if place == 0:
+                job.called.set()
+            elif job.place != place:
                 job.place = place
-                if place > 0:
-                    job.send("place", place=place)
+                job.send("place", place=place)

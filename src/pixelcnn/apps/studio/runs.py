@@ -2,6 +2,7 @@
 
 __all__ = ["Runs"]
 
+import re
 import threading
 import time
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from typing import Any
 from pixelcnn.training.history import HISTORY, read_history
 
 MOST_POINTS = 300  # of a curve
+NUMBER = re.compile(r"[0-9]{1,2}")  # of a factor
 PERIOD = 2.0  # seconds between two looks at the files
 
 
@@ -33,10 +35,10 @@ class Runs:
                 self.read = time.monotonic()
             return self.found
 
-    def sheet(self, run: int, k: int) -> bytes | None:
-        """Return the newest sheet of samples of a factor, as PNG; None if there is none."""
-        folders = list(self.folders.values())
-        if not 0 <= run < len(folders):
+    def sheet(self, run: str, k: str) -> bytes | None:
+        """Return the newest sheet of samples of a factor, as PNG, by their numbers; None if there is none."""
+        folders = {str(i): folder for i, folder in enumerate(self.folders.values())}
+        if run not in folders or not NUMBER.fullmatch(k):
             return None
         newest = _newest_sheet(folders[run] / f"factor-{k}")
         return newest.read_bytes() if newest is not None else None
@@ -45,8 +47,7 @@ class Runs:
 def _describe(name: str, folder: Path) -> dict[str, Any]:
     factors = []
     for path in sorted(folder.glob("factor-*")):
-        number = path.name.removeprefix("factor-")
-        if number.isdecimal():
+        if NUMBER.fullmatch(number := path.name.removeprefix("factor-")):
             factors.append(_describe_factor(int(number), path))
     return {"name": name, "factors": sorted(factors, key=lambda factor: factor["k"])}
 
@@ -65,7 +66,7 @@ def _describe_factor(k: int, folder: Path) -> dict[str, Any]:
         "minutes": round(seconds / 60, 2),
         "share": share,
         "left": round(seconds * (1 / share - 1) / 60, 2) if share else None,
-        "sheet": None if sheet is None else sheet.name,
+        "sheet": None if sheet is None else f"{sheet.name}-{sheet.stat().st_mtime_ns}",
     }
 
 

@@ -5,6 +5,7 @@ __all__ = ["serve"]
 import errno
 import socket
 import sys
+import threading
 import webbrowser
 from collections.abc import Sequence
 from contextlib import suppress
@@ -16,8 +17,6 @@ from pixelcnn.apps.studio.tab import Studio
 from pixelcnn.apps.studio.uploads import MOST_BYTES
 from pixelcnn.common.devices import find_device
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
-
 
 def serve(
     models: Sequence[str] = (),
@@ -26,6 +25,7 @@ def serve(
     port: int = 7860,
     device: str = "auto",
     browser: bool = True,
+    names: Sequence[str] = (),
 ) -> None:
     """Serve the studio until Ctrl-C.
 
@@ -35,6 +35,7 @@ def serve(
         port: the port; 0 for one that is free.
         device: to compute on; "auto" is the accelerator if there is one.
         browser: open the page in the browser.
+        names: of this machine, by which others may ask for the page, besides its addresses; "*" for any.
 
     Raises:
         ValueError: if the port is taken, the host is not one of this machine, or a model cannot be loaded.
@@ -45,10 +46,8 @@ def serve(
         name = f"[{host}]" if ":" in host else host
         address = f"http://{name}:{where[1]}"
         studio = Studio(models, str(find_device(device)))
-        local = host in LOOPBACK
-        hosts = [f"{each}:{where[1]}" for each in ("127.0.0.1", "localhost", "[::1]")] if local else None
         config = uvicorn.Config(
-            make_app(studio, hosts),
+            make_app(studio, (host, *names)),
             log_level="warning",
             access_log=False,
             ws="websockets-sansio",
@@ -72,7 +71,7 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         print(f"pixelcnn: the studio is at {self.address} (Ctrl-C ends it)", file=sys.stderr, flush=True)
         if self.browser:
-            webbrowser.open(self.address)
+            threading.Thread(target=webbrowser.open, args=[self.address], daemon=True).start()  # some wait for it
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -86,7 +85,9 @@ def _listen(host: str, port: int) -> socket.socket:
         if reason == errno.EADDRINUSE:
             raise ValueError(f"port {port} is taken: use --port {port + 1}, or --port 0 for one that is free") from None
         if reason == errno.EACCES:
-            raise ValueError(f"port {port} is not for everybody: use one above 1023") from None
+            raise ValueError(f"port {port} needs administrator rights: use one above 1023") from None
         if isinstance(error, OverflowError):
             raise ValueError(f"port {port}: use a number from 0 to 65535") from None
-        raise ValueError(f"host {host!r} is no address of this machine ({error}): use 127.0.0.1 or 0.0.0.0") from None
+        raise ValueError(
+            f"host {host!r} is not an address of this machine ({error}): use 127.0.0.1 or 0.0.0.0"
+        ) from None

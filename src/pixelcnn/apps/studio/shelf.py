@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pixelcnn.auxiliary.downsample import Downsample
 from pixelcnn.auxiliary.grayscale import QuantizedGrayscale
 from pixelcnn.common.text import printable
 from pixelcnn.models.codec import Codec
 from pixelcnn.models.files import WEIGHTS
 from pixelcnn.models.image_model import ImageModel
 from pixelcnn.models.load import load
+from pixelcnn.models.sampling import enlargements
 from pixelcnn.models.shipped import is_shipped, list_models
 from pixelcnn.training.same import RUN
 
@@ -86,7 +86,9 @@ class Shelf:
             raise ValueError(f"model={name!r}: there are {', '.join(map(repr, self.places))}")
         model = self.places[name].get()
         if pictures and not _takes_pictures(model):
-            raise ValueError(f"model={name!r}: it needs classes, or has other than {PICTURES} channels and levels")
+            raise ValueError(
+                f"model={name!r}: it does not take 8-bit color pictures without classes: use another model"
+            )
         return model
 
     def codec(self, name: str) -> Codec:
@@ -107,12 +109,7 @@ def _takes_pictures(model: ImageModel) -> bool:
 
 
 def _describe(name: str, model: ImageModel) -> dict[str, Any]:
-    first, product, factors = next(iter(model.auxiliaries), None), 1, []
-    for auxiliary in model.auxiliaries:
-        if not isinstance(auxiliary, Downsample):
-            break
-        product *= auxiliary.factor
-        factors.append(product)
+    first = next(iter(model.auxiliaries), None)
     return {
         "name": name,
         "title": model.card.get("title", ""),
@@ -121,6 +118,6 @@ def _describe(name: str, model: ImageModel) -> dict[str, Any]:
         "auxiliaries": [repr(each) for each in model.auxiliaries],
         "classes": model.classes,
         "pictures": _takes_pictures(model),
-        "upscale": factors,
+        "upscale": list(enlargements(model)),
         "colorize": isinstance(first, QuantizedGrayscale) and _takes_pictures(model),
     }

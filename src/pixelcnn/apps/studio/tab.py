@@ -6,6 +6,7 @@ import asyncio
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -18,7 +19,6 @@ from pixelcnn.apps.studio.shelf import Shelf
 from pixelcnn.apps.studio.uploads import MOST_SIDE, Photo, is_packed, open_packed, open_photo, sample_photos
 
 MOST_JOBS = 8  # of a page at once
-MOST_SUBJECTS = 4  # results of a page that it may look into
 ENOUGH = 8  # frames under way to a page, after which pixels wait for the next frame
 TOO_MANY = 64  # messages under way to a page, after which it is not listened to
 PATIENCE = 0.05  # seconds
@@ -54,7 +54,8 @@ class Tab:
         self.jobs: dict[int, Job] = {}
         self.tasks: set[asyncio.Task[None]] = set()
         self.photo: Photo | None = None
-        self.subjects: dict[int, works.Subject] = {}
+        self.opening: Job | None = None
+        self.subjects: dict[str, tuple[int, works.Subject]] = {}  # the newest of each kind
         self.closed = False
 
     def post(self, number: int | None, event: str, payload: bytes = b"", **fields: Any) -> None:
@@ -77,6 +78,8 @@ class Tab:
             number = fields.get("id")
             if type(number) is not int or not 0 <= number < 2**31:
                 raise ValueError(f"id={number!r}: use a whole number")
+            if len(payload) > MOST_SIDE**2 and fields.get("do") != "open":
+                raise ValueError("the message is too large")
         except ValueError as error:
             self.post(None, "failed", message=str(error))
             return
@@ -86,8 +89,11 @@ class Tab:
         elif number in self.jobs or len(self.jobs) >= MOST_JOBS:
             self.post(number, "failed", message="this page asks for too much at once: wait for something to end")
         else:
-            job = self.jobs[number] = Job(partial(self.post, number))
-            task = asyncio.create_task(self._do(number, job, Asked(fields, payload)))
+            asked = Asked(fields, payload)
+            keep = partial(self._keep, number, "change" if asked.do in CHANGES else str(asked.do))
+            job = Job(partial(self.post, number), keep, lambda: self.outgoing.qsize() < ENOUGH)
+            self.jobs[number] = job
+            task = asyncio.create_task(self._do(number, job, asked))
             self.tasks.add(task)
             task.add_done_callback(self.tasks.discard)
 
@@ -95,7 +101,7 @@ class Tab:
         """Do what was asked for, and tell how it ended."""
         start = time.perf_counter()
         try:
-            await self._choose(number, job, asked)
+            await self._choose(job, asked)
             job.send("done", seconds=round(time.perf_counter() - start, 3))
         except Stopped:
             job.send("stopped")
@@ -107,58 +113,58 @@ class Tab:
         finally:
             del self.jobs[number]
 
-    async def _choose(self, number: int, job: Job, asked: Asked) -> None:
-        do, studio = asked.fields.get("do"), self.studio
-        if do == "watch":
+    async def _choose(self, job: Job, asked: Asked) -> None:
+        quick, long = self.studio.quick, self.studio.long
+        if asked.do == "watch":
             await self._watch(job)
-        elif do == "photo":
-            await studio.quick.do(job, lambda: self._show(job, sample_photos()[asked.whole("photo", 0, 7)]))
-        elif do == "open":
-            await (studio.long if is_packed(asked.payload) else studio.quick).do(job, lambda: self._open(job, asked))
-        elif do == "pixel":
-            subject = self.subjects.get(asked.whole("of", 0, 2**31))
-            if subject is None:
+        elif asked.do in ("photo", "open"):
+            if self.opening is not None:
+                self.opening.stop()  # the newest picture counts
+            self.opening = job
+            await (long if is_packed(asked.payload) else quick).do(job, lambda: self._open(job, asked))
+        elif asked.do == "pixel":
+            subjects = dict(self.subjects.values())
+            if (subject := subjects.get(asked.whole("of", 0, 2**31))) is None:
                 raise ValueError("this result is no longer kept: make it again")
-            await studio.quick.do(job, lambda: works.inspect(job, subject, asked))
+            await quick.do(job, lambda: works.inspect(job, subject, asked))
         else:
-            await studio.long.do(job, lambda: self._work(number, job, asked))
+            photo = self.photo  # which may be another when the turn of the job comes
+            await long.do(job, lambda: self._work(job, asked, photo))
 
     def _open(self, job: Job, asked: Asked) -> None:
-        """Take a picture that the page sent."""
-        if is_packed(asked.payload):
-            codecs = self.studio.shelf.codecs()
-            self._show(job, open_packed(asked.payload, asked.name, codecs, lambda done, all: job.show(done / all)))
+        """Take a picture that the page sent, or one of the photographs."""
+        if asked.do == "photo":
+            photo = sample_photos()[asked.whole("photo", 0, len(sample_photos()) - 1)]
+        elif is_packed(asked.payload):
+            photo = open_packed(asked.payload, asked.name, self.studio.shelf.codecs(), job.counter)
         else:
-            self._show(job, open_photo(asked.payload, asked.name, asked.whole("side", 16, MOST_SIDE, 128)))
-
-    def _show(self, job: Job, photo: Photo) -> None:
+            photo = open_photo(asked.payload, asked.name, asked.whole("side", 16, MOST_SIDE, 128))
+        job.check()
         self.photo = photo
         C, (H, W) = len(photo.x), photo.size
         pixels = photo.x.numpy().tobytes()
         job.send("photo", pixels, name=photo.name, channels=C, height=H, width=W, notes=photo.notes)
 
-    def _work(self, number: int, job: Job, asked: Asked) -> None:
+    def _work(self, job: Job, asked: Asked, photo: Photo | None) -> None:
         """Do one of the works that take long."""
-        do, name, shelf = asked.fields.get("do"), asked.fields.get("model"), self.studio.shelf
-        if do not in ("draw", "score", "compress", *CHANGES):
-            raise ValueError(f"do={do!r}: there is no such thing to do")
-        model = shelf.model(name, pictures=do != "draw")
-        if do == "draw":
-            self._keep(number, works.draw(job, model, asked))
-            return
-        if (photo := self.photo) is None:
+        name, shelf = asked.fields.get("model"), self.studio.shelf
+        if asked.do not in ("draw", "score", "compress", *CHANGES):
+            raise ValueError(f"do={asked.do!r}: there is no such request")
+        model = shelf.model(name, pictures=asked.do != "draw")
+        if asked.do == "draw":
+            works.draw(job, model, asked)
+        elif photo is None:
             raise ValueError("there is no picture: choose one first")
-        if do == "compress":
+        elif asked.do == "compress":
             works.compress(job, shelf.codec(str(name)), photo)
+        elif asked.do == "score":
+            works.score(job, model, photo)
         else:
-            subject = works.score(job, model, photo) if do == "score" else CHANGES[do](job, model, asked, photo)
-            self._keep(number, subject)
+            CHANGES[asked.do](job, model, asked, photo)
 
-    def _keep(self, number: int, subject: works.Subject) -> None:
-        """Keep the result of a job, so that the page can look into it, and forget the oldest."""
-        self.subjects[number] = subject
-        for old in list(self.subjects)[:-MOST_SUBJECTS]:
-            del self.subjects[old]
+    def _keep(self, number: int, kind: str, subject: works.Subject) -> None:
+        """Keep a result, so that the page can look into it, in place of the one before."""
+        self.subjects[kind] = number, subject
 
     async def _watch(self, job: Job) -> None:
         """Tell the page of the runs, whenever they change, until it is stopped."""
@@ -167,9 +173,8 @@ class Tab:
             if (runs := await asyncio.to_thread(self.studio.runs.look)) != before:
                 job.send("runs", runs=runs)
                 before = runs
-            for _ in range(round(PERIOD / PATIENCE)):
-                if not job.stopped:
-                    await asyncio.sleep(PATIENCE)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(job.called.wait(), PERIOD)
 
     def close(self) -> None:
         """Stop all work for the page."""

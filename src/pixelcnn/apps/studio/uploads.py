@@ -17,12 +17,13 @@ from pixelcnn.data.decode import BrokenImageError, Preparation, open_picture
 from pixelcnn.data.given import GRAY_MODES
 from pixelcnn.data.images import load_images
 from pixelcnn.models.codec import Codec
-from pixelcnn.models.restored import Restored
+from pixelcnn.models.restored import unpack_png
 from pixelcnn.pictures.inputs import describe_losses, heeding
 
 MOST_BYTES = 2**24  # of a file
 MOST_PIXELS = 2**24  # of a picture before it is made smaller
 MOST_SIDE = 512  # of a picture that is worked on
+Counter = Callable[[int], Callable[[int], None]]
 SAMPLES = (0, 3, 7, 12, 18, 24, 30, 36)  # of the held-out photographs
 
 
@@ -53,66 +54,54 @@ def open_photo(content: bytes, name: str, side: int) -> Photo:
     _check_bytes(content, name)
     try:
         with heeding() as notes:
-            picture = open_picture(content, repr(name))
-            _check_pixels(picture.width, picture.height, name)
+            picture = open_picture(content, repr(name), MOST_PIXELS)
             channels = 1 if picture.mode in GRAY_MODES else 3
             notes += describe_losses(picture, channels, gray=True)
             pixels = Preparation(channels, None, None)({"bytes": content, "path": name}, 0)
     except BrokenImageError as error:
-        raise ValueError(f"{str(error).rpartition(': ')[0]}: choose another") from None  # without advice for files
+        raise ValueError(f"{str(error).rpartition(': ')[0]}: choose another picture") from None  # other advice
     H, W, C = pixels.shape
     if max(H, W) > side:
         width, height = (max(1, round(each * side / max(H, W))) for each in (W, H))
         small = Image.fromarray(pixels[:, :, 0] if C == 1 else pixels).resize((width, height), Image.Resampling.BOX)
         pixels = np.asarray(small).reshape(small.height, small.width, C)
-        notes.append(f"it is {W}x{H}, and was made smaller")
+        notes.append(f"it was {W}x{H}, and has been made smaller")
     return Photo(name, torch.tensor(pixels).permute(2, 0, 1).contiguous(), notes)
 
 
-def open_packed(content: bytes, name: str, codecs: list[Codec], show: Callable[[int, int], None]) -> Photo:
+def open_packed(content: bytes, name: str, codecs: list[Codec], counter: Counter) -> Photo:
     """Decode a compressed picture.
 
     Args:
         content, name: of the file.
         codecs: of the models that may have compressed it.
-        show: called with the number of pixels that are decoded, and with the number of all.
+        counter: makes a function that is called with the number of pixels that are decoded, given that of all.
 
     Raises:
         ValueError: if it is damaged, too large, or compressed with another model.
     """
     _check_bytes(content, name)
     file = read_file(content)
-    _check_pixels(file.shape.width, file.shape.height, name, MOST_SIDE**2)
-    fitting = [each for each in codecs if each.coding._replace(name="") == file.coding._replace(name="")]
-    if file.png is None and not fitting:
-        raise ValueError(f"{name!r} was compressed with a model that is not here ({file.coding.name!r})")
-    codec = (fitting or codecs)[0]
-    total, done = codec.chain.pixels((file.shape.height, file.shape.width)), 0
-
-    def count(pixels: int) -> None:
-        nonlocal done
-        done += pixels
-        show(done, total)
-
-    (restored,) = codec.restore([file], count=count)
+    H, W = file.shape.height, file.shape.width
+    if H * W > MOST_SIDE**2:
+        raise ValueError(f"{name!r} is {W}x{H}: compressed pictures can have {MOST_SIDE**2:,} pixels here")
+    if file.png is not None:
+        restored = unpack_png(file)
+    else:
+        fitting = [each for each in codecs if each.coding._replace(name="") == file.coding._replace(name="")]
+        if not fitting:
+            raise ValueError(f"{name!r} was compressed with a model that is not here ({file.coding.name!r})")
+        (restored,) = fitting[0].restore([file], count=counter(fitting[0].chain.pixels((H, W))))
     if isinstance(restored, DamagedError):
         raise restored
-    return Photo(name, restored.original.x, _notes(restored))
-
-
-def _notes(restored: Restored) -> list[str]:
     notes = ["the file is cut off, and this is its last whole view"] if restored.view else []
-    return notes + (["its transparency is ignored"] if restored.original.alpha is not None else [])
+    notes += ["its transparency is ignored"] if restored.original.alpha is not None else []
+    return Photo(name, restored.original.x, notes)
 
 
 def _check_bytes(content: bytes, name: str) -> None:
     if len(content) > MOST_BYTES:
         raise ValueError(f"{name!r} has {len(content) / 1e6:.1f} MB: use files of at most {MOST_BYTES / 1e6:.1f} MB")
-
-
-def _check_pixels(width: int, height: int, name: str, most: int = MOST_PIXELS) -> None:
-    if width * height > most:
-        raise ValueError(f"{name!r} is {width}x{height}: use pictures of at most {most:,} pixels")
 
 
 @cache

@@ -25,7 +25,7 @@ from pixelcnn.tasks.scoring import surprisal
 
 MOST_ALTERNATIVES = 4
 MOST_TRIES = 16
-MOST_DRAWN = 2**20  # pixels of an enlarged picture
+MOST_DRAWN = 2**18  # pixels drawn at once, all alternatives and tries together
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,49 +37,52 @@ class Subject:
     label: int | None = None
 
 
-def draw(job: Job, model: ImageModel, asked: Asked) -> Subject:
+def draw(job: Job, model: ImageModel, asked: Asked) -> None:
     """Draw an image, view by view."""
     size, label = asked.size(model), asked.label(model)
     viewer = Viewer(job, model, model.sizes(size), 1, consistent=model.consistent)
     job.send("begun", views=describe_views(model, size), images=1)
     options = DrawOptions(asked.shift, asked.map, callback=viewer)
-    views = {}
+    job.keep(subject := Subject(model, {}, label))
     for k, view in sample_views(model, 1, size, seed=asked.seed, labels=label, options=options):
-        views[k] = view
+        subject.views[k] = view
         _send_view(job, k, view)
-    return Subject(model, views, label)
 
 
-def upscale(job: Job, model: ImageModel, asked: Asked, photo: Photo) -> Subject:
+def upscale(job: Job, model: ImageModel, asked: Asked, photo: Photo) -> None:
     """Enlarge a picture."""
     factor = asked.whole("factor", 2, 16)
     size = photo.size[0] * factor, photo.size[1] * factor
-    if size[0] * size[1] > MOST_DRAWN:
-        raise ValueError(
-            f"enlarged {factor} times, it is {size[1]}x{size[0]}: take a smaller picture, or enlarge it less"
-        )
+    _check_pixels(size, 1)
     x = _colored(photo)
-    return _draw_alternatives(
-        job, model, asked, size, 1, lambda o: model.upscale(x, factor, seed=asked.seed, options=o)
-    )
+    _draw_alternatives(job, model, asked, size, 1, lambda o: model.upscale(x, factor, seed=asked.seed, options=o))
 
 
-def colorize(job: Job, model: ImageModel, asked: Asked, photo: Photo) -> Subject:
+def colorize(job: Job, model: ImageModel, asked: Asked, photo: Photo) -> None:
     """Draw colors, in several ways, for the gray view of a picture."""
     n = asked.whole("images", 1, MOST_ALTERNATIVES, 1)
+    _check_pixels(photo.size, n)
     x = photo.x.expand(n, -1, -1, -1)
-    return _draw_alternatives(job, model, asked, photo.size, n, lambda o: model.colorize(x, seed=asked.seed, options=o))
+    _draw_alternatives(job, model, asked, photo.size, n, lambda o: model.colorize(x, seed=asked.seed, options=o))
 
 
-def complete(job: Job, model: ImageModel, asked: Asked, photo: Photo) -> Subject:
+def complete(job: Job, model: ImageModel, asked: Asked, photo: Photo) -> None:
     """Fill a hole in a picture, in several ways."""
     n, tries = asked.whole("images", 1, MOST_ALTERNATIVES, 1), asked.whole("tries", 1, MOST_TRIES, 1)
+    _check_pixels(photo.size, n * tries)
     x, unknown = _colored(photo).expand(n, -1, -1, -1), asked.mask(photo.size)
 
     def drawn(options: DrawOptions) -> Tensor:
         return model.complete(x, unknown, candidates=tries, seed=asked.seed, options=options)
 
-    return _draw_alternatives(job, model, asked, photo.size, n, drawn)
+    _draw_alternatives(job, model, asked, photo.size, n, drawn)
+
+
+def _check_pixels(size: tuple[int, int], images: int) -> None:
+    """Raise a ValueError if so many images are too much for one drawing, part of which cannot be stopped."""
+    if images * size[0] * size[1] > MOST_DRAWN:
+        what = f"{images} pictures of {size[1]}x{size[0]}" if images > 1 else f"a picture of {size[1]}x{size[0]}"
+        raise ValueError(f"{what} would be drawn at once, and {MOST_DRAWN:,} pixels can be: ask for less")
 
 
 def _draw_alternatives(
@@ -89,42 +92,37 @@ def _draw_alternatives(
     size: tuple[int, int],
     images: int,
     drawn: Callable[[DrawOptions], Tensor],
-) -> Subject:
+) -> None:
     """Draw images within what a picture tells of them."""
     viewer = Viewer(job, model, model.sizes(size), images, consistent=True)
     job.send("begun", views=describe_views(model, size), images=images)
     x = drawn(DrawOptions(asked.shift, asked.map, callback=viewer))
     views = dict(enumerate(model.views(x)))
+    job.keep(Subject(model, views))
     for k, view in views.items():
         _send_view(job, k, view)
-    return Subject(model, views)
 
 
-def score(job: Job, model: ImageModel, photo: Photo) -> Subject:
+def score(job: Job, model: ImageModel, photo: Photo) -> None:
     """Tell what a picture costs: in total, for each view, for each pixel, and as other files."""
     x = _colored(photo)
     views = dict(enumerate(model.views(x)))
+    job.keep(Subject(model, views))
     job.send("begun", views=describe_views(model, photo.size), images=1)
     for k, view in views.items():
         _send_view(job, k, view)
     maps = surprisal(model, x, callback=job.show)
     for k, bits in enumerate(maps):
-        job.send("bits", bits[0].float().cpu().numpy().astype("<f4").tobytes(), k=k, total=float(bits.double().sum()))
+        bits = bits.clamp_min(0).cpu()  # rounding may put what is certain a little below
+        job.send("bits", bits[0].float().numpy().astype("<f4").tobytes(), k=k, total=float(bits.double().sum()))
     for name, content in encode_losslessly(photo.x):
         job.check()
         job.send("size", name=name, bytes=len(content))
-    return Subject(model, views)
 
 
 def compress(job: Job, codec: Codec, photo: Photo) -> None:
     """Compress a picture, and read the file as it arrives: after each of its views, and at last the whole."""
-    pixels, done = codec.chain.pixels(photo.size), 0
-
-    def count(more: int) -> None:
-        nonlocal done
-        done += more
-        job.show(min(1.0, done / (3 * pixels)))  # once to compress, and about twice to read all beginnings
-
+    count = job.counter(3 * codec.chain.pixels(photo.size))  # once to compress, and about twice to read all beginnings
     (content,) = codec.compress([Original(photo.x)], count=count)
     ends = view_ends(content)
     job.send("file", content, ends=ends)
@@ -149,7 +147,7 @@ def inspect(job: Job, subject: Subject, asked: Asked) -> None:
     pmf, bounds, values, bits = pixel_distribution(subject.model, views, k, row, col, subject.label)
     lowest, highest, values = (each[0].tolist() for each in (*bounds, values))
     payload = pmf[0].float().cpu().numpy().astype("<f4").tobytes()
-    job.send("pixel", payload, values=values, lowest=lowest, highest=highest, bits=round(float(bits[0]), 3))
+    job.send("pixel", payload, values=values, lowest=lowest, highest=highest, bits=max(0.0, round(float(bits[0]), 3)))
 
 
 def _send_view(job: Job, k: int, view: Tensor) -> None:

@@ -1,7 +1,7 @@
 // Drawing: an image grows view by view; a filmstrip keeps the links of earlier ones.
 import { Board } from "./board.js";
 import { Look } from "./look.js";
-import { $, Work, make, models, number } from "./parts.js";
+import { $, Work, copy, make, models, number } from "./parts.js";
 
 const KEPT = 24, SEEDS = 2 ** 31, NUMBERS = ["seed", "shift", "size", "label"];
 
@@ -30,15 +30,15 @@ export function drawing(root, facts) {
     go();
   }
   const tell = () => ($("output", form).textContent = number(Number(fields.shift.value), 1));
-  function go() {
+  function go(remember = true) {
     if (!form.reportValidity()) return;
     const link = `#draw?${new URLSearchParams(new FormData(form))}`;
     const numbers = NUMBERS.filter((name) => !fields[name].disabled).map((name) => [name, Number(fields[name].value)]);
     const asked = { do: "draw", model: fields.model.value, map: fields.map.checked, ...Object.fromEntries(numbers) };
-    history.replaceState(null, "", link);
-    const id = work.run(asked, (event, payload) => {
+    if (remember) history.replaceState(null, "", link);
+    work.run(asked, (event, payload, id) => {
       board.hear(event, payload);
-      if (event.event === "begun") of = id;
+      if (event.event === "begun") [of] = [id, look.clear()];
       if (event.event === "done") keep(link, `Draw seed ${asked.seed} again`);
     });
   }
@@ -47,10 +47,9 @@ export function drawing(root, facts) {
     go();
   }
   function keep(link, label) {
-    const strip = $(".strip", root), { width, height } = board.views[0], canvas = make("canvas", { width, height });
-    canvas.getContext("2d").putImageData(board.data[0][0], 0, 0);
+    const strip = $(".strip", root), again = (event) => (event.preventDefault(), follow(link));
     for (const old of [...strip.children]) if (old.getAttribute("href") === link) old.remove();
-    strip.prepend(make("a", { href: link, title: label, "aria-label": label }, canvas));
+    strip.prepend(make("a", { href: link, title: label, "aria-label": label, onclick: again }, copy(board.data[0][0], make("canvas"))));
     for (const old of [...strip.children].slice(KEPT)) old.remove();
   }
 
@@ -59,9 +58,10 @@ export function drawing(root, facts) {
   fields.shift.addEventListener("input", tell);
   fields.another.addEventListener("click", another);
   form.addEventListener("submit", (event) => event.preventDefault());
+  form.addEventListener("keydown", ({ key, target }) => key === "Enter" && target.matches("input") && go());
   addEventListener("hashchange", () => location.hash.startsWith("#draw?") && follow(location.hash));
   fit();
   tell();
   if (location.hash.startsWith("#draw?")) follow(location.hash);
-  else go();
+  else go(false);
 }

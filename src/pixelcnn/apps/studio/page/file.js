@@ -1,8 +1,9 @@
 // The picture as a file: compressed without loss, and read again as its bytes arrive.
 import { Board } from "./board.js";
-import { $, Work, make, number, times } from "./parts.js";
+import { $, Work, make, number, percent, times } from "./parts.js";
 
 export class File {
+  // `model()` is the name of the model that compresses.
   constructor(root, model) {
     Object.assign(this, { root, model, photo: null, parts: [], content: null });
     this.board = new Board($(".stage", root), "The picture so far");
@@ -13,20 +14,20 @@ export class File {
   }
   begin(photo) {
     this.work.stop();
+    this.work.say("");
     Object.assign(this, { photo, parts: [], content: null });
     $(".found", this.root).hidden = true;
-    this.work.say("");
   }
   compress() {
     if (!this.photo) return this.work.say("choose a picture above first", true);
     this.parts = [];
     this.work.run({ do: "compress", model: this.model() }, (event, payload) => {
       if (event.event === "file") this.content = payload;
-      else if (event.event === "part") this.take(event, new Uint8Array(payload));
+      else if (event.event === "part") this.take({ ...event, pixels: new Uint8Array(payload) });
     });
   }
-  take(part, pixels) {
-    this.parts.push({ ...part, pixels });
+  take(part) {
+    this.parts.push(part);
     $(".found", this.root).hidden = false;
     this.slider.max = this.content.byteLength;
     this.slider.value = part.end;
@@ -36,14 +37,13 @@ export class File {
   show() {
     const bytes = Number(this.slider.value), part = this.parts.findLast(({ end }) => end <= bytes);
     const raw = this.photo.pixels.length, all = this.content.byteLength;
-    const seen = part ? `${times(part)}${part.same ? ", the same to the last bit" : ""}` : "not yet a view";
+    const seen = part ? `${times(part)}${part.same ? ", identical to the original" : ""}` : "not yet a view";
     const said = `${number(bytes)} of ${number(all)} bytes: ${seen}`;
     $("output", this.root).textContent = said;
     this.slider.setAttribute("aria-valuetext", said);
-    $(".ratio", this.root).textContent = `${number(raw)} bytes of pixels became ${number(all)}, ${number((100 * all) / raw, 1)} %.`;
-    const { channels, height, width } = part ?? { channels: 1, height: 1, width: 1 };
-    this.board.begin([{ channels, height, width, levels: 256 }]);
-    if (part) this.board.whole(0, part.pixels.buffer);
+    $(".ratio", this.root).textContent = `${number(raw)} bytes of pixels became ${number(all)}: ${percent(all / raw)}.`;
+    this.board.begin([{ channels: 1, height: 1, width: 1, ...part, levels: 256 }]);
+    if (part) this.board.whole(0, part.pixels);
   }
   save() {
     const address = URL.createObjectURL(new Blob([this.content]));

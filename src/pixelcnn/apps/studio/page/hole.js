@@ -2,28 +2,28 @@
 import { make } from "./parts.js";
 
 export class Hole {
-  constructor(board, form) {
-    Object.assign(this, { board, form, mask: new Uint8Array(0), corner: null, last: null });
+  // `say` tells what the next press of a key does.
+  constructor(board, form, say) {
+    Object.assign(this, { board, form, say, mask: new Uint8Array(0), corner: null, held: null });
     board.tools = this;
   }
-  // Begin without a hole, on the picture that the board shows.
-  begin() {
-    const { width, height } = this.board.views[0];
-    Object.assign(this, { width, height, mask: new Uint8Array(width * height), corner: null });
+  // Begin without a hole, on a new picture.
+  begin({ width, height }) {
+    Object.assign(this, { width, height, mask: new Uint8Array(width * height), corner: null, held: null });
     this.canvas = make("canvas", { class: "hole", width, height, "aria-hidden": "true" });
-    this.board.frames[0].append(this.canvas);
+    this.attach();
   }
-  get tool() { return this.board.k === 0 ? this.form.elements.tool.value : "look"; }
+  attach() { this.board.frames[0].append(this.canvas); }
+  get tool() { return this.board.k === 0 && this.canvas ? this.form.elements.tool.value : "look"; }
   get empty() { return !this.mask.includes(1); }
+  clear() { if (this.canvas) this.show(this.mask.fill(0)); }
   down(at, event) {
-    if (this.tool === "look") return;
+    if (this.tool === "look" || event.button) return;
     event.target.setPointerCapture(event.pointerId);
     event.preventDefault();
     event.target.focus({ preventScroll: true });
-    [this.corner, this.last] = [at, at];
-    if (this.tool === "brush") this.stroke(at, at);
-    else this.before = this.mask.slice();
-    this.move(at, event);
+    Object.assign(this, { corner: at, last: at, before: this.mask.slice(), held: null });
+    this.move(at);
   }
   move(at) {
     if (this.corner && this.tool === "brush") this.stroke(this.last, at);
@@ -33,12 +33,11 @@ export class Hole {
   up() { this.corner = null; }
   // By the keyboard: a dot of the brush, or one corner of a box and then the other.
   press(at) {
-    if (this.tool === "brush") this.stroke(at, at);
-    else if (this.tool === "box" && this.held) {
-      this.before = this.mask.slice();
-      this.box(this.held, at);
-      this.held = null;
-    } else if (this.tool === "box") this.held = at;
+    if (this.tool === "brush") return this.stroke(at, at);
+    if (this.tool !== "box") return this.say("choose the brush or the box to paint with");
+    if (this.held) this.box(this.held, at);
+    this.say(this.held ? "the box is painted" : `a corner is at row ${at[0]}, column ${at[1]}: go to the other, and press Space`);
+    [this.held, this.before] = [this.held ? null : at, this.mask.slice()];
   }
   box([top, left], [bottom, right]) {
     this.mask.set(this.before);

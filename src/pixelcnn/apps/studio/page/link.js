@@ -1,8 +1,8 @@
 // The connection to the server. Messages are JSON, which bytes may follow: see messages.py.
 const waiting = new Map(); // what to call with the events of each job
 const queue = []; // messages from before the connection is open
+const coder = new TextEncoder(), decoder = new TextDecoder(), lost = { event: "failed", message: "the connection to the studio ended" };
 let socket, count = 0;
-const coder = new TextEncoder(), decoder = new TextDecoder();
 
 export function connect(closed) {
   const address = new URL("tab", location.href);
@@ -12,15 +12,14 @@ export function connect(closed) {
   socket.binaryType = "arraybuffer";
   socket.onopen = () => queue.splice(0).forEach((message) => socket.send(message));
   socket.onmessage = ({ data }) => {
-    const [event, payload] = typeof data === "string" ? [JSON.parse(data)] : unpack(data);
-    const tell = waiting.get(event.id);
+    const [event, payload] = typeof data === "string" ? [JSON.parse(data)] : unpack(data), tell = waiting.get(event.id);
     if (["done", "failed", "stopped"].includes(event.event)) waiting.delete(event.id);
-    if (tell) tell(event, payload);
+    tell?.(event, payload);
   };
-  socket.onclose = ({ code }) => {
-    for (const tell of waiting.values()) tell({ event: "failed", message: "the connection to the studio ended" });
+  socket.onclose = () => {
+    for (const tell of waiting.values()) tell(lost);
     waiting.clear();
-    closed(code);
+    closed();
   };
 }
 
@@ -44,6 +43,7 @@ export function ask(fields, tell, payload) {
   const id = ++count;
   waiting.set(id, tell);
   send(pack({ id, ...fields }, payload));
+  if (socket.readyState > WebSocket.OPEN) setTimeout(() => waiting.delete(id) && tell(lost));
   return { id, stop: () => send(pack({ id, do: "stop" })) };
 }
 

@@ -3,7 +3,7 @@ import { ask } from "./link.js";
 
 export const $ = (selector, root = document) => root.querySelector(selector);
 export const still = matchMedia("(prefers-reduced-motion: reduce)");
-const SVG = "http://www.w3.org/2000/svg";
+const SVG = "http://www.w3.org/2000/svg", ENDS = ["done", "failed", "stopped"];
 
 export const make = (tag, attributes = {}, ...children) => fill(document.createElement(tag), attributes, children);
 export const shape = (tag, attributes = {}, ...children) => fill(document.createElementNS(SVG, tag), attributes, children);
@@ -19,14 +19,24 @@ function fill(node, attributes, children) {
 
 export const number = (value, digits = 0) =>
   value.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits });
-export const times = ({ width, height }) => `${width}×${height}`;
+export const percent = (share) => `${number(100 * share, 1)}%`;
+export const times = ({ width, height, channels }) => `${width}×${height}${channels === 1 ? " gray" : ""}`;
 
-// A button that begins a job, and stops it while it runs. `status` tells how far it is, or how it ended.
+// Put a finished picture on a canvas.
+export function copy(picture, canvas) {
+  Object.assign(canvas, { width: picture.width, height: picture.height }).getContext("2d").putImageData(picture, 0, 0);
+  return canvas;
+}
+
+// A button that begins a job, and stops it while it runs. `status` tells how far it is, and how it ended.
 export class Work {
   constructor(button, status, begin) {
-    Object.assign(this, { button, status, name: button.textContent, job: null });
+    Object.assign(this, { button, status, begin, name: button.textContent, job: null });
+    this.bar = make("progress", { hidden: true, max: 1, "aria-label": `${this.name}: progress` });
+    status.after(this.bar);
     button.addEventListener("click", () => (this.job ? this.stop() : begin()));
   }
+  // `tell(event, payload, id)` is called with each event.
   run(fields, tell, payload) {
     this.stop();
     const mine = (this.mine = {});
@@ -36,22 +46,25 @@ export class Work {
       if (mine !== this.mine) return;
       if (event.event === "place") this.say(`waiting: number ${event.place + 1} in line`);
       else if (event.event === "started") this.say("working …");
-      else if (event.event === "progress") this.say(`${Math.round(100 * event.share)} %`);
-      else if (["done", "stopped", "failed"].includes(event.event)) this.end(event);
-      tell(event, data);
+      else if (event.event === "progress") this.show(event.share);
+      else if (ENDS.includes(event.event)) this.end(event);
+      tell(event, data, job.id);
     };
-    this.job = ask(fields, hear, payload);
-    return this.job.id;
+    const job = (this.job = ask(fields, hear, payload));
   }
   end({ event, seconds, message }) {
     this.job = this.mine = null;
     this.button.textContent = this.name;
-    const said = { done: `done in ${number(seconds ?? 0, 1)} s`, failed: message, stopped: "stopped" };
-    this.say(said[event], event === "failed");
+    this.show(null);
+    this.say({ done: `done in ${number(seconds ?? 0, 1)} s`, failed: message, stopped: "stopped" }[event], event === "failed");
   }
   stop() {
-    if (this.job) this.job.stop();
+    this.job?.stop();
     if (this.job) this.end({ event: "stopped" });
+  }
+  show(share) {
+    this.bar.hidden = share === null;
+    this.bar.value = share ?? 0;
   }
   say(text, wrong = false) {
     this.status.textContent = text;
