@@ -37,7 +37,7 @@ class Served:
 def fresh(model: ImageModel) -> ImageModel:
     """Give a model weights that draw something."""
     torch.manual_seed(0)
-    x = torch.randint(0, 256, (8, 3, 16, 16))
+    x = torch.randint(0, 256, (8, model.formats[0][0], 16, 16))
     for factor, link in zip(model.factors, model.links(x), strict=True):
         factor.initialize(*link)
     model.size = 16

@@ -143,6 +143,13 @@ def test_a_link_draws_again(open_page: Open, model: Path) -> None:
     assert (pixels(canvas) == first).all()
     page.click("#draw .views button:first-child")
     assert pixels(canvas).shape == (4, 4, 4)
+    page.fill("#draw [name=seed]", "5")
+    page.press("#draw [name=seed]", "Enter")
+    expect(page.locator(".strip a")).to_have_count(3, timeout=PATIENCE)
+    page.fill("#draw [name=seed]", "6")
+    page.locator(".strip a").first.click()  # where the address leads already
+    expect(page.locator("#draw [name=seed]")).to_have_value("5")
+    wait_for(status, "^done")
 
 
 def test_a_pixel_is_explained(open_page: Open, model: Path) -> None:
@@ -197,6 +204,38 @@ def test_a_hole_is_where_it_was_painted(open_page: Open) -> None:
         changed = (pixels(results.nth(i))[:, :, :3] != PHOTO).any(2)
         assert changed.any()
         assert not (changed & ~expected).any()
+
+
+def test_a_hole_belongs_to_its_picture(open_page: Open, model: Path) -> None:
+    """Law: scoring again keeps the hole; a new picture has none, even while its score waits in line."""
+    page = open_page(drawing(model, 16))
+    put_picture(page, PHOTO)
+    page.check("[name=tool][value=box]")
+    canvas = page.locator("#picture .two .stage canvas").first
+    canvas.focus()
+    page.keyboard.press(" ")
+    wait_for(page.locator(".working"), "a corner is at row 0, column 0")
+    page.keyboard.press("Shift+ArrowDown")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    painted = pixels(page.locator(".hole"))[:, :, 3] > 0
+    assert painted.sum() == painted[:9, :2].sum() == 18
+    page.click("[name=again]")
+    wait_for(page.locator(".opening"), "^done")
+    assert (pixels(page.locator(".hole"))[:, :, 3] > 0).sum() == 18
+    page.fill("#draw [name=size]", "512")
+    page.click("#draw [name=go]")
+    expect(page.locator("#draw .stage canvas").first).to_have_attribute("width", "512", timeout=PATIENCE)
+    page.click(".photos button:nth-child(2)")
+    wait_for(page.locator(".opening"), "waiting: number 2 in line")
+    wait_for(page.locator(".notes"), "photograph 2, 128")
+    assert pixels(canvas).shape == (128, 128, 4)
+    assert not (pixels(page.locator(".hole"))[:, :, 3] > 0).any()
+    assert page.locator("tbody.sizes tr").count() == 0
+    page.click("[name=complete]")
+    wait_for(page.locator(".working"), "paint a hole first")
+    page.click("#draw [name=go]")
+    wait_for(page.locator(".opening"), "^done")
 
 
 def test_a_bad_file_is_refused(open_page: Open, tmp_path: Path) -> None:
@@ -304,11 +343,12 @@ def test_still_pictures_if_motion_is_to_be_reduced(open_page: Open, model: Path)
     assert pixels(canvas).shape[:2] == (256, 256)
 
 
-def test_runs_are_shown_until_the_end(browser: Browser, model: Path, tmp_path: Path) -> None:
+def test_runs_are_shown_until_the_end(browser: Browser, tmp_path: Path) -> None:
     """Law: runs are beside each other, new figures appear, and a studio that ends is missed."""
     figures = {"bits_per_dim": 5.0, "images_per_second": 1.0}
+    gray = fresh(PyramidPixelCNN(channels=1, depth=1, filters=8, blocks=1, embedding_blocks=1))
     for name in ("one", "two"):
-        save(load(model), tmp_path / name)
+        save(gray, tmp_path / name)  # which takes no pictures, so there is no section for them
         (tmp_path / name / "run.json").write_text('{"training": {}}')
         points = [{"step": i, "seconds": 60.0 * i, "share": i / 10, **figures} for i in range(1, 5)]
         write_history(tmp_path / name / "factor-0", points)

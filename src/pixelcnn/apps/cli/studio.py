@@ -2,6 +2,7 @@
 
 __all__ = ["studio"]
 
+import os
 from typing import Annotated
 
 import typer
@@ -41,3 +42,4 @@ def studio(
             raise
         raise ValueError(f"the studio needs {error.name}: install it with pip install 'pixelcnn[studio]'") from None
     serve(models or (), host=host, port=port, device=device, browser=browser, names=name or ())
+    os._exit(0)  # at once: threads that still work would be waited for, and there is nothing to save
