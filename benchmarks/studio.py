@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from playwright.async_api import Page, async_playwright, expect
+from playwright.async_api import Locator, Page, async_playwright, expect
 from websockets.asyncio.client import connect
 from websockets.typing import Origin
 
@@ -54,11 +54,17 @@ async def draw(host: str) -> float:
     raise RuntimeError("the studio has left")
 
 
+async def is_drawn(page: Page) -> Locator:
+    """Wait until the page says that its drawing is done, and return what says so."""
+    status = page.locator("#draw .status")
+    await expect(status).to_have_text(re.compile("^done"), timeout=60_000)
+    return status
+
+
 async def drawn_by(page: Page) -> float:
     """Draw on the page, and return the seconds that it shows."""
     await page.click("#draw [name=go]")
-    status = page.locator("#draw .status")
-    await expect(status).to_have_text(re.compile("^done"), timeout=60_000)
+    status = await is_drawn(page)
     return float(re.findall(r"[\d.]+", await status.text_content() or "")[0])
 
 
@@ -71,7 +77,7 @@ async def first_looks(browser: Any, host: str) -> tuple[float, float]:
     while not await page.evaluate(f"performance.getEntriesByName('first-contentful-paint').length && {seconds}"):
         await asyncio.sleep(0.01)
     paint = await page.evaluate(seconds)
-    await expect(page.locator("#draw .status")).to_have_text(re.compile("^done"), timeout=60_000)
+    await is_drawn(page)
     pixels = await page.evaluate("performance.getEntriesByName('pixels')[0].startTime / 1000")
     await page.close()
     return paint, pixels
@@ -111,7 +117,7 @@ async def measure(host: str, process: psutil.Process, sample: Callable[[], float
         looks = [await first_looks(browser, host) for _ in range(REPEATS)]
         page = await browser.new_page()
         await page.goto(f"http://{host}/#draw?model={MODEL}&seed={SEED}&map=on&size=128")
-        await drawn_by(page)
+        await is_drawn(page)
         turns = [(sample(), await draw(host), await drawn_by(page)) for _ in range(REPEATS)]
         await browser.close()
     return {
