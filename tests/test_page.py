@@ -159,9 +159,9 @@ def test_a_pixel_is_explained(open_page: Open, model: Path) -> None:
     box = canvas.bounding_box()
     assert box is not None
     page.mouse.move(box["x"] + box["width"] * 5.5 / 16, box["y"] + box["height"] * 9.5 / 16)
-    wait_for(title, "^Row 9, column 5 of the 16\u00d716 view costs [0-9.]+ bits$")
+    wait_for(title, "^Row 9, column 5 of 16\u00d716: [0-9.]+ bits$")
     value = int(pixels(canvas)[9, 5, 0])
-    wait_for(page.locator("#draw .look figcaption").first, rf"^red {value}: .*%; possible are \d+ to \d+$")
+    wait_for(page.locator("#draw .look figcaption").first, rf"^red {value}: .*%; possible: \d+ to \d+$")
     assert page.locator("#draw .look svg").count() == 3
     canvas.focus()
     page.keyboard.press("ArrowDown")
@@ -245,7 +245,7 @@ def test_a_bad_file_is_refused(open_page: Open, tmp_path: Path) -> None:
     page.set_input_files("[name=file]", {"name": "notes.png", "mimeType": "image/png", "buffer": b"not a picture"})
     wait_for(page.locator(".opening"), "'notes.png' cannot be read")
     page.set_input_files("[name=file]", large)
-    wait_for(page.locator(".opening"), r"big.png has 16\.8 MB: use a smaller one")
+    wait_for(page.locator(".opening"), r"big.png is 16\.8 MB: the limit is 16\.8 MB")
     put_picture(page, PHOTO)
     page.click("[name=complete]")
     wait_for(page.locator(".working"), "paint a hole first")
@@ -266,7 +266,7 @@ def test_a_picture_becomes_a_file_and_a_picture_again(open_page: Open, tmp_path:
     slider.fill(str(most - 1))
     wait_for(page.locator("#file output"), f"^{most - 1:,} of {most:,} bytes: 20\u00d716$")
     slider.fill("1")
-    wait_for(page.locator("#file output"), "not yet a view$")
+    wait_for(page.locator("#file output"), "no complete view yet$")
     with page.expect_download() as saved:
         page.click("[name=save]")
     assert saved.value.suggested_filename == "a picture.pxc"

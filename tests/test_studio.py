@@ -190,7 +190,7 @@ def test_views_can_be_inspected_while_the_next_is_drawn(page: Page, pyramid: str
     while page.receive()[0]["event"] != "view":
         pass
     assert of_kind(page.ask(do="pixel", of=drawn, k=2, row=9, col=9), "pixel")
-    assert "not there yet" in page.fail(do="pixel", of=drawn, k=0, row=0, col=0)
+    assert "has not been drawn yet" in page.fail(do="pixel", of=drawn, k=0, row=0, col=0)
     page.send(pack({"id": drawn, "do": "stop"}))
     page.until_end(drawn)
     assert of_kind(page.ask(do="pixel", of=drawn, k=2, row=9, col=9), "pixel")
@@ -300,7 +300,7 @@ def test_gray_pictures_stay_gray(page: Page, pyramid: str) -> None:
 def test_large_pictures_are_made_smaller(page: Page) -> None:
     photo = open_photo(page, np.repeat(np.repeat(NOISE, 4, 0), 4, 1), side=20)
     assert (photo["x"] == NOISE.transpose(2, 0, 1)).all()
-    assert photo["notes"] == ["it was 80x48, and has been made smaller"]
+    assert photo["notes"] == ["it was scaled down from 80x48"]
 
 
 def test_pictures_are_changed_as_far_as_they_say(page: Page, pyramid: str, gray: str) -> None:
@@ -407,7 +407,7 @@ def test_what_cannot_be_done_is_said(page: Page, pyramid: str, gray: str) -> Non
     assert "paint it again" in page.fail(b"1", do="complete", model=pyramid)
     assert "no unknown pixel" in page.fail(bytes(240), do="complete", model=pyramid)
     open_photo(page, np.zeros((512, 512, 3), np.uint8), side=512)
-    assert "a picture of 2048x2048" in page.fail(do="upscale", model=pyramid, factor=4)
+    assert "one picture of 2048x2048" in page.fail(do="upscale", model=pyramid, factor=4)
     assert "3 pictures of 512x512" in page.fail(do="colorize", model=gray, images=3)
     assert "8 pictures" in page.fail(bytes(512**2), do="complete", model=pyramid, images=2, tries=4)
     assert "too large" in page.ask_wrongly(bytes(512**2 + 1), do="complete", model=pyramid)
@@ -415,7 +415,7 @@ def test_what_cannot_be_done_is_said(page: Page, pyramid: str, gray: str) -> Non
     page.until_end(drawn)
     assert "row=16" in page.fail(do="pixel", of=drawn, k=0, row=16, col=0)
     assert "k=3" in page.fail(do="pixel", of=drawn, k=3, row=0, col=0)
-    assert "image 1" in page.fail(do="pixel", of=drawn, k=0, row=0, col=0, image=1)
+    assert "image 1 has" in page.fail(do="pixel", of=drawn, k=0, row=0, col=0, image=1)
 
 
 @pytest.mark.parametrize(

@@ -25,13 +25,13 @@ def studio(
             autocompletion=pixelcnn.models.shipped_names,
         ),
     ] = None,
-    host: Annotated[str, typer.Option(help="The address to listen at; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="The port; 0 for one that is free.")] = 7860,
+    host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 is open to others.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The port; 0 picks a free one.")] = 7860,
     device: Device = "auto",
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in the browser.")] = True,
     name: Annotated[
         list[str] | None,
-        typer.Option(help="A name of this machine by which others may ask for the page, or '*'; with --host."),
+        typer.Option(help="A host name by which other machines may open the page, or '*' for any; use with --host."),
     ] = None,
 ) -> None:
     """Look at models in the browser, on one page."""

@@ -67,7 +67,7 @@ class Guard:
         host, origin = headers.get("host", ""), headers.get("origin")
         app = self.app
         if not self._is_here(host):
-            app = _refusal(f"this is not {host}: use the address that the studio printed", scope)
+            app = _refusal(f"the studio does not answer to the name {host}: open the address that it printed", scope)
         elif origin is not None and origin.partition("://")[2] != host:
             app = _refusal("another page may not use the studio", scope)
 

@@ -86,9 +86,7 @@ class Shelf:
             raise ValueError(f"model={name!r}: there are {', '.join(map(repr, self.places))}")
         model = self.places[name].get()
         if pictures and not _takes_pictures(model):
-            raise ValueError(
-                f"model={name!r}: it does not take 8-bit color pictures without classes: use another model"
-            )
+            raise ValueError(f"model={name!r}: it has classes, or is not for 8-bit color pictures: use another model")
         return model
 
     def codec(self, name: str) -> Codec:

@@ -109,7 +109,7 @@ class Tab:
             job.send("failed", message=" ".join(str(error).split()))
         except Exception:
             traceback.print_exc()
-            job.send("failed", message="this should not have happened: the terminal of the studio says more")
+            job.send("failed", message="unexpected error: see the terminal that runs the studio")
         finally:
             del self.jobs[number]
 

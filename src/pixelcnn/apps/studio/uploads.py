@@ -65,7 +65,7 @@ def open_photo(content: bytes, name: str, side: int) -> Photo:
         width, height = (max(1, round(each * side / max(H, W))) for each in (W, H))
         small = Image.fromarray(pixels[:, :, 0] if C == 1 else pixels).resize((width, height), Image.Resampling.BOX)
         pixels = np.asarray(small).reshape(small.height, small.width, C)
-        notes.append(f"it was {W}x{H}, and has been made smaller")
+        notes.append(f"it was scaled down from {W}x{H}")
     return Photo(name, torch.tensor(pixels).permute(2, 0, 1).contiguous(), notes)
 
 
@@ -84,13 +84,15 @@ def open_packed(content: bytes, name: str, codecs: list[Codec], counter: Counter
     file = read_file(content)
     H, W = file.shape.height, file.shape.width
     if H * W > MOST_SIDE**2:
-        raise ValueError(f"{name!r} is {W}x{H}: compressed pictures can have {MOST_SIDE**2:,} pixels here")
+        raise ValueError(f"{name!r} is {W}x{H}: compressed pictures can have at most {MOST_SIDE**2:,} pixels here")
     if file.png is not None:
         restored = unpack_png(file)
     else:
         fitting = [each for each in codecs if each.coding._replace(name="") == file.coding._replace(name="")]
         if not fitting:
-            raise ValueError(f"{name!r} was compressed with a model that is not here ({file.coding.name!r})")
+            raise ValueError(
+                f"{name!r} was compressed with a model that this studio does not have ({file.coding.name!r})"
+            )
         (restored,) = fitting[0].restore([file], count=counter(fitting[0].chain.pixels((H, W))))
     if isinstance(restored, DamagedError):
         raise restored
@@ -101,7 +103,7 @@ def open_packed(content: bytes, name: str, codecs: list[Codec], counter: Counter
 
 def _check_bytes(content: bytes, name: str) -> None:
     if len(content) > MOST_BYTES:
-        raise ValueError(f"{name!r} has {len(content) / 1e6:.1f} MB: use files of at most {MOST_BYTES / 1e6:.1f} MB")
+        raise ValueError(f"{name!r} is {len(content) / 1e6:.1f} MB: use files of at most {MOST_BYTES / 1e6:.1f} MB")
 
 
 @cache

@@ -81,8 +81,8 @@ def complete(job: Job, model: ImageModel, asked: Asked, photo: Photo) -> None:
 def _check_pixels(size: tuple[int, int], images: int) -> None:
     """Raise a ValueError if so many images are too much for one drawing, part of which cannot be stopped."""
     if images * size[0] * size[1] > MOST_DRAWN:
-        what = f"{images} pictures of {size[1]}x{size[0]}" if images > 1 else f"a picture of {size[1]}x{size[0]}"
-        raise ValueError(f"{what} would be drawn at once, and {MOST_DRAWN:,} pixels can be: ask for less")
+        what = f"{images} pictures" if images > 1 else "one picture"
+        raise ValueError(f"{what} of {size[1]}x{size[0]} at once: at most {MOST_DRAWN:,} pixels can be drawn at once")
 
 
 def _draw_alternatives(
@@ -142,7 +142,7 @@ def inspect(job: Job, subject: Subject, asked: Asked) -> None:
     image, row, col = (asked.whole(name, 0, 2**16, 0) for name in ("image", "row", "col"))
     needed = range(k, min(k + 2, len(subject.model.factors)))
     if any(i not in subject.views or image >= len(subject.views[i]) for i in needed):
-        raise ValueError(f"view {k} of image {image} is not there yet")
+        raise ValueError(f"view {k} of image {image} has not been drawn yet")
     views = {i: subject.views[i][image : image + 1] for i in needed}
     pmf, bounds, values, bits = pixel_distribution(subject.model, views, k, row, col, subject.label)
     lowest, highest, values = (each[0].tolist() for each in (*bounds, values))

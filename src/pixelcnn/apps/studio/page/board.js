@@ -22,7 +22,7 @@ export class Board {
     const name = images > 1 ? `${this.name}, ${image + 1} of ${images}` : this.name;
     const canvas = make("canvas", {
       tabindex: 0, role: "application", "aria-roledescription": "picture", "aria-label": `${name}: arrow keys move over its pixels`,
-      onpointerdown: (event) => this.tools?.down(this.where(canvas, event), event),
+      onpointerdown: (event) => (this.tools?.down(this.where(canvas, event), event), this.look(frame, this.where(canvas, event))),
       onpointermove: (event) => (this.tools?.move(this.where(canvas, event)), this.look(frame, this.where(canvas, event))),
       onpointerup: () => this.tools?.up(),
       onpointercancel: () => this.tools?.up(),
@@ -57,6 +57,7 @@ export class Board {
   }
   show(k) {
     const { width, height } = this.views[(this.k = k)];
+    if (this.twin?.views[k] && this.twin.k !== k) this.twin.show(k);
     this.root.dataset.k = k;
     this.at = [Math.min(this.at[0], height - 1), Math.min(this.at[1], width - 1)];
     for (const { canvas, mark, image } of this.frames) {

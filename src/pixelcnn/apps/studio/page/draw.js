@@ -21,7 +21,7 @@ export function drawing(root, facts) {
   // Set the controls as a link says, and draw.
   function follow(link) {
     const asked = new URLSearchParams(link.split("?")[1]), model = asked.get("model");
-    if (!facts.models.some(({ name }) => name === model)) return work.say(`there is no model ${model} here`, true);
+    if (!facts.models.some(({ name }) => name === model)) return work.say(`this studio has no model ${model}`, true);
     fields.model.value = model;
     fit();
     for (const name of NUMBERS) if (asked.has(name)) fields[name].value = asked.get(name);
@@ -54,7 +54,7 @@ export function drawing(root, facts) {
   }
 
   models(fields.model, facts.models);
-  fields.model.addEventListener("change", fit);
+  fields.model.addEventListener("change", () => (fit(), go()));
   fields.shift.addEventListener("input", tell);
   fields.another.addEventListener("click", another);
   form.addEventListener("submit", (event) => event.preventDefault());

@@ -20,8 +20,8 @@ export class File {
   }
   compress() {
     if (!this.photo) return this.work.say("choose a picture above first", true);
-    this.parts = [];
-    this.work.run({ do: "compress", model: this.model() }, (event, payload) => {
+    [this.parts, this.used] = [[], this.model()];
+    this.work.run({ do: "compress", model: this.used }, (event, payload) => {
       if (event.event === "file") this.content = payload;
       else if (event.event === "part") this.take({ ...event, pixels: new Uint8Array(payload) });
     });
@@ -37,11 +37,11 @@ export class File {
   show() {
     const bytes = Number(this.slider.value), part = this.parts.findLast(({ end }) => end <= bytes);
     const raw = this.photo.pixels.length, all = this.content.byteLength;
-    const seen = part ? `${times(part)}${part.same ? ", identical to the original" : ""}` : "not yet a view";
+    const seen = part ? `${times(part)}${part.same ? ", identical to the original" : ""}` : "no complete view yet";
     const said = `${number(bytes)} of ${number(all)} bytes: ${seen}`;
     $("output", this.root).textContent = said;
     this.slider.setAttribute("aria-valuetext", said);
-    $(".ratio", this.root).textContent = `${number(raw)} bytes of pixels became ${number(all)}: ${percent(all / raw)}.`;
+    $(".ratio", this.root).textContent = `${number(raw)} bytes of pixels became ${number(all)} bytes (${percent(all / raw)}) with ${this.used}.`;
     this.board.begin([{ channels: 1, height: 1, width: 1, ...part, levels: 256 }]);
     if (part) this.board.whole(0, part.pixels);
   }

@@ -34,11 +34,11 @@ export class Look {
     });
   }
   show(view, { row, col }, { values, lowest, highest, bits }, pmf) {
-    this.title.textContent = `Row ${row}, column ${col} of the ${times(view)} view costs ${number(bits, 2)} bits`;
+    this.title.textContent = `Row ${row}, column ${col} of ${times(view)}: ${number(bits, 2)} bits`;
     const figures = values.map((value, c) => {
       const name = values.length > 1 ? NAMES[c] : "gray", mass = pmf.subarray(c * view.levels, (c + 1) * view.levels);
       const chance = mass[value] >= 0.0005 ? percent(mass[value]) : "under 0.05%";
-      const text = `${name} ${value}: ${chance}; possible are ${lowest[c]} to ${highest[c]}`;
+      const text = `${name} ${value}: ${chance}; possible: ${lowest[c]} to ${highest[c]}`;
       return make("figure", { class: name }, curve(mass, value, lowest[c], highest[c]), make("figcaption", {}, text));
     });
     this.curves.replaceChildren(...figures);

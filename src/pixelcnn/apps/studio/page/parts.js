@@ -73,5 +73,5 @@ export class Work {
 }
 
 export function models(select, fitting) {
-  for (const { name, title } of fitting) select.append(make("option", { value: name }, title ? `${title} · ${name}` : name));
+  for (const { name, title } of fitting) select.append(make("option", { value: name }, title ? `${name} · ${title}` : name));
 }

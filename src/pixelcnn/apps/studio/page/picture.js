@@ -17,6 +17,7 @@ export function pictures(root, facts) {
     if (maps[k]) $(".cost", root).textContent = `${number(maps[k][row * board.views[k].width + col], 2)} bits`;
   };
   const board = new Board($(".stage", root), "The picture", point), surprise = new Board($(".surprise", root), "Its surprisal", point);
+  [board.twin, surprise.twin] = [surprise, board]; // they show the same view
   const pointed = (image, k, row, col) => look.at(drawn, results.views[k], { image, k, row, col });
   const results = new Board($(".results .stage", root), "Result", pointed);
   const main = new Work(fields.again, $(".opening", root), () => score()), status = $(".working", root);
@@ -29,10 +30,8 @@ export function pictures(root, facts) {
     photo = { ...event, pixels: new Uint8Array(payload) };
     [of, drawn, maps, bits, sizes] = [0, 0, [], [], {}];
     for (const name of CHANGES) works[name].stop();
-    $(".facts", root).hidden = false;
-    $(".results", root).hidden = true;
+    [$(".facts", root).hidden, $(".results", root).hidden] = [false, true];
     status.textContent = "";
-    $(".cost", root).textContent = "–";
     $(".notes", root).textContent = [`${photo.name}, ${times(photo)}`, ...photo.notes].join("; ");
     board.begin([{ ...photo, levels: 256 }]);
     board.whole(0, photo.pixels);
@@ -40,7 +39,6 @@ export function pictures(root, facts) {
     surprise.root.replaceChildren();
     look.clear();
     table();
-    file.begin(photo);
   }
   function open(fields, content) {
     const tell = (event, payload) => {
@@ -52,7 +50,7 @@ export function pictures(root, facts) {
   async function take(given) {
     if (!given) return;
     fields.file.value = "";
-    if (given.size > bytes) return main.say(`${given.name} has ${number(given.size / 1e6, 1)} MB: use a smaller one`, true);
+    if (given.size > bytes) return main.say(`${given.name} is ${number(given.size / 1e6, 1)} MB: the limit is ${number(bytes / 1e6, 1)} MB`, true);
     if (!fields.side.reportValidity()) return;
     last = given;
     open({ do: "open", name: given.name, side: Number(fields.side.value) }, await given.arrayBuffer());
@@ -64,6 +62,9 @@ export function pictures(root, facts) {
       board.hear(event, payload);
       if (event.event === "begun") {
         [of, maps, bits, sizes] = [id, [], [], {}];
+        $(".cost", root).textContent = "–";
+        look.clear();
+        file.begin(photo);
         hole.attach();
         surprise.begin(event.views);
       } else if (event.event === "bits") {
@@ -81,9 +82,10 @@ export function pictures(root, facts) {
   function fit() {
     const { upscale, colorize } = model(), able = facts.models.filter((each) => each.colorize).map(({ name }) => name);
     fields.factor.replaceChildren(...upscale.map((factor) => make("option", { value: factor }, `×${factor}`)));
-    fields.upscale.disabled = fields.factor.disabled = !upscale.length;
+    fields.upscale.disabled = fields.factor.hidden = !upscale.length;
     fields.colorize.disabled = !colorize;
-    $(".able", root).textContent = colorize ? "" : `This model has no gray view. To colorize, choose ${able.join(" or ") || "a Grayscale model"}.`;
+    const gray = colorize ? "" : `This model has no gray view. To colorize, choose ${able.join(" or ") || "a model with one"}.`;
+    $(".able", root).textContent = upscale.length ? gray : `This model has no smaller view, so it cannot enlarge. ${gray}`;
   }
   function table() {
     const dims = photo.channels * photo.width * photo.height, total = bits.reduce((sum, each) => sum + each, 0);
@@ -127,7 +129,8 @@ export function pictures(root, facts) {
     }, what === "complete" ? hole.mask : undefined);
   }
 
-  $(".limits", root).textContent = `Up to ${number(bytes / 1e6, 1)} MB and ${number(pixels / 1e6, 1)} million pixels. Scaled down to at most`;
+  $(".limits", root).textContent = 
+    `Files of up to ${number(bytes / 1e6, 1)} MB and ${number(pixels / 1e6, 1)} million pixels. Larger pictures are scaled down to`;
   fields.side.max = side;
   for (let i = 0; i < facts.photos; i++) {
     const image = make("img", { src: `photos/${i}`, alt: `Photograph ${i + 1}`, width: 128, height: 128 });

@@ -10,7 +10,7 @@ export function training(root) {
 
 function run({ name, factors }, i) {
   const curves = factors.filter(({ points }) => points.length > 1);
-  const drawn = curves.length ? chart(name, curves) : make("p", {}, "No figures yet: the first come after a few seconds.");
+  const drawn = curves.length ? chart(name, curves) : make("p", {}, "No values yet: the first appear after a few seconds.");
   return make("article", {}, make("h3", {}, name), drawn, ...factors.map((factor) => state(factor, i)));
 }
 
