@@ -10,6 +10,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DataLoaderConfiguration, ProjectConfiguration
 
 from pixelcnn.common.devices import find_device
+from pixelcnn.common.processes import together
 from pixelcnn.training.options import Training
 
 
@@ -30,15 +31,16 @@ def make_accelerator(training: Training, folder: Path, device: str) -> Accelerat
         log_with="tensorboard",
         project_config=ProjectConfiguration(logging_dir=str(folder)),
     )
-    if found.index is not None:
-        if accelerator.num_processes > 1:
+    with together():
+        if found.index is not None:
+            if accelerator.num_processes > 1:
+                raise ValueError(
+                    f"device={device!r}: each of {accelerator.num_processes} processes has its own; leave it out"
+                )
+            vars(accelerator.state)["device"] = found  # it knows no argument for this
+        if training.batch_size % (training.accumulate * accelerator.num_processes):
             raise ValueError(
-                f"device={device!r}: each of {accelerator.num_processes} processes has its own; leave it out"
+                f"batch_size={training.batch_size!r}: use a multiple of accumulate={training.accumulate} times "
+                f"the number of processes, {accelerator.num_processes}"
             )
-        vars(accelerator.state)["device"] = found  # it knows no argument for this
-    if training.batch_size % (training.accumulate * accelerator.num_processes):
-        raise ValueError(
-            f"batch_size={training.batch_size!r}: use a multiple of accumulate={training.accumulate} times "
-            f"the number of processes, {accelerator.num_processes}"
-        )
     return accelerator
