@@ -44,7 +44,9 @@ def launched() -> bool:
 def _joined() -> Any | None:
     """Return `torch.distributed` if this process has joined others with it."""
     distributed = sys.modules.get("torch.distributed")
-    return distributed if distributed is not None and distributed.is_available() and distributed.is_initialized() else None
+    return (
+        distributed if distributed is not None and distributed.is_available() and distributed.is_initialized() else None
+    )
 
 
 def _number() -> int:

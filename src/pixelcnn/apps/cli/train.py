@@ -1,6 +1,6 @@
-"""The commands `demo`, `train` and `import`, which make models."""
+"""The commands `demo`, `train`, `import` and `merge`, which make models."""
 
-__all__ = ["import_model", "train"]
+__all__ = ["import_model", "merge", "train"]
 
 import sys
 from pathlib import Path
@@ -253,22 +253,26 @@ def import_model(
     overwrite: Overwrite = False,
 ) -> None:
     """Import a PixelCNN++ that another program trained. The model computes the same likelihoods."""
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"{str(out)!r} is a file: name a folder")
-    if out.exists() and any(out.iterdir()) and not overwrite:
-        raise ValueError(f"{str(out)!r} is not empty: use --overwrite to replace the model in it, or another folder")
-    if (out / pixelcnn.training.RUN).exists():
-        raise ValueError(f"{str(out)!r} holds a training run: name another folder")
-    if file.resolve() in [(out / name).resolve() for name in (pixelcnn.models.CONFIG, pixelcnn.models.WEIGHTS)]:
-        raise ValueError(f"{str(file)!r} would be overwritten by its own import: name another folder")
-    if out.exists() and any(out.iterdir()):
-        try:
-            pixelcnn.ImageModel.from_config(pixelcnn.models.read_config(out))
-        except ValueError:
-            raise ValueError(f"{str(out)!r} is not empty and not a model: name another folder") from None
+    pixelcnn.training.check_model_folder(out, inputs=[file], overwrite=overwrite)
     model = pixelcnn.import_checkpoint(file)
     pixelcnn.save(model, out)
     config = model.config.to_json()
     sizes = ", ".join(f"{name} {config[name]}" for name in ("channels", "components", "filters", "blocks"))
     print(f"pixelcnn: imported {sum(p.numel() for p in model.parameters()):,} weights; {sizes}", file=sys.stderr)
+    print(out)
+
+
+@command(MAKE)
+def merge(
+    folders: Annotated[list[Path], typer.Argument(metavar="FOLDERS", help="Runs, and at most one model.")],
+    out: Annotated[Path, typer.Option(help="Folder for the model.")],
+    overwrite: Overwrite = False,
+) -> None:
+    """Put together a model whose factors were trained in separate folders.
+
+    Each factor comes from the run that has trained it. A model among the folders gives those that no run has trained.
+    """
+    origins = pixelcnn.training.merge_runs(folders, out, overwrite=overwrite)
+    for k, origin in enumerate(origins):
+        print(f"pixelcnn: factor {k} from {origin}", file=sys.stderr)
     print(out)
