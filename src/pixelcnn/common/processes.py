@@ -25,7 +25,6 @@ from datetime import timedelta
 from typing import Any
 
 LAUNCHER = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")  # what a launcher says to its processes
-PATIENCE = timedelta(days=1)  # with processes that are slower; one that has ended is noticed at once
 
 
 class SharedError(ValueError):
@@ -67,16 +66,23 @@ def is_main() -> bool:
     return _number() == 0
 
 
-def join_processes() -> tuple[int, int]:
-    """Join the processes that a launcher has started, if it did; return the number of this one, and of all."""
+def join_processes(patience: timedelta | None = None) -> tuple[int, int]:
+    """Join the processes that a launcher has started, if it did; return the number of this one, and of all.
+
+    Args:
+        patience: how long to wait for the others, later on; by default as long as torch does.
+    """
     import torch.distributed
 
+    distributed: Any = torch.distributed  # its stubs leave out some names
     if launched() and _joined() is None:
-        if torch.cuda.is_available():
-            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
-        torch.distributed.init_process_group(timeout=PATIENCE)
-    distributed = _joined()
-    return (0, 1) if distributed is None else (distributed.get_rank(), distributed.get_world_size())
+        store, rank, size = next(distributed.rendezvous("env://"))
+        # On one machine, torchrun keeps the store of addresses over its restarts, with those of processes that ended.
+        if os.environ.get("GROUP_WORLD_SIZE", "1") == "1":
+            restarts = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+            store = distributed.PrefixStore(f"restart {restarts}", store)
+        distributed.init_process_group(timeout=patience, store=store, rank=rank, world_size=size)
+    return (0, 1) if _joined() is None else (distributed.get_rank(), distributed.get_world_size())
 
 
 def leave_processes() -> None:
@@ -142,14 +148,13 @@ def together() -> Iterator[None]:
 @contextmanager
 def naming_lost() -> Iterator[None]:
     """Turn torch's errors about processes that have ended into a LostError of one line."""
+    import torch.distributed
+
     try:
         yield
     except RuntimeError as error:
-        if (distributed := _joined()) is None or not (
-            isinstance(error, distributed.DistError) or "gloo" in str(error).lower()
-        ):
+        if not isinstance(error, torch.distributed.DistError) and "gloo" not in str(error).lower():
             raise
-        me, all = distributed.get_rank(), distributed.get_world_size()
         raise LostError(
-            f"process {me} of {all} has lost the others: one of them has ended, and says why. Start all of them again"
+            f"process {_number()} has lost the others: one of them has ended, and says why; start all of them again"
         ) from None

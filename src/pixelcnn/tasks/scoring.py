@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -33,6 +34,10 @@ class Evaluation:
     images_per_second: float
 
 
+PATIENCE = timedelta(days=1)  # with processes that are slower; one that has ended is noticed at once
+
+
+@naming_lost()
 def evaluate(
     model: ImageModel,
     images: Images | ImageSource,
@@ -74,21 +79,19 @@ def evaluate(
         3
     """
     check_whole(batch_size=batch_size)
-    me, processes = join_processes()
-    with naming_lost():
-        with together():
-            images = as_images(images, "test", model.formats[0][0])
-            number = _limited(images, limit)
-            tilings = _plan(model, min(batch_size, number), images.size)
-        check_same_images(images)
-        # Memory may be shorter for some; with the same batches and tiles for all, the result does not depend on it.
-        tilings = min(gather((number, tilings)), key=lambda each: (each[0], [_order(tiling) for tiling in each[1]]))[1]
+    me, processes = join_processes(PATIENCE)
+    with together():
+        images = as_images(images, "test", model.formats[0][0])
+        number = _limited(images, limit)
+        tilings = _plan(model, min(batch_size, number), images.size)
+    check_same_images(images)
+    # Memory may be shorter for some; with the same batches and tiles for all, the result does not depend on it.
+    tilings = min(gather((number, tilings)), key=lambda each: (each[0], [_order(tiling) for tiling in each[1]]))[1]
     batch_size = max(tiling.images for tiling in tilings)
     batches = [range(first, min(first + batch_size, number)) for first in range(0, number, batch_size)]
     start = time.perf_counter()
     sums = _sums(model, images, batches[me::processes], tilings, visible=progress and me == 0)
-    with naming_lost():
-        shares = gather((sums, time.perf_counter() - start))
+    shares = gather((sums, time.perf_counter() - start))
     total = torch.zeros(len(model.factors), dtype=torch.float64)
     for i in range(len(batches)):  # in the order of the images, whoever has scored them
         total += shares[i % processes][0][i // processes]

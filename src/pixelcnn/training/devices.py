@@ -10,7 +10,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DataLoaderConfiguration, ProjectConfiguration
 
 from pixelcnn.common.devices import find_device
-from pixelcnn.common.processes import together
+from pixelcnn.common.processes import join_processes, together
 from pixelcnn.training.options import Training
 
 
@@ -21,6 +21,7 @@ def make_accelerator(training: Training, folder: Path, device: str) -> Accelerat
         ValueError: if there is no such device, or the batch cannot be shared evenly.
     """
     found = find_device(device)
+    join_processes()
     # Reset, so that a second call in the same process can use another precision and another device.
     AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
     accelerator = Accelerator(

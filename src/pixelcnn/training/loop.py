@@ -65,6 +65,7 @@ IMAGE_LEVELS = 256
 INITIAL_IMAGES = 32  # images used by the data-dependent initialization
 
 
+@naming_lost()
 def train(
     model: ImageModel,
     images: Images | ImageSource,
@@ -132,7 +133,7 @@ def train(
     check_same_images(images)
     model.size, model.card = images.size, {}
     interruption = Interruption()
-    with interruption.noting(), naming_lost(), ExitStack() as held:
+    with interruption.noting(), ExitStack() as held:
         with together():
             if accelerator.is_main_process:  # which decides for all whether the run begins or goes on
                 notes = {"training": asdict(training), **(run.notes or {})}
