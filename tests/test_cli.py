@@ -80,7 +80,7 @@ def test_the_help_is_in_groups_and_80_columns() -> None:
     assert titles == ["Options:", *groups]
     assert "..." not in bare.stderr.partition("Make models")[2]  # no summary is cut short
     verbs = re.findall(r"^  (\w+)  ", bare.stderr.partition("Make models")[2], flags=re.M)
-    assert len(verbs) == 16
+    assert len(verbs) == 17
     for verb in verbs:
         shown = inside(verb, "-h").stdout
         assert max(map(len, shown.splitlines())) <= 80

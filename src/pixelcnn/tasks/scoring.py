@@ -4,17 +4,20 @@ __all__ = ["Evaluation", "evaluate", "surprisal"]
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from pixelcnn.common.checks import check_whole
+from pixelcnn.common.processes import gather, join_processes, naming_lost, together
 from pixelcnn.common.progress import progress_bar
 from pixelcnn.data.given import ImagesLike, take_images
 from pixelcnn.data.images import Images, ImageSource, as_images
+from pixelcnn.data.shared import check_same_images
 from pixelcnn.models.base import LabelsLike
 from pixelcnn.models.image_model import ImageModel
 from pixelcnn.models.tiles import Tiling, plan, score_by_tiles
@@ -31,6 +34,10 @@ class Evaluation:
     images_per_second: float
 
 
+PATIENCE = timedelta(days=1)  # with processes that are slower; one that has ended is noticed at once
+
+
+@naming_lost()
 def evaluate(
     model: ImageModel,
     images: Images | ImageSource,
@@ -40,6 +47,9 @@ def evaluate(
     progress: bool = False,
 ) -> Evaluation:
     """Score every image of a set in float32, and average in float64.
+
+    Under `torchrun` or `accelerate launch`, or where a program has initialized `torch.distributed`, all processes call
+    this, share the batches, and get the same result, to the last bit that of one process. The processes stay joined.
 
     Args:
         model: any model; one loaded from a training run has the averaged weights.
@@ -54,6 +64,7 @@ def evaluate(
         Means over the images, in bits per sub-pixel (one channel of one pixel) of the image.
 
     Raises:
+        ValueError: if several processes see different images; raised before any image is scored.
         MemoryError: if not even a tile of one image fits; raised before any image is scored.
 
     Example:
@@ -68,27 +79,45 @@ def evaluate(
         3
     """
     check_whole(batch_size=batch_size)
-    images = as_images(images, "test", model.formats[0][0])
-    number = _limited(images, limit)
-    tilings = _plan(model, min(batch_size, number), images.size)
+    me, processes = join_processes(PATIENCE)
+    with together():
+        images = as_images(images, "test", model.formats[0][0])
+        number = _limited(images, limit)
+        tilings = _plan(model, min(batch_size, number), images.size)
+    check_same_images(images)
+    # Memory may be shorter for some; with the same batches and tiles for all, the result does not depend on it.
+    tilings = min(gather((number, tilings)), key=lambda each: (each[0], [_order(tiling) for tiling in each[1]]))[1]
     batch_size = max(tiling.images for tiling in tilings)
-    total = torch.zeros(len(model.factors), dtype=torch.float64)
+    batches = [range(first, min(first + batch_size, number)) for first in range(0, number, batch_size)]
     start = time.perf_counter()
-    with progress_bar(visible=progress, fields="{task.fields[note]}") as bar:
-        task = bar.add_task("scoring", total=number, note="")
-        for first in range(0, number, batch_size):
-            indices = range(first, min(first + batch_size, number))
+    sums = _sums(model, images, batches[me::processes], tilings, visible=progress and me == 0)
+    shares = gather((sums, time.perf_counter() - start))
+    total = torch.zeros(len(model.factors), dtype=torch.float64)
+    for i in range(len(batches)):  # in the order of the images, whoever has scored them
+        total += shares[i % processes][0][i // processes]
+    factors = (total / number).tolist()
+    return Evaluation(sum(factors), factors, number, number / max(seconds for _, seconds in shares))
+
+
+def _sums(
+    model: ImageModel, images: Images, batches: Sequence[range], tilings: list[Tiling], *, visible: bool
+) -> list[Tensor]:
+    """Add up the bits per dimension of the images of each batch, for each factor."""
+    sums, done = [], 0
+    with progress_bar(visible=visible, fields="{task.fields[note]}") as bar:
+        task = bar.add_task("scoring", total=sum(map(len, batches)), note="")
+        for indices in batches:
             labels = torch.tensor([images.labels[i] for i in indices]) if model.classes and images.labels else None
 
-            def show(share: float, indices: range = indices) -> None:
-                bar.update(task, completed=indices.start + share * len(indices))
+            def show(share: float, done: int = done, number: int = len(indices)) -> None:
+                bar.update(task, completed=done + share * number)
 
             x = images.batch(indices)
-            for k, bits in enumerate(_surprisal(model, x, labels, tilings, show)):
-                total[k] += float(bits.cpu().double().sum()) / x[0].numel()
-            bar.update(task, completed=indices.stop, note=f"{total.sum() / indices.stop:.3f} bits/dim")
-    factors = (total / number).tolist()
-    return Evaluation(sum(factors), factors, number, number / (time.perf_counter() - start))
+            found = _surprisal(model, x, labels, tilings, show)
+            sums.append(torch.stack([bits.cpu().double().sum() / x[0].numel() for bits in found]))
+            done += len(indices)
+            bar.update(task, completed=done, note=f"{sum(map(float, map(torch.sum, sums))) / done:.3f} bits/dim")
+    return sums
 
 
 def surprisal(
@@ -137,6 +166,11 @@ def surprisal(
         maps.append(_surprisal(model, batch, some, tiling, show))
         done += _pixels(model, batch)
     return images.listed(maps, lambda found, within: [bits[within] for bits in found])
+
+
+def _order(tiling: Tiling) -> tuple[int, int, int]:
+    """Return a key that sorts tilings by the memory they need."""
+    return tiling.images, -len(tiling.rows), -len(tiling.cols)
 
 
 def _plan(model: ImageModel, number: int, size: tuple[int, int]) -> list[Tiling]:

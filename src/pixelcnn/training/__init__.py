@@ -6,7 +6,9 @@ __all__ = [
     "InterruptedTraining",
     "Run",
     "Training",
+    "check_model_folder",
     "data_of",
+    "merge_runs",
     "train",
 ]
 
@@ -17,6 +19,7 @@ from pixelcnn.common.lazy import lazy_names
 if TYPE_CHECKING:
     from pixelcnn.training.interrupt import InterruptedTraining
     from pixelcnn.training.loop import train
+    from pixelcnn.training.merging import check_model_folder, merge_runs
     from pixelcnn.training.options import Run, Training
     from pixelcnn.training.runs import data_of
     from pixelcnn.training.same import RUN, AnotherRunError
@@ -26,6 +29,7 @@ __getattr__, __dir__ = lazy_names(
     {
         "interrupt": ["InterruptedTraining"],
         "loop": ["train"],
+        "merging": ["check_model_folder", "merge_runs"],
         "options": ["Run", "Training"],
         "runs": ["data_of"],
         "same": ["RUN", "AnotherRunError"],

@@ -10,6 +10,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DataLoaderConfiguration, ProjectConfiguration
 
 from pixelcnn.common.devices import find_device
+from pixelcnn.common.processes import join_processes, together
 from pixelcnn.training.options import Training
 
 
@@ -20,6 +21,7 @@ def make_accelerator(training: Training, folder: Path, device: str) -> Accelerat
         ValueError: if there is no such device, or the batch cannot be shared evenly.
     """
     found = find_device(device)
+    join_processes()
     # Reset, so that a second call in the same process can use another precision and another device.
     AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
     accelerator = Accelerator(
@@ -30,15 +32,16 @@ def make_accelerator(training: Training, folder: Path, device: str) -> Accelerat
         log_with="tensorboard",
         project_config=ProjectConfiguration(logging_dir=str(folder)),
     )
-    if found.index is not None:
-        if accelerator.num_processes > 1:
+    with together():
+        if found.index is not None:
+            if accelerator.num_processes > 1:
+                raise ValueError(
+                    f"device={device!r}: each of {accelerator.num_processes} processes has its own; leave it out"
+                )
+            vars(accelerator.state)["device"] = found  # it knows no argument for this
+        if training.batch_size % (training.accumulate * accelerator.num_processes):
             raise ValueError(
-                f"device={device!r}: each of {accelerator.num_processes} processes has its own; leave it out"
+                f"batch_size={training.batch_size!r}: use a multiple of accumulate={training.accumulate} times "
+                f"the number of processes, {accelerator.num_processes}"
             )
-        vars(accelerator.state)["device"] = found  # it knows no argument for this
-    if training.batch_size % (training.accumulate * accelerator.num_processes):
-        raise ValueError(
-            f"batch_size={training.batch_size!r}: use a multiple of accumulate={training.accumulate} times "
-            f"the number of processes, {accelerator.num_processes}"
-        )
     return accelerator

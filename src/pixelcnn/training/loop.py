@@ -10,9 +10,10 @@ it contains:
     factor-K/events.*             the same history for TensorBoard
     factor-K/.lock                held by the process that trains the factor
 
-Resuming is exact. The batch of a step depends only on the seed and the step number (`Shuffled`). The state holds
-everything else: the weights, their average, the optimizer's moments and the random state for dropout. (Accelerate can
-save states too, but it reads parts of them as unrestricted pickles.)
+Resuming is exact. The batch of a step depends only on the seed and the step number (`Shuffled`), and so does dropout,
+which also differs between processes. The state holds everything else: the weights, their average and the optimizer's
+moments. So a run can be resumed with another number of processes. (Accelerate can save states too, but it reads parts
+of them as unrestricted pickles.)
 """
 
 __all__ = ["train"]
@@ -25,7 +26,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import cast
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
@@ -33,10 +33,12 @@ from torch.optim.swa_utils import AveragedModel
 
 from pixelcnn.common.compiler import explain_compiler
 from pixelcnn.common.devices import naming_memory
+from pixelcnn.common.processes import naming_lost, together
 from pixelcnn.common.progress import progress_bar
 from pixelcnn.common.threads import threads_for
 from pixelcnn.data.images import Images, ImageSource, as_images
 from pixelcnn.data.order import Shuffled
+from pixelcnn.data.shared import check_same_images
 from pixelcnn.models.factor import Factor
 from pixelcnn.models.image_model import ImageModel
 from pixelcnn.models.load import load
@@ -53,8 +55,7 @@ from pixelcnn.training.steps import (
     collate,
     mean_over_processes,
     open_batches,
-    random_states,
-    set_random_state,
+    seed_dropout,
     warming_average,
 )
 
@@ -64,6 +65,7 @@ IMAGE_LEVELS = 256
 INITIAL_IMAGES = 32  # images used by the data-dependent initialization
 
 
+@naming_lost()
 def train(
     model: ImageModel,
     images: Images | ImageSource,
@@ -114,27 +116,29 @@ def train(
     if run.factor is not None and not 0 <= run.factor < len(model.factors):
         raise ValueError(f"factor={run.factor!r}: this model has the factors 0 to {len(model.factors) - 1}")
     images = as_images(images, "train", model.formats[0][0])
-    _check_fit(model, images)
     accelerator = make_accelerator(training, folder, run.device)
     factors = list(reversed(range(len(model.factors)))) if run.factor is None else [run.factor]
-    shuffled = Shuffled(images, seed=training.seed, flip=training.flip, random_crop=training.random_crop)
-    check_training_memory(
-        model,
-        factors,
-        images.size if training.random_crop is None else (training.random_crop, training.random_crop),
-        training,
-        processes=accelerator.num_processes,
-        initial=INITIAL_IMAGES if run.initialize else 0,
-        device=accelerator.device,
-    )
+    with together():
+        _check_fit(model, images)
+        shuffled = Shuffled(images, seed=training.seed, flip=training.flip, random_crop=training.random_crop)
+        check_training_memory(
+            model,
+            factors,
+            images.size if training.random_crop is None else (training.random_crop, training.random_crop),
+            training,
+            processes=accelerator.num_processes,
+            initial=INITIAL_IMAGES if run.initialize else 0,
+            device=accelerator.device,
+        )
+    check_same_images(images)
     model.size, model.card = images.size, {}
     interruption = Interruption()
     with interruption.noting(), ExitStack() as held:
-        if accelerator.is_main_process:
-            notes = {"training": asdict(training), **(run.notes or {})}
-            claim = claim_folder(folder, model, notes, factors, resume=run.resume, overwrite=run.overwrite)
-            held.enter_context(claim)
-        accelerator.wait_for_everyone()
+        with together():
+            if accelerator.is_main_process:  # which decides for all whether the run begins or goes on
+                notes = {"training": asdict(training), **(run.notes or {})}
+                claim = claim_folder(folder, model, notes, factors, resume=run.resume, overwrite=run.overwrite)
+                held.enter_context(claim)
         for k in factors:
             job = _Job(model, k, shuffled, folder, training, budgets[k], run, accelerator, interruption)
             side = training.random_crop
@@ -188,7 +192,7 @@ class _Job:
 
 
 def _build(job: _Job, *, initialize: bool) -> TrainingState:
-    """Make the state before the first step. Processes differ only in their dropout."""
+    """Make the state before the first step, which is the same in all processes."""
     model, k, training, device = job.model, job.k, job.training, job.accelerator.device
     factor = model.to(device).factors[k]
     if initialize:
@@ -197,9 +201,7 @@ def _build(job: _Job, *, initialize: bool) -> TrainingState:
     averaged = AveragedModel(factor, multi_avg_fn=warming_average(training.average))
     model.factors[k] = cast(Factor, averaged.module)  # we sample and save the averaged weights
     optimizers = make_optimizers(factor, training.optimizer, training.moments)
-    stream = np.random.SeedSequence((training.seed, k, job.accelerator.process_index)).generate_state(1)
-    torch.manual_seed(int(stream[0]))
-    return TrainingState(factor, averaged, optimizers, random_states(job.accelerator))
+    return TrainingState(factor, averaged, optimizers)
 
 
 def _train_factor(job: _Job) -> None:
@@ -211,20 +213,14 @@ def _train_factor(job: _Job) -> None:
     state = _build(job, initialize=run.initialize and not state_path.exists())
 
     # Restore.
-    if state_path.exists():
-        restore_state(state, state_path)
-        if main:
-            merge_factor(model, k, job.folder)  # a run killed between saving state and model lacks the latter
-    if len(state.random) != accelerator.num_processes:
-        raise ValueError(
-            f"the run in {str(job.folder)!r} used {len(state.random)} processes: resume it with the same number"
-        )
+    restore_state(state, state_path)
+    if main and state.step:
+        merge_factor(model, k, job.folder)  # a run killed between saving state and model lacks the latter
     history.begin(state.step)
     batches = open_batches(job.shuffled, training, state.step, accelerator)
     if training.compile:
         state.factor.compile()
     network, *prepared = accelerator.prepare(state.factor.train(), *state.optimizers)
-    set_random_state(state.random[accelerator.process_index], accelerator.device)
 
     # Loop, and save.
     log_due, save_due, sheet_due = Due(LOG_MINUTES), Due(run.save_minutes), Due(run.sheet_minutes or math.inf)
@@ -234,6 +230,7 @@ def _train_factor(job: _Job) -> None:
         while used < budget.total:
             started = time.perf_counter()
             set_rate(prepared, training.rate(state.step, used / budget.total))
+            seed_dropout(training, k, state.step, accelerator)
             with explain_compiler():
                 bits = _step(job, network, prepared, batches)
             state.averaged.update_parameters(state.factor)
@@ -247,10 +244,8 @@ def _train_factor(job: _Job) -> None:
             if log_due(seconds, done or leaving):
                 history.write(state.step, state.seconds, training.batch_size, min(1.0, used / budget.total))
             bar.update(task, completed=used, note=history.note)
-            if save_due(seconds, done or leaving):
-                state.random = random_states(accelerator)
-                if main:
-                    save_factor(state, model, k, job.folder)
+            if save_due(seconds, done or leaving) and main:
+                save_factor(state, model, k, job.folder)
             if leaving:
                 break
             if sheet_due(seconds, done and run.sheet_minutes > 0) and main:

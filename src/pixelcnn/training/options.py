@@ -5,7 +5,7 @@ __all__ = ["Budget", "Run", "Training", "budgets_of"]
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from pixelcnn.common.checks import check_whole
 from pixelcnn.data.images import Images
@@ -145,7 +145,9 @@ class Run:
         factor: the factor to train, where 0 is the factor of the image itself; None for all, the coarsest first.
         initialize: start with the data-dependent initialization of fresh weights; False to continue from the weights
             of a trained model.
-        resume: continue the run in the folder; a factor that has no state there starts from scratch.
+        resume: continue the run in the folder; a factor that has no state there starts from scratch. "auto" begins
+            the run if the folder holds none, and continues it if it does, so that the same call can be repeated until
+            the run is done.
         overwrite: replace the run in the folder. Only files that a run writes are removed.
         held_out: images whose views the sample sheets start from; by default the training images.
         save_minutes: minutes between saved states; 0 saves after every step.
@@ -163,7 +165,7 @@ class Run:
 
     factor: int | None = None
     initialize: bool = True
-    resume: bool = False
+    resume: bool | Literal["auto"] = False
     overwrite: bool = False
     held_out: Images | None = None
     save_minutes: float = 5.0
@@ -176,3 +178,7 @@ class Run:
         save, sheet = self.save_minutes, self.sheet_minutes
         if not (save >= 0 and sheet >= 0):
             raise ValueError(f"save_minutes={save!r}, sheet_minutes={sheet!r}: use numbers of at least 0")
+        if self.resume not in (False, True, "auto"):
+            raise ValueError(f"resume={self.resume!r}: use True, False or 'auto'")
+        if self.resume == "auto" and self.overwrite:
+            raise ValueError("resume='auto', overwrite=True: use one of the two; each restart would replace the run")

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
@@ -29,6 +29,8 @@ from pixelcnn.training.state import TrainingState
 
 LOCK = ".lock"
 PATIENCE = 60  # seconds to wait for a process that is saving
+RESTART = 15  # seconds to wait, after a restart, for the processes that decoded images for one that was killed
+Resume = bool | Literal["auto"]
 FACTOR = re.compile(r"factor-(0|[1-9]\d*)")
 # The files that training writes there, including temporary ones left by a killed process.
 FILES = r"state\.safetensors|history\.jsonl|sheet-\d{6,}\.png"
@@ -36,12 +38,14 @@ IN_FACTOR = re.compile(rf"{FILES}|\.({FILES})\.tmp|events\.out\.tfevents\..+|\.l
 REMEDIES = "--resume to continue the run in it, --overwrite to replace it, or another folder"
 
 
-def check_run_folder(folder: Path, *, resume: bool = False, overwrite: bool = False, remedies: str = REMEDIES) -> None:
+def check_run_folder(
+    folder: Path, *, resume: Resume = False, overwrite: bool = False, remedies: str = REMEDIES
+) -> None:
     """Raise a ValueError if a run can neither start in a folder nor, with `resume`, continue there."""
     name = str(folder)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{name!r} is a file: name a folder")
-    if resume:
+    if resume is True:
         if not (folder / RUN).is_file():
             raise ValueError(f"{name!r} holds no run to resume: leave out --resume to start one")
         return
@@ -52,6 +56,8 @@ def check_run_folder(folder: Path, *, resume: bool = False, overwrite: bool = Fa
     if not _is_run(folder):
         quoted = ", ".join(map(repr, there[:3])) + (f" and {len(there) - 3} more" if len(there) > 3 else "")
         raise ValueError(f"{name!r} is not empty and not a run (it contains {quoted}): name another folder")
+    if resume:
+        return
     if not overwrite:
         raise ValueError(f"{name!r} is not empty: use {remedies}")
     if links := [path.name for path in _factor_folders(folder) if path.is_symlink()]:
@@ -72,9 +78,13 @@ def begin_run(folder: Path, run: dict[str, Any], *, overwrite: bool, remedies: s
 
 @contextmanager
 def claim_folder(
-    folder: Path, model: ImageModel, run: dict[str, Any], factors: Sequence[int], *, resume: bool, overwrite: bool
+    folder: Path, model: ImageModel, run: dict[str, Any], factors: Sequence[int], *, resume: Resume, overwrite: bool
 ) -> Iterator[None]:
     """Create the folder of a new run, or check that it holds the same run, and lock the factors while in use.
+
+    With `resume="auto"`, which of the two is decided under the lock, so that of several processes that come at the same
+    time one begins the run and the others join it. A factor may then still be held for a moment, by what a killed
+    process has left running, and is waited for.
 
     Raises:
         ValueError: if the folder holds something else or a different run, or another process is training one of the
@@ -85,7 +95,7 @@ def claim_folder(
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as held:
         with _lock_folder(folder):
-            if resume:
+            if resume is True or (resume == "auto" and (folder / RUN).is_file()):
                 begun = any((path / STATE).exists() for path in _factor_folders(folder))
                 check_same(folder, model, run, begun=begun)
                 old = read_json(folder / RUN)
@@ -96,7 +106,7 @@ def claim_folder(
             if not (folder / CONFIG).exists():  # also if a process was killed while starting
                 save(model, folder)
             for k in factors:
-                held.enter_context(_hold_factor(folder / f"factor-{k}"))
+                held.enter_context(_hold_factor(folder / f"factor-{k}", RESTART if resume == "auto" else 0))
         yield
 
 
@@ -140,11 +150,11 @@ def _lock_folder(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _hold_factor(folder: Path) -> Iterator[None]:
-    """Lock a factor for training; raise a ValueError at once if another process holds it."""
+def _hold_factor(folder: Path, patience: float = 0) -> Iterator[None]:
+    """Lock a factor for training; raise a ValueError if another process still holds it after so many seconds."""
     folder.mkdir(exist_ok=True)
     try:
-        lock = FileLock(folder / LOCK).acquire(blocking=False)
+        lock = FileLock(folder / LOCK).acquire(patience)
     except Timeout:
         raise ValueError(
             f"{str(folder)!r} is being trained by another process: wait for it to end, or name another folder"

@@ -1,6 +1,6 @@
 """What has to stay when a run is resumed: everything that decides what it learns, and nothing else."""
 
-__all__ = ["AnotherRunError", "check_same", "taken_over"]
+__all__ = ["AnotherRunError", "check_same", "differences_of", "taken_over"]
 
 import json
 from collections.abc import Iterator
@@ -50,10 +50,10 @@ def check_same(folder: Path, model: ImageModel, run: dict[str, Any], *, begun: b
         # Fields missing from the config of an older version have their defaults; the size is set by the images.
         old = DEFAULTS | read_config(folder)
         old, new = (json.loads(json.dumps(each)) for each in (old, DEFAULTS | model.config.to_json()))
-        if differences := list(_differences(old, new | {"size": old["size"]})):
+        if differences := list(differences_of(old, new | {"size": old["size"]})):
             raise AnotherRunError(folder / CONFIG, differences)
     old = read_json(folder / RUN)
-    if differences := list(_differences(_comparable(old, run), _comparable(run, run))):
+    if differences := list(differences_of(_comparable(old, run), _comparable(run, run))):
         raise AnotherRunError(folder / RUN, differences)
 
 
@@ -98,10 +98,10 @@ def _is_same_model(a: str, b: str) -> bool:
     return Path(a).expanduser().resolve() == Path(b).expanduser().resolve()
 
 
-def _differences(old: Any, new: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
+def differences_of(old: Any, new: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
     """Find the entries in which two JSON values differ: name, old value, new value."""
     if isinstance(old, dict) and isinstance(new, dict):
         for key in old | new:
-            yield from _differences(old.get(key), new.get(key), f"{name}.{key}".lstrip("."))
+            yield from differences_of(old.get(key), new.get(key), f"{name}.{key}".lstrip("."))
     elif old != new:
         yield name, old, new

@@ -1,4 +1,8 @@
-"""The training state of a factor: everything an optimizer step changes, in one file."""
+"""The training state of a factor: everything an optimizer step changes, in one file.
+
+The random state of dropout is not in it, since it follows from the seed and the step. Files of earlier versions have
+one, which is ignored.
+"""
 
 __all__ = ["TrainingState", "restore_state"]
 
@@ -12,6 +16,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from pixelcnn.common.files import ANEW
+from pixelcnn.common.processes import gather, is_main, together
 from pixelcnn.common.text import shorten
 from pixelcnn.models.factor import Factor
 from pixelcnn.models.weights import open_tensors, read_tensors, serialize
@@ -24,7 +29,6 @@ class TrainingState:
     factor: Factor
     averaged: AveragedModel
     optimizers: Sequence[torch.optim.Optimizer]
-    random: Tensor  # (processes, bytes): the generators for dropout, as of the last save
     step: int = 0
     seconds: float = 0.0
 
@@ -34,7 +38,6 @@ class TrainingState:
         for o, optimizer in enumerate(self.optimizers):
             for i, moments in optimizer.state_dict()["state"].items():
                 tensors |= {f"optimizer.{o}.{i}.{name}": tensor for name, tensor in moments.items()}
-        tensors["random"] = self.random
         numbers = {"step": str(self.step), "seconds": repr(self.seconds)}
         return serialize(tensors, numbers)[0]
 
@@ -56,16 +59,30 @@ class TrainingState:
                     if moment.shape == parameter.shape:
                         moments[i][name] = torch.empty_like(parameter, requires_grad=False).copy_(moment)
             optimizer.load_state_dict(optimizer.state_dict() | {"state": moments})
-        self.random, self.step, self.seconds = tensors["random"], int(numbers["step"]), float(numbers["seconds"])
+        self.step, self.seconds = int(numbers["step"]), float(numbers["seconds"])
 
 
 def restore_state(state: TrainingState, path: Path) -> None:
-    """Restore a state from a file; raise a one-line ValueError for anything that can be wrong with it."""
-    generators = state.random.shape[1:]
+    """Restore a state from a file, if there is one, in all processes.
+
+    Raises:
+        ValueError: of one line, for anything that can be wrong with the file, or if some processes do not find it.
+    """
+    with together():
+        if path.exists():
+            _restore(state, path)
+    steps = gather(state.step)
+    with together():
+        if is_main() and len(set(steps)) > 1:
+            raise ValueError(
+                f"{path} is at step {steps[0]} in process 0, and in the others at {shorten(str(steps[1:]))}: use a "
+                "folder that all of them share"
+            )
+
+
+def _restore(state: TrainingState, path: Path) -> None:
     try:
         state.restore(path)
-        if state.random.dtype != torch.uint8 or state.random.shape[1:] != generators:
-            raise ValueError("its random state is from another kind of device")
         if not (0 <= state.step < 2**53 and 0 <= state.seconds < math.inf):
             raise ValueError(f"step {state.step} after {state.seconds} seconds")
     except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, IndexError, OverflowError) as error:

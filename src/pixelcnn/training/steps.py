@@ -1,10 +1,11 @@
 """The parts of a training step: batches, the averaging of weights, and communication between processes."""
 
-__all__ = ["collate", "mean_over_processes", "open_batches", "random_states", "set_random_state", "warming_average"]
+__all__ = ["collate", "mean_over_processes", "open_batches", "seed_dropout", "warming_average"]
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor
@@ -59,16 +60,16 @@ def mean_over_processes(value: float, accelerator: Accelerator) -> float:
     return cast(Tensor, accelerator.reduce(torch.tensor(value, device=accelerator.device), "mean")).item()
 
 
-def random_states(accelerator: Accelerator) -> Tensor:
-    """Collect the states of the dropout generators of all processes, (processes, bytes)."""
+def seed_dropout(training: Training, k: int, step: int, accelerator: Accelerator) -> None:
+    """Set the generator of dropout for one step of factor k, so that no step depends on those before it.
+
+    It follows from the seed, the factor, the step and the number of the process, as the order of the images follows
+    from the seed (`pixelcnn.data.order`), which uses the numbers 0 and 1 where this has a 2.
+    """
+    sequence = np.random.SeedSequence((training.seed, 2, k, step, accelerator.process_index))
+    (seed,) = sequence.generate_state(1, np.uint64).tolist()
     device = accelerator.device
-    state = torch.get_rng_state() if device.type == "cpu" else torch.get_device_module(device).get_rng_state(device)
-    return cast(Tensor, accelerator.gather(state.to(accelerator.device)[None])).cpu()
-
-
-def set_random_state(state: Tensor, device: torch.device) -> None:
-    state = state.clone()  # since torch reads the whole storage behind a slice
     if device.type == "cpu":
-        torch.set_rng_state(state)
+        torch.default_generator.manual_seed(seed)
     else:
-        torch.get_device_module(device).set_rng_state(state, device)
+        torch.get_device_module(device).manual_seed(seed)

@@ -42,6 +42,7 @@ from pixelcnn.apps.cli.options import (
     load_model,
 )
 from pixelcnn.common.checks import check_whole
+from pixelcnn.common.processes import is_main, leave_processes, own_device
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -75,7 +76,7 @@ def evaluate(
     """
     from dataclasses import asdict
 
-    loaded = load_model(model, consistent, device)
+    loaded = load_model(model, consistent, own_device(device))
     trained = data_of_model(model)
     if data is None and "source" not in trained:
         raise ValueError(where_images_are(model))
@@ -84,7 +85,7 @@ def evaluate(
         "crop": trained.get("crop") if data is None and crop is None else crop,
         "channels": loaded.formats[0][0],
         "skip_broken": skip_broken,
-        "progress": True,
+        "progress": is_main(),
     }
     source = data or trained["source"]
     images = (
@@ -93,7 +94,12 @@ def evaluate(
         else pixelcnn.load_images(source, split, **options)
     )
     say_data(f"{images.name}: scoring {count_images(images)}", images)
-    result = pixelcnn.evaluate(loaded, images, batch_size=batch_size, limit=limit, progress=True)
+    try:
+        result = pixelcnn.evaluate(loaded, images, batch_size=batch_size, limit=limit, progress=True)
+        if not is_main():
+            return
+    finally:
+        leave_processes()
     others = pixelcnn.tasks.codec_bits_per_dim(images, limit=limit, progress=True) if codecs else {}
     if json:
         print(dumps(asdict(result) | ({"codecs": others} if codecs else {})))

@@ -24,6 +24,11 @@ def _title(parameter: Any) -> str:
     return getattr(parameter, "rich_help_panel", None) or f"{parameter.param_type_name.capitalize()}s"
 
 
+def _is_optional(parameter: Any) -> bool:
+    """Tell whether the value of an option can be left out."""
+    return parameter.param_type_name == "option" and (parameter.metavar or "").startswith("[")
+
+
 def _write_sections(formatter: Any, rows: "Iterable[tuple[str, Any]]") -> None:
     """Write rows of two columns, each with the title of its section; sections keep the order of their first rows."""
     sections: dict[str, list[Any]] = {}
@@ -35,7 +40,18 @@ def _write_sections(formatter: Any, rows: "Iterable[tuple[str, Any]]") -> None:
 
 
 class Command(TyperCommand):
-    """A command that shows its options in groups."""
+    """A command that shows its options in groups, and may have options whose value can be left out.
+
+    The metavar of such an option is its only value in brackets, as in `[auto]`; without it, the option is "".
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        optional = {name: each.metavar for each in self.get_params(ctx) for name in each.opts if _is_optional(each)}
+        args, given = [*args], args.index("--") if "--" in args else len(args)
+        for i, arg in enumerate(args[:given]):
+            if arg in optional and optional[arg] != f"[{''.join(args[i + 1 : i + 2])}]":
+                args[i] = f"{arg}="
+        return super().parse_args(ctx, args)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         rows = [(_title(each), row) for each in self.get_params(ctx) if (row := each.get_help_record(ctx))]

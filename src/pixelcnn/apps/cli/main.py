@@ -19,6 +19,7 @@ import pixelcnn.apps.cli.score
 import pixelcnn.apps.cli.studio
 import pixelcnn.apps.cli.train  # noqa: F401  (the six add their commands to the app)
 from pixelcnn.apps.cli.options import INTERRUPTED, app, explain, fail
+from pixelcnn.common.processes import SharedError
 
 EXPECTED = {"int_parsing": "use whole numbers", "float_parsing": "use numbers"}
 
@@ -54,5 +55,7 @@ def main() -> NoReturn:
     except BrokenPipeError:  # the reader has stopped reading, as in `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # otherwise Python complains at exit
         sys.exit(1)
+    except SharedError:  # the process with the problem says what it is
+        sys.exit(2)
     except (ValueError, FloatingPointError, MemoryError, OSError) as error:
         fail(explain(error), 2)

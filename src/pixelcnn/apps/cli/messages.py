@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pixelcnn.models as shipped
 import pixelcnn.training
 import pixelcnn.zoo
+from pixelcnn.common.processes import is_main
 
 if TYPE_CHECKING:
     from pixelcnn.data import Images
@@ -32,7 +33,9 @@ def count_images(images: "Images") -> str:
 
 
 def say_data(line: str, *sets: "Images") -> None:
-    """Report on standard error which images are used, and which are left out."""
+    """Report on standard error which images are used, and which are left out; of several processes, one does."""
+    if not is_main():
+        return
     print(f"data: {line}", file=sys.stderr)
     for note in dict.fromkeys(note for images in sets for note in images.notes):
         print(f"data: {note}", file=sys.stderr)

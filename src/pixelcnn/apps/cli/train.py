@@ -1,6 +1,6 @@
-"""The commands `demo`, `train` and `import`, which make models."""
+"""The commands `demo`, `train`, `import` and `merge`, which make models."""
 
-__all__ = ["import_model", "train"]
+__all__ = ["import_model", "merge", "train"]
 
 import sys
 from pathlib import Path
@@ -31,6 +31,7 @@ from pixelcnn.apps.cli.options import (
     fail,
     load_model,
 )
+from pixelcnn.common.processes import is_main, leave_processes
 
 if TYPE_CHECKING:
     from pixelcnn.data import Images
@@ -58,8 +59,14 @@ def train(
     ],
     out: Annotated[Path, typer.Option(help="Folder of the run.", rich_help_panel=FOLDER)],
     resume: Annotated[
-        bool, typer.Option("--resume", help="Continue the run in the folder.", rich_help_panel=FOLDER)
-    ] = False,
+        str | None,
+        typer.Option(
+            metavar="[auto]",
+            help="Continue the run in the folder; with 'auto', begin it if there is none.",
+            autocompletion=lambda: ["auto"],
+            rich_help_panel=FOLDER,
+        ),
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the run in the folder.", rich_help_panel=FOLDER)
     ] = False,
@@ -161,6 +168,8 @@ def train(
     import torch
 
     given = locals()
+    if resume not in (None, "", "auto"):
+        raise ValueError(f"--resume {resume!r}: use --resume or --resume auto")
     chosen = pixelcnn.zoo.find_recipe(recipe)
     changes = {
         field.name: given[field.name] for field in fields(pixelcnn.Training) if given.get(field.name) is not None
@@ -172,25 +181,26 @@ def train(
         "size": chosen.size if size is None else size,
         "crop": crop,
     }
+    resuming = resume == "" or (resume == "auto" and (out / pixelcnn.training.RUN).is_file())
     torch.manual_seed(training.seed)
     if start is None:
         model = chosen.model()
     else:  # a run to resume already has its weights
-        model = load_model(str(out) if resume and (out / pixelcnn.models.CONFIG).is_file() else start, None)
+        model = load_model(str(out) if resuming and (out / pixelcnn.models.CONFIG).is_file() else start, None)
     if consistent is not None:
         model.consistent = consistent
     try:
         images, held_out = _load_data(**source, channels=model.formats[0][0], skip_broken=skip_broken)
     except pixelcnn.data.UnfetchedError as error:
         raise ValueError(f"{error}, as in 'pixelcnn train {recipe} {error.options} --out {out}'") from error
-    if resume and (
+    if resuming and (
         changed := pixelcnn.data.changed_since(data_of_model(str(out)).get("fingerprint"), images.fingerprint)
     ):
         say_data(changed)
     run = pixelcnn.Run(
         factor=factor,
         initialize=start is None,
-        resume=resume,
+        resume="auto" if resume else resume is not None,
         overwrite=overwrite,
         held_out=held_out,
         save_minutes=save_minutes,
@@ -205,10 +215,12 @@ def train(
     except pixelcnn.training.AnotherRunError as error:
         raise ValueError(explain_another_run(error)) from None
     except pixelcnn.training.InterruptedTraining:
-        fail(f"interrupted: the run in {out} is saved; add --resume to the same command to go on", INTERRUPTED)
+        if not is_main():
+            sys.exit(INTERRUPTED)
+        how = "the same command goes on" if resume == "auto" else "add --resume to the same command to go on"
+        fail(f"interrupted: the run in {out} is saved; {how}", INTERRUPTED)
     finally:
-        if torch.distributed.is_initialized():  # otherwise its threads may abort the process at exit
-            torch.distributed.destroy_process_group()
+        leave_processes()
 
 
 def _load_data(
@@ -241,22 +253,26 @@ def import_model(
     overwrite: Overwrite = False,
 ) -> None:
     """Import a PixelCNN++ that another program trained. The model computes the same likelihoods."""
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"{str(out)!r} is a file: name a folder")
-    if out.exists() and any(out.iterdir()) and not overwrite:
-        raise ValueError(f"{str(out)!r} is not empty: use --overwrite to replace the model in it, or another folder")
-    if (out / pixelcnn.training.RUN).exists():
-        raise ValueError(f"{str(out)!r} holds a training run: name another folder")
-    if file.resolve() in [(out / name).resolve() for name in (pixelcnn.models.CONFIG, pixelcnn.models.WEIGHTS)]:
-        raise ValueError(f"{str(file)!r} would be overwritten by its own import: name another folder")
-    if out.exists() and any(out.iterdir()):
-        try:
-            pixelcnn.ImageModel.from_config(pixelcnn.models.read_config(out))
-        except ValueError:
-            raise ValueError(f"{str(out)!r} is not empty and not a model: name another folder") from None
+    pixelcnn.training.check_model_folder(out, inputs=[file], overwrite=overwrite)
     model = pixelcnn.import_checkpoint(file)
     pixelcnn.save(model, out)
     config = model.config.to_json()
     sizes = ", ".join(f"{name} {config[name]}" for name in ("channels", "components", "filters", "blocks"))
     print(f"pixelcnn: imported {sum(p.numel() for p in model.parameters()):,} weights; {sizes}", file=sys.stderr)
+    print(out)
+
+
+@command(MAKE)
+def merge(
+    folders: Annotated[list[Path], typer.Argument(metavar="FOLDERS", help="Runs, and at most one model.")],
+    out: Annotated[Path, typer.Option(help="Folder for the model.")],
+    overwrite: Overwrite = False,
+) -> None:
+    """Put together a model whose factors were trained in separate folders.
+
+    Each factor comes from the run that has trained it. A model among the folders gives those that no run has trained.
+    """
+    origins = pixelcnn.training.merge_runs(folders, out, overwrite=overwrite)
+    for k, origin in enumerate(origins):
+        print(f"pixelcnn: factor {k} from {origin}", file=sys.stderr)
     print(out)
