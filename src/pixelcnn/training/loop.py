@@ -10,9 +10,10 @@ it contains:
     factor-K/events.*             the same history for TensorBoard
     factor-K/.lock                held by the process that trains the factor
 
-Resuming is exact. The batch of a step depends only on the seed and the step number (`Shuffled`). The state holds
-everything else: the weights, their average, the optimizer's moments and the random state for dropout. (Accelerate can
-save states too, but it reads parts of them as unrestricted pickles.)
+Resuming is exact. The batch of a step depends only on the seed and the step number (`Shuffled`); of streamed images,
+the state holds how far each process has come. It holds everything else, too: the weights, their average, the
+optimizer's moments and the random state for dropout. (Accelerate can save states too, but it reads parts of them as
+unrestricted pickles.)
 """
 
 __all__ = ["train"]
@@ -36,7 +37,8 @@ from pixelcnn.common.devices import naming_memory
 from pixelcnn.common.progress import progress_bar
 from pixelcnn.common.threads import threads_for
 from pixelcnn.data.images import Images, ImageSource, as_images
-from pixelcnn.data.order import Shuffled
+from pixelcnn.data.order import Shuffled, ShuffledStream, shuffle
+from pixelcnn.data.streams import StreamedImages
 from pixelcnn.models.factor import Factor
 from pixelcnn.models.image_model import ImageModel
 from pixelcnn.models.load import load
@@ -57,6 +59,7 @@ from pixelcnn.training.steps import (
     set_random_state,
     warming_average,
 )
+from pixelcnn.training.streaming import StreamedBatches
 
 SMALLER = "split the batch (--accumulate 2), or use a smaller --batch-size or --random-crop"
 LOG_MINUTES = 2 / 60
@@ -66,7 +69,7 @@ INITIAL_IMAGES = 32  # images used by the data-dependent initialization
 
 def train(
     model: ImageModel,
-    images: Images | ImageSource,
+    images: Images | StreamedImages | ImageSource,
     folder: str | Path,
     training: Training | None = None,
     *,
@@ -81,9 +84,9 @@ def train(
     Args:
         model: the model to train, with fresh weights (or see `Run.initialize`). Create it after `torch.manual_seed` to
             make the whole run reproducible.
-        images: the training images, made by `load_images`; or a source that it takes: a sequence of pictures of one
-            size or a `datasets.Dataset` with an image column, of which all are used, or a name, of which the images of
-            the split `train` are used.
+        images: the training images, made by `load_images` or `stream_images`; or a source that it takes: a sequence of
+            pictures of one size or a `datasets.Dataset` with an image column, of which all are used, or a name, of
+            which the images of the split `train` are used.
         folder: the folder of the run.
         training: how to train.
         steps, minutes: the budget of each factor, counted from its first step even when resumed; give one of the two.
@@ -113,11 +116,12 @@ def train(
     budgets = budgets_of(steps, minutes, len(model.factors))
     if run.factor is not None and not 0 <= run.factor < len(model.factors):
         raise ValueError(f"factor={run.factor!r}: this model has the factors 0 to {len(model.factors) - 1}")
-    images = as_images(images, "train", model.formats[0][0])
+    if not isinstance(images, StreamedImages):
+        images = as_images(images, "train", model.formats[0][0])
     _check_fit(model, images)
     accelerator = make_accelerator(training, folder, run.device)
     factors = list(reversed(range(len(model.factors)))) if run.factor is None else [run.factor]
-    shuffled = Shuffled(images, seed=training.seed, flip=training.flip, random_crop=training.random_crop)
+    shuffled = shuffle(images, seed=training.seed, flip=training.flip, random_crop=training.random_crop)
     check_training_memory(
         model,
         factors,
@@ -157,7 +161,7 @@ def _take_others(model: ImageModel, k: int, folder: Path) -> None:
             model.factors[j].load_state_dict(factor.state_dict())
 
 
-def _check_fit(model: ImageModel, images: Images) -> None:
+def _check_fit(model: ImageModel, images: Images | StreamedImages) -> None:
     """Raise a ValueError if the model cannot be trained on these images."""
     if model.levels != IMAGE_LEVELS:
         raise ValueError(f"levels={model.levels!r}: images have {IMAGE_LEVELS}; use a model with {IMAGE_LEVELS} levels")
@@ -178,7 +182,7 @@ class _Job:
 
     model: ImageModel
     k: int
-    shuffled: Shuffled
+    shuffled: Shuffled | ShuffledStream
     folder: Path
     training: Training
     budget: Budget
@@ -192,7 +196,7 @@ def _build(job: _Job, *, initialize: bool) -> TrainingState:
     model, k, training, device = job.model, job.k, job.training, job.accelerator.device
     factor = model.to(device).factors[k]
     if initialize:
-        x, labels = collate([job.shuffled[position] for position in range(INITIAL_IMAGES)])
+        x, labels = collate(job.shuffled.first(INITIAL_IMAGES))
         factor.initialize(*model.links(x.to(device))[k], labels.to(device))
     averaged = AveragedModel(factor, multi_avg_fn=warming_average(training.average))
     model.factors[k] = cast(Factor, averaged.module)  # we sample and save the averaged weights
@@ -220,7 +224,7 @@ def _train_factor(job: _Job) -> None:
             f"the run in {str(job.folder)!r} used {len(state.random)} processes: resume it with the same number"
         )
     history.begin(state.step)
-    batches = open_batches(job.shuffled, training, state.step, accelerator)
+    batches = open_batches(job.shuffled, training, state.step, accelerator, state.stream)
     if training.compile:
         state.factor.compile()
     network, *prepared = accelerator.prepare(state.factor.train(), *state.optimizers)
@@ -249,12 +253,13 @@ def _train_factor(job: _Job) -> None:
             bar.update(task, completed=used, note=history.note)
             if save_due(seconds, done or leaving):
                 state.random = random_states(accelerator)
+                state.stream = batches.save() if isinstance(batches, StreamedBatches) else {}
                 if main:
                     save_factor(state, model, k, job.folder)
             if leaving:
                 break
             if sheet_due(seconds, done and run.sheet_minutes > 0) and main:
-                held_out = run.held_out or job.shuffled.images
+                held_out = run.held_out or job.shuffled.shown
                 with job.interruption.expendable():
                     try_sheet(model, k, held_out, history.folder / f"sheet-{state.step:06d}.png")
     history.end()

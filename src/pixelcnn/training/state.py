@@ -4,7 +4,7 @@ __all__ = ["TrainingState", "restore_state"]
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -27,6 +27,7 @@ class TrainingState:
     random: Tensor  # (processes, bytes): the generators for dropout, as of the last save
     step: int = 0
     seconds: float = 0.0
+    stream: dict[str, Tensor] = field(default_factory=dict)  # the positions of all processes in streamed images
 
     def to_bytes(self) -> bytes:
         tensors = {f"factor.{name}": tensor for name, tensor in self.factor.state_dict().items()}
@@ -35,6 +36,7 @@ class TrainingState:
             for i, moments in optimizer.state_dict()["state"].items():
                 tensors |= {f"optimizer.{o}.{i}.{name}": tensor for name, tensor in moments.items()}
         tensors["random"] = self.random
+        tensors |= {f"stream.{name}": tensor for name, tensor in self.stream.items()}
         numbers = {"step": str(self.step), "seconds": repr(self.seconds)}
         return serialize(tensors, numbers)[0]
 
@@ -56,6 +58,7 @@ class TrainingState:
                     if moment.shape == parameter.shape:
                         moments[i][name] = torch.empty_like(parameter, requires_grad=False).copy_(moment)
             optimizer.load_state_dict(optimizer.state_dict() | {"state": moments})
+        self.stream = part("stream.")
         self.random, self.step, self.seconds = tensors["random"], int(numbers["step"]), float(numbers["seconds"])
 
 

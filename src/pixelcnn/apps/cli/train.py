@@ -15,7 +15,7 @@ import pixelcnn.models
 import pixelcnn.training
 import pixelcnn.zoo
 from pixelcnn.apps.cli.help import MAKE
-from pixelcnn.apps.cli.messages import count_images, data_of_model, explain_another_run, say_data
+from pixelcnn.apps.cli.messages import count_images, data_of_model, explain_another_run, say_broken, say_data
 from pixelcnn.apps.cli.options import (
     DEVICES,
     IMAGES,
@@ -27,13 +27,14 @@ from pixelcnn.apps.cli.options import (
     Seed,
     Size,
     SkipBroken,
+    Stream,
     command,
     fail,
     load_model,
 )
 
 if TYPE_CHECKING:
-    from pixelcnn.data import Images
+    from pixelcnn.data import Images, StreamedImages
 
 # Groups of the options of `train`.
 FOLDER, BUDGET, LEARNING, MACHINE = "The run", "Budget", "Learning", "Speed and memory"
@@ -74,6 +75,7 @@ def train(
     size: Size = None,
     crop: Crop = None,
     skip_broken: SkipBroken = False,
+    stream: Stream = False,
     random_crop: Annotated[
         int | None, typer.Option(help="Train on random crops of this side.", rich_help_panel=IMAGES)
     ] = None,
@@ -180,7 +182,8 @@ def train(
     if consistent is not None:
         model.consistent = consistent
     try:
-        images, held_out = _load_data(**source, channels=model.formats[0][0], skip_broken=skip_broken)
+        load = _stream_data if stream else _load_data
+        images, held_out = load(**source, channels=model.formats[0][0], skip_broken=skip_broken)
     except pixelcnn.data.UnfetchedError as error:
         raise ValueError(f"{error}, as in 'pixelcnn train {recipe} {error.options} --out {out}'") from error
     if resume and (
@@ -195,7 +198,11 @@ def train(
         held_out=held_out,
         save_minutes=save_minutes,
         sheet_minutes=sheet_minutes,
-        notes={"recipe": recipe, "from": start, "data": source | {"fingerprint": images.fingerprint}},
+        notes={
+            "recipe": recipe,
+            "from": start,
+            "data": source | ({"stream": True} if stream else {}) | {"fingerprint": images.fingerprint},
+        },
         progress=True,
         device=device,
     )
@@ -207,6 +214,8 @@ def train(
     except pixelcnn.training.InterruptedTraining:
         fail(f"interrupted: the run in {out} is saved; add --resume to the same command to go on", INTERRUPTED)
     finally:
+        if isinstance(images, pixelcnn.data.StreamedImages) and images.broken:
+            say_broken(images.broken)
         if torch.distributed.is_initialized():  # otherwise its threads may abort the process at exit
             torch.distributed.destroy_process_group()
 
@@ -229,6 +238,20 @@ def _load_data(
         return images, None
     say_data(f"{counted}, {count_images(held_out)} held out", images, held_out)
     return images, held_out
+
+
+def _stream_data(
+    source: str,
+    size: int | None,
+    crop: tuple[int, int, int, int] | None,
+    channels: int,
+    skip_broken: bool,
+) -> "tuple[StreamedImages, Images]":
+    """Open a stream of images to train on, and load a few to show; report both."""
+    options: dict[str, Any] = {"size": size, "crop": crop, "channels": channels, "skip_broken": skip_broken}
+    images = pixelcnn.data.stream_images(source, progress=True, **options)
+    say_data(f"{images.name}: {len(images.shards)} shards to train on ({images.part}), read as they are needed", images)
+    return images, images.held_out
 
 
 @command(MAKE, "import")
