@@ -63,5 +63,5 @@ def changed_since(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> s
     """Describe a change of the training data in one sentence; None if there is none, or no earlier fingerprint."""
     if not before or before.get("blake2b") == now["blake2b"]:
         return None
-    then, since = (f"{each[unit]} {unit}" for each in (before, now) for unit in ("images", "shards") if unit in each)
-    return f"the data have changed since training began: {then} then, {since} now"
+    unit = "shards" if "shards" in now else "images"
+    return f"the data have changed since training began: {before.get(unit)} {unit} then, {now[unit]} now"
