@@ -76,7 +76,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make blocks that end within a shard, and span two."""
     monkeypatch.setattr(pixelcnn.data.order, "_BLOCK_IMAGES", 30)
-    monkeypatch.setattr(pixelcnn.data.streams, "_AT_ONCE", 16)
+    monkeypatch.setattr(pixelcnn.data.streams, "_AT_ONCE", 8)
 
 
 def shuffled(images: StreamedImages, **options: Any) -> ShuffledStream:
