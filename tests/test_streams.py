@@ -1,6 +1,7 @@
 """Streams of shards: the same order in every run, exact positions, flat blocks, and damaged files named in one line."""
 
 import io
+import json
 import os
 import signal
 import subprocess
@@ -164,6 +165,10 @@ def test_a_killed_run_ends_with_the_same_bits(
     theirs, ours = (load_file(tmp_path / name / "factor-2" / state.name) for name in ("whole", "killed"))
     assert theirs.keys() == ours.keys()
     assert all(torch.equal(theirs[name], ours[name]) for name in theirs)
+    scored = inside("evaluate", tmp_path / "killed", "--json")
+    assert json.loads(scored.stdout)["images"] == len(load_images(folders["parquet"], "test", size=8))
+    assert "changed" not in scored.stderr
+    assert "not recorded" not in scored.stderr
 
 
 def batches(images: StreamedImages, rank: int, saved: dict, ranks: int = 2) -> StreamedBatches:
