@@ -1,6 +1,14 @@
 """Hashes of images, which decide what is held out and show whether the data changed."""
 
-__all__ = ["changed_since", "fingerprint", "hash_row", "is_held_out", "joined_fingerprint"]
+__all__ = [
+    "changed_since",
+    "fingerprint",
+    "hash_bytes",
+    "hash_row",
+    "is_held_out",
+    "joined_fingerprint",
+    "shards_fingerprint",
+]
 
 import hashlib
 import json
@@ -31,8 +39,17 @@ def is_held_out(hash: bytes) -> bool:
 def fingerprint(hashes: Iterable[bytes], prepare: Preparation) -> dict[str, Any]:
     """Count images, and hash their contents and preparation together; their order does not matter."""
     hashes = sorted(hashes)
-    steps = json.dumps([prepare.channels, list(prepare.crop or (0, 0, 0, 0)), prepare.size]).encode()
-    return {"images": len(hashes), "blake2b": hash_bytes(b"".join([steps, *hashes])).hex()}
+    return {"images": len(hashes), "blake2b": hash_bytes(b"".join([_steps(prepare), *hashes])).hex()}
+
+
+def shards_fingerprint(shards: Mapping[str, int], prepare: Preparation) -> dict[str, Any]:
+    """Count shards, and hash their names, sizes in bytes, and preparation together; their order does not matter."""
+    listed = json.dumps(sorted(shards.items())).encode()
+    return {"shards": len(shards), "blake2b": hash_bytes(_steps(prepare) + listed).hex()}
+
+
+def _steps(prepare: Preparation) -> bytes:
+    return json.dumps([prepare.channels, list(prepare.crop or (0, 0, 0, 0)), prepare.size]).encode()
 
 
 def joined_fingerprint(fingerprints: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
@@ -46,4 +63,5 @@ def changed_since(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> s
     """Describe a change of the training data in one sentence; None if there is none, or no earlier fingerprint."""
     if not before or before.get("blake2b") == now["blake2b"]:
         return None
-    return f"the data have changed since training began: {before.get('images')} images then, {now['images']} now"
+    unit = "shards" if "shards" in now else "images"
+    return f"the data have changed since training began: {before.get(unit)} {unit} then, {now[unit]} now"

@@ -3,6 +3,7 @@
 __all__ = [
     "OTHER",
     "PARQUET",
+    "TAR",
     "FolderFiles",
     "find_files",
     "find_parts",
@@ -27,6 +28,7 @@ PARTS = {  # usual names of parts, in any case
 }
 OTHER = "other"  # files that belong to no part
 PARQUET = ".parquet"
+TAR = ".tar"  # WebDataset shards, which only a stream reads
 RUN_FILE = "run.json"  # marks a folder as a training run
 MADE_FILES, MADE_FOLDER = (RUN_FILE, "config.json", "model.safetensors"), r"factor-\d+"  # written by training
 # Suffixes of files that a person would call pictures, whether we can read them or not.
@@ -119,9 +121,9 @@ def part_of(name: str, *, whole: bool) -> str | None:
 
 
 def _find_part(file: Path, folder: Path) -> str | None:
-    """Find the part of a picture from its top folder, or of a parquet file from any folder or the start of its name."""
+    """Find the part of a picture from its top folder, or of a shard from any folder or the start of its name."""
     parents = file.relative_to(folder).parts[:-1]
-    if not is_table(file):
+    if not (is_table(file) or file.suffix.lower() == TAR):
         return part_of(parents[0], whole=True) if parents else None
     parts = (part_of(name, whole=True) for name in parents)
     return next((part for part in parts if part), None) or part_of(file.stem, whole=False)

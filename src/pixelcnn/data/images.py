@@ -17,6 +17,7 @@ __all__ = [
     "as_images",
     "load_images",
     "load_unseen",
+    "preparation",
 ]
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -148,7 +149,8 @@ class JoinedImages(Images):
         return torch.stack(found)
 
 
-def _preparation(source: object, size: int | None, crop: Crop | None, channels: int) -> Preparation:
+def preparation(source: object, size: int | None, crop: Crop | None, channels: int) -> Preparation:
+    """Choose the steps from a stored image to its pixels; a source that has a name has a crop of its own."""
     if crop is None and isinstance(source, str) and source in HUB:
         crop = HUB[source][1]
     return Preparation(channels, crop, size)
@@ -227,7 +229,7 @@ def load_images(
         raise ValueError(f"split={split!r}: use one of {', '.join(map(repr, SPLITS))}")
     if isinstance(source, Path):
         source = str(source.absolute())  # a Path is never one of the names
-    prepare = _preparation(source, size, crop, channels)
+    prepare = preparation(source, size, crop, channels)
     opened = open_source(source) if isinstance(source, str) else open_given(source)
     return _load(opened, split, prepare, skip_broken, progress)
 
@@ -262,17 +264,17 @@ def load_unseen(
         NothingHeldOutError, ValueError: as `load_images` does.
     """
     source = source if isinstance(source, str) else str(source.absolute())
-    prepare = _preparation(source, size, crop, channels)
+    prepare = preparation(source, size, crop, channels)
     opened = open_source(source)
     known, seen = trained.get("fingerprint"), is_same_source(source, trained.get("source"))
     notes = []
-    if known and (seen or opened.held_out is None):
-        then = _preparation(trained["source"], trained.get("size"), trained.get("crop"), channels)
+    if known and "images" in known and (seen or opened.held_out is None):
+        then = preparation(trained["source"], trained.get("size"), trained.get("crop"), channels)
         now = fingerprint(opened.training_hashes(progress), then)
         if seen and (changed := changed_since(known, now)):
             notes.append(changed)
         seen = seen or now["blake2b"] == known["blake2b"]
-    elif seen and trained.get("source") and opened.held_out is None:
+    elif seen and trained.get("source") and not known and opened.held_out is None:
         notes.append("it is not recorded which of these images the model was trained on, so it may have seen some")
     images = _load(opened, "test" if opened.held_out or seen else "all", prepare, skip_broken, progress)
     images.notes += notes

@@ -1,6 +1,16 @@
 """Tables with one row per image, from files, parquet tables and the hub."""
 
-__all__ = ["for_each", "name_of", "pairs", "read_files", "select_columns", "to_record", "with_files", "without_labels"]
+__all__ = [
+    "IMAGE_COLUMNS",
+    "for_each",
+    "name_of",
+    "pairs",
+    "read_files",
+    "select_columns",
+    "to_record",
+    "with_files",
+    "without_labels",
+]
 
 import glob
 import os
@@ -21,7 +31,7 @@ from pixelcnn.data.folders import is_table
 if TYPE_CHECKING:
     from datasets import Dataset as Rows
 
-_IMAGE_COLUMNS = ("image", "img")
+IMAGE_COLUMNS = ("image", "img")
 
 
 def read_files(files: list[Path]) -> "Rows":
@@ -60,7 +70,7 @@ def select_columns(rows: "Rows", source: str) -> "Rows":
     from datasets import Image as ImageColumn
     from datasets import Value
 
-    column = next((name for name in _IMAGE_COLUMNS if name in rows.column_names), None)
+    column = next((name for name in IMAGE_COLUMNS if name in rows.column_names), None)
     if column is None:
         raise ValueError(f"source={source!r} has columns {rows.column_names}: rename one of them to 'image'")
     # Labels of other types are not read: a label stored as an image could name any file.

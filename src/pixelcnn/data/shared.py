@@ -4,11 +4,12 @@ __all__ = ["check_same_images"]
 
 from pixelcnn.common.processes import gather, is_main, together
 from pixelcnn.data.images import Images
+from pixelcnn.data.streams import StreamedImages
 
 MOST_NAMED = 3
 
 
-def check_same_images(images: Images) -> None:
+def check_same_images(images: Images | StreamedImages) -> None:
     """Raise a ValueError on all processes if they do not see the same images; it names those that differ.
 
     Example:
@@ -30,4 +31,5 @@ def check_same_images(images: Images) -> None:
 
 
 def _described(fingerprint: dict) -> str:
-    return f"{fingerprint['images']} images (blake2b {fingerprint['blake2b'][:8]})"
+    counted = " ".join(f"{fingerprint[what]} {what}" for what in ("images", "shards") if what in fingerprint)
+    return f"{counted} (blake2b {fingerprint['blake2b'][:8]})"

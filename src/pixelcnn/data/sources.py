@@ -7,6 +7,7 @@ moves another image between splits, and copies stay together.
 
 __all__ = [
     "HUB",
+    "HUB_ID",
     "TERMS",
     "NothingHeldOutError",
     "Selection",
@@ -15,6 +16,8 @@ __all__ = [
     "is_same_source",
     "open_given",
     "open_source",
+    "reach_hub",
+    "unfetched",
 ]
 
 import difflib
@@ -47,6 +50,7 @@ TERMS = {
     "cifar10": "none stated: research",
     "celeba": "non-commercial research",
 }
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _PHOTOS = Path(__file__).parent / "photos"
 
 
@@ -159,18 +163,28 @@ class Source:
 def _fetch(hub_id: str, crop: Crop | None = None) -> dict[str, "Rows"]:
     """Download every part of a data set of the Hugging Face hub."""
     from datasets import load_dataset
-    from huggingface_hub import HfApi, constants
 
     try:
-        if not constants.HF_HUB_OFFLINE:
-            # Fails at once if there is no network; `load_dataset` would retry for half a minute.
-            HfApi().dataset_info(hub_id, timeout=5)
+        reach_hub(hub_id)
         return {str(part): rows for part, rows in load_dataset(hub_id).items()}
     except Exception as error:  # no network, no such data set, a full disk: no common base class
-        reason = f"{hub_id!r} was not found locally or on the Hugging Face hub ({first_line(error)})"
-        options = "--data FOLDER" + (f" --crop {' '.join(map(str, crop))}" if crop else "")
-        remedy = f"run 'hf download {hub_id} --repo-type dataset --local-dir FOLDER' on a machine with a network"
-        raise UnfetchedError(f"{reason}: {remedy}, then use {options}", options) from error
+        raise unfetched(hub_id, crop, error) from error
+
+
+def reach_hub(hub_id: str) -> None:
+    """Ask for a data set, to fail at once if there is no network; `datasets` would retry for half a minute."""
+    from huggingface_hub import HfApi, constants
+
+    if not constants.HF_HUB_OFFLINE:
+        HfApi().dataset_info(hub_id, timeout=5)
+
+
+def unfetched(hub_id: str, crop: Crop | None, error: Exception) -> UnfetchedError:
+    """Word the error for a data set that could not be had."""
+    reason = f"{hub_id!r} was not found locally or on the Hugging Face hub ({first_line(error)})"
+    options = "--data FOLDER" + (f" --crop {' '.join(map(str, crop))}" if crop else "")
+    remedy = f"run 'hf download {hub_id} --repo-type dataset --local-dir FOLDER' on a machine with a network"
+    return UnfetchedError(f"{reason}: {remedy}, then use {options}", options)
 
 
 def _open_hub(name: str, hub_id: str, crop: Crop | None = None) -> Source:
@@ -227,7 +241,7 @@ def open_source(source: str) -> Source:
         return Source(source, {"train": read_files([path])}, [])
     if path.exists():
         raise ValueError(f"source={source!r} is neither a folder nor a regular file: name one that is")
-    if re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", source):
+    if HUB_ID.fullmatch(source):
         return _open_hub(source, source)
     names = ["photos", *HUB]
     nearest = difflib.get_close_matches(source, names, n=1)

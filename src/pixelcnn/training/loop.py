@@ -11,9 +11,10 @@ it contains:
     factor-K/.lock                held by the process that trains the factor
 
 Resuming is exact. The batch of a step depends only on the seed and the step number (`Shuffled`), and so does dropout,
-which also differs between processes. The state holds everything else: the weights, their average and the optimizer's
-moments. So a run can be resumed with another number of processes. (Accelerate can save states too, but it reads parts
-of them as unrestricted pickles.)
+which also differs between processes; of streamed images, the state holds how far each process has come. The state holds
+everything else, too: the weights, their average and the optimizer's moments. So a run can be resumed with another
+number of processes, unless it streams. (Accelerate can save states too, but it reads parts of them as unrestricted
+pickles.)
 """
 
 __all__ = ["train"]
@@ -37,8 +38,9 @@ from pixelcnn.common.processes import naming_lost, together
 from pixelcnn.common.progress import progress_bar
 from pixelcnn.common.threads import threads_for
 from pixelcnn.data.images import Images, ImageSource, as_images
-from pixelcnn.data.order import Shuffled
+from pixelcnn.data.order import Shuffled, ShuffledStream, shuffle
 from pixelcnn.data.shared import check_same_images
+from pixelcnn.data.streams import StreamedImages
 from pixelcnn.models.factor import Factor
 from pixelcnn.models.image_model import ImageModel
 from pixelcnn.models.load import load
@@ -58,6 +60,7 @@ from pixelcnn.training.steps import (
     seed_dropout,
     warming_average,
 )
+from pixelcnn.training.streaming import StreamedBatches
 
 SMALLER = "split the batch (--accumulate 2), or use a smaller --batch-size or --random-crop"
 LOG_MINUTES = 2 / 60
@@ -68,7 +71,7 @@ INITIAL_IMAGES = 32  # images used by the data-dependent initialization
 @naming_lost()
 def train(
     model: ImageModel,
-    images: Images | ImageSource,
+    images: Images | StreamedImages | ImageSource,
     folder: str | Path,
     training: Training | None = None,
     *,
@@ -83,9 +86,9 @@ def train(
     Args:
         model: the model to train, with fresh weights (or see `Run.initialize`). Create it after `torch.manual_seed` to
             make the whole run reproducible.
-        images: the training images, made by `load_images`; or a source that it takes: a sequence of pictures of one
-            size or a `datasets.Dataset` with an image column, of which all are used, or a name, of which the images of
-            the split `train` are used.
+        images: the training images, made by `load_images` or `stream_images`; or a source that it takes: a sequence of
+            pictures of one size or a `datasets.Dataset` with an image column, of which all are used, or a name, of
+            which the images of the split `train` are used.
         folder: the folder of the run.
         training: how to train.
         steps, minutes: the budget of each factor, counted from its first step even when resumed; give one of the two.
@@ -115,12 +118,13 @@ def train(
     budgets = budgets_of(steps, minutes, len(model.factors))
     if run.factor is not None and not 0 <= run.factor < len(model.factors):
         raise ValueError(f"factor={run.factor!r}: this model has the factors 0 to {len(model.factors) - 1}")
-    images = as_images(images, "train", model.formats[0][0])
+    if not isinstance(images, StreamedImages):
+        images = as_images(images, "train", model.formats[0][0])
     accelerator = make_accelerator(training, folder, run.device)
     factors = list(reversed(range(len(model.factors)))) if run.factor is None else [run.factor]
     with together():
         _check_fit(model, images)
-        shuffled = Shuffled(images, seed=training.seed, flip=training.flip, random_crop=training.random_crop)
+        shuffled = shuffle(images, seed=training.seed, flip=training.flip, random_crop=training.random_crop)
         check_training_memory(
             model,
             factors,
@@ -161,7 +165,7 @@ def _take_others(model: ImageModel, k: int, folder: Path) -> None:
             model.factors[j].load_state_dict(factor.state_dict())
 
 
-def _check_fit(model: ImageModel, images: Images) -> None:
+def _check_fit(model: ImageModel, images: Images | StreamedImages) -> None:
     """Raise a ValueError if the model cannot be trained on these images."""
     if model.levels != IMAGE_LEVELS:
         raise ValueError(f"levels={model.levels!r}: images have {IMAGE_LEVELS}; use a model with {IMAGE_LEVELS} levels")
@@ -182,7 +186,7 @@ class _Job:
 
     model: ImageModel
     k: int
-    shuffled: Shuffled
+    shuffled: Shuffled | ShuffledStream
     folder: Path
     training: Training
     budget: Budget
@@ -196,7 +200,7 @@ def _build(job: _Job, *, initialize: bool) -> TrainingState:
     model, k, training, device = job.model, job.k, job.training, job.accelerator.device
     factor = model.to(device).factors[k]
     if initialize:
-        x, labels = collate([job.shuffled[position] for position in range(INITIAL_IMAGES)])
+        x, labels = collate(job.shuffled.first(INITIAL_IMAGES))
         factor.initialize(*model.links(x.to(device))[k], labels.to(device))
     averaged = AveragedModel(factor, multi_avg_fn=warming_average(training.average))
     model.factors[k] = cast(Factor, averaged.module)  # we sample and save the averaged weights
@@ -217,7 +221,7 @@ def _train_factor(job: _Job) -> None:
     if main and state.step:
         merge_factor(model, k, job.folder)  # a run killed between saving state and model lacks the latter
     history.begin(state.step)
-    batches = open_batches(job.shuffled, training, state.step, accelerator)
+    batches = open_batches(job.shuffled, training, state.step, accelerator, state.stream)
     if training.compile:
         state.factor.compile()
     network, *prepared = accelerator.prepare(state.factor.train(), *state.optimizers)
@@ -244,12 +248,14 @@ def _train_factor(job: _Job) -> None:
             if log_due(seconds, done or leaving):
                 history.write(state.step, state.seconds, training.batch_size, min(1.0, used / budget.total))
             bar.update(task, completed=used, note=history.note)
-            if save_due(seconds, done or leaving) and main:
-                save_factor(state, model, k, job.folder)
+            if save_due(seconds, done or leaving):
+                state.stream = batches.save() if isinstance(batches, StreamedBatches) else {}
+                if main:
+                    save_factor(state, model, k, job.folder)
             if leaving:
                 break
             if sheet_due(seconds, done and run.sheet_minutes > 0) and main:
-                held_out = run.held_out or job.shuffled.images
+                held_out = run.held_out or job.shuffled.shown
                 with job.interruption.expendable():
                     try_sheet(model, k, held_out, history.folder / f"sheet-{state.step:06d}.png")
     history.end()

@@ -34,7 +34,7 @@ class Training:
         accumulate: number of parts each batch is split into, to save memory.
         bf16: compute the networks in bfloat16; weights and likelihoods stay in float32.
         compile: fuse operations with `torch.compile`.
-        workers: number of processes that decode images; 0 to decode in the training process.
+        workers: number of processes that decode images (threads, if they are streamed); 0 to decode in between.
         seed: seed of the image order, the augmentation and the dropout.
 
     Example:

@@ -202,10 +202,10 @@ def data_of(folder: Path) -> dict[str, Any]:
 
 
 def _is_fingerprint(value: Any) -> bool:
-    """Check whether a value is a fingerprint of images: their number and a hash."""
-    if not isinstance(value, dict) or value.keys() != {"images", "blake2b"}:
+    """Check whether a value is a fingerprint of images: the number of them or of their shards, and a hash."""
+    if not isinstance(value, dict) or value.keys() not in ({"images", "blake2b"}, {"shards", "blake2b"}):
         return False
-    return type(value["images"]) is int and isinstance(value["blake2b"], str)
+    return all(type(each) is (str if name == "blake2b" else int) for name, each in value.items())
 
 
 STATE = "state.safetensors"

@@ -8,7 +8,7 @@ __all__ = ["TrainingState", "restore_state"]
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -31,6 +31,7 @@ class TrainingState:
     optimizers: Sequence[torch.optim.Optimizer]
     step: int = 0
     seconds: float = 0.0
+    stream: dict[str, Tensor] = field(default_factory=dict)  # the positions of all processes in streamed images
 
     def to_bytes(self) -> bytes:
         tensors = {f"factor.{name}": tensor for name, tensor in self.factor.state_dict().items()}
@@ -38,6 +39,7 @@ class TrainingState:
         for o, optimizer in enumerate(self.optimizers):
             for i, moments in optimizer.state_dict()["state"].items():
                 tensors |= {f"optimizer.{o}.{i}.{name}": tensor for name, tensor in moments.items()}
+        tensors |= {f"stream.{name}": tensor for name, tensor in self.stream.items()}
         numbers = {"step": str(self.step), "seconds": repr(self.seconds)}
         return serialize(tensors, numbers)[0]
 
@@ -59,6 +61,7 @@ class TrainingState:
                     if moment.shape == parameter.shape:
                         moments[i][name] = torch.empty_like(parameter, requires_grad=False).copy_(moment)
             optimizer.load_state_dict(optimizer.state_dict() | {"state": moments})
+        self.stream = part("stream.")
         self.step, self.seconds = int(numbers["step"]), float(numbers["seconds"])
 
 

@@ -2,7 +2,7 @@
 
 __all__ = ["collate", "mean_over_processes", "open_batches", "seed_dropout", "warming_average"]
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -12,15 +12,33 @@ from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import BatchSampler, DataLoader
 
-from pixelcnn.data.order import Shuffled
+from pixelcnn.data.order import Shuffled, ShuffledStream
 from pixelcnn.training.interrupt import ignore_signals
 from pixelcnn.training.options import Training
+from pixelcnn.training.streaming import StreamedBatches
 
 
 def open_batches(
-    shuffled: Shuffled, training: Training, step: int, accelerator: Accelerator
+    shuffled: Shuffled | ShuffledStream,
+    training: Training,
+    step: int,
+    accelerator: Accelerator,
+    saved: Mapping[str, Tensor],
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Iterate without end over this process's share of the batches, images and labels, starting at a step."""
+    """Iterate without end over this process's share of the batches, images and labels.
+
+    Args:
+        shuffled: the images in their order.
+        training: how to train.
+        step: the step to start at.
+        accelerator: the processes and their devices.
+        saved: the positions in a stream at that step.
+    """
+    if step and bool(saved) != isinstance(shuffled, ShuffledStream):
+        began = "with streamed images" if saved else "with images in memory"
+        raise ValueError(f"the run began {began}: resume it with the same")
+    if isinstance(shuffled, ShuffledStream):
+        return StreamedBatches(shuffled, training, saved, accelerator)
     positions = BatchSampler(
         range(step * training.batch_size, 2**62), training.batch_size // training.accumulate, drop_last=True
     )

@@ -1,6 +1,6 @@
 """Messages about images, and the images that belong to a model."""
 
-__all__ = ["count_images", "data_of_model", "explain_another_run", "say_data", "where_images_are"]
+__all__ = ["count_images", "data_of_model", "explain_another_run", "say_broken", "say_data", "where_images_are"]
 
 import shlex
 import sys
@@ -13,17 +13,26 @@ import pixelcnn.zoo
 from pixelcnn.common.processes import is_main
 
 if TYPE_CHECKING:
-    from pixelcnn.data import Images
+    from collections.abc import Collection
+
+    from pixelcnn.data import Images, StreamedImages
     from pixelcnn.training import AnotherRunError
 
 # The options of `train` that set what a run records.
-OPTIONS = {"data.source": "--data", "data.size": "--size", "data.crop": "--crop", "from": "--from"} | {
+OPTIONS = {
+    "data.source": "--data",
+    "data.size": "--size",
+    "data.crop": "--crop",
+    "data.stream": "--stream",
+    "from": "--from",
+} | {
     f"training.{name}": f"--{name.replace('_', '-')}"
     for name in ("batch_size", "optimizer", "learning_rate", "warmup", "cooldown", "clip", "random_crop", "seed")
 }
 FLAGS = {
     "training.flip": ("--flip", "--no-flip"),
     "training.bf16": ("--bf16", "--float32"),
+    "data.stream": ("--stream", "no --stream"),
     "consistent": ("--consistent", "--free"),
 }
 
@@ -32,7 +41,12 @@ def count_images(images: "Images") -> str:
     return f"{len(images)} images ({images.part})"
 
 
-def say_data(line: str, *sets: "Images") -> None:
+def say_broken(broken: "Collection[str]") -> None:
+    """Report the images of a stream that were left out."""
+    print(f"pixelcnn: left out {len(broken)} images, such as {min(broken)!r}", file=sys.stderr)
+
+
+def say_data(line: str, *sets: "Images | StreamedImages") -> None:
     """Report on standard error which images are used, and which are left out; of several processes, one does."""
     if not is_main():
         return

@@ -20,6 +20,7 @@ __all__ = [
     "Seed",
     "Size",
     "SkipBroken",
+    "Stream",
     "app",
     "command",
     "drawing_options",
@@ -118,6 +119,14 @@ Crop = Annotated[
 SkipBroken = Annotated[
     bool,
     typer.Option("--skip-broken", help="Skip and count files that cannot be read.", rich_help_panel=IMAGES),
+]
+Stream = Annotated[
+    bool,
+    typer.Option(
+        "--stream",
+        help="Read shards (parquet, WebDataset) while training, never all at once.",
+        rich_help_panel=IMAGES,
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print figures as JSON.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing results.")]

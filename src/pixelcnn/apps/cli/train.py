@@ -15,7 +15,7 @@ import pixelcnn.models
 import pixelcnn.training
 import pixelcnn.zoo
 from pixelcnn.apps.cli.help import MAKE
-from pixelcnn.apps.cli.messages import count_images, data_of_model, explain_another_run, say_data
+from pixelcnn.apps.cli.messages import count_images, data_of_model, explain_another_run, say_broken, say_data
 from pixelcnn.apps.cli.options import (
     DEVICES,
     IMAGES,
@@ -27,6 +27,7 @@ from pixelcnn.apps.cli.options import (
     Seed,
     Size,
     SkipBroken,
+    Stream,
     command,
     fail,
     load_model,
@@ -34,7 +35,7 @@ from pixelcnn.apps.cli.options import (
 from pixelcnn.common.processes import is_main, leave_processes
 
 if TYPE_CHECKING:
-    from pixelcnn.data import Images
+    from pixelcnn.data import Images, StreamedImages
 
 # Groups of the options of `train`.
 FOLDER, BUDGET, LEARNING, MACHINE = "The run", "Budget", "Learning", "Speed and memory"
@@ -81,6 +82,7 @@ def train(
     size: Size = None,
     crop: Crop = None,
     skip_broken: SkipBroken = False,
+    stream: Stream = False,
     random_crop: Annotated[
         int | None, typer.Option(help="Train on random crops of this side.", rich_help_panel=IMAGES)
     ] = None,
@@ -158,7 +160,8 @@ def train(
         typer.Option(help="Split each batch into this many parts to save memory.", rich_help_panel=MACHINE),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(help="Number of processes that decode images.", rich_help_panel=MACHINE)
+        int | None,
+        typer.Option(help="Number of processes (with --stream, threads) that decode images.", rich_help_panel=MACHINE),
     ] = None,
     device: Annotated[str, typer.Option(help=DEVICES, rich_help_panel=MACHINE)] = "auto",
 ) -> None:
@@ -190,7 +193,8 @@ def train(
     if consistent is not None:
         model.consistent = consistent
     try:
-        images, held_out = _load_data(**source, channels=model.formats[0][0], skip_broken=skip_broken)
+        load = _stream_data if stream else _load_data
+        images, held_out = load(**source, channels=model.formats[0][0], skip_broken=skip_broken)
     except pixelcnn.data.UnfetchedError as error:
         raise ValueError(f"{error}, as in 'pixelcnn train {recipe} {error.options} --out {out}'") from error
     if resuming and (
@@ -205,7 +209,11 @@ def train(
         held_out=held_out,
         save_minutes=save_minutes,
         sheet_minutes=sheet_minutes,
-        notes={"recipe": recipe, "from": start, "data": source | {"fingerprint": images.fingerprint}},
+        notes={
+            "recipe": recipe,
+            "from": start,
+            "data": source | ({"stream": True} if stream else {}) | {"fingerprint": images.fingerprint},
+        },
         progress=True,
         device=device,
     )
@@ -220,6 +228,8 @@ def train(
         how = "the same command goes on" if resume == "auto" else "add --resume to the same command to go on"
         fail(f"interrupted: the run in {out} is saved; {how}", INTERRUPTED)
     finally:
+        if isinstance(images, pixelcnn.data.StreamedImages) and images.broken:
+            say_broken(images.broken)
         leave_processes()
 
 
@@ -241,6 +251,20 @@ def _load_data(
         return images, None
     say_data(f"{counted}, {count_images(held_out)} held out", images, held_out)
     return images, held_out
+
+
+def _stream_data(
+    source: str,
+    size: int | None,
+    crop: tuple[int, int, int, int] | None,
+    channels: int,
+    skip_broken: bool,
+) -> "tuple[StreamedImages, Images]":
+    """Open a stream of images to train on, and load a few to show; report both."""
+    options: dict[str, Any] = {"size": size, "crop": crop, "channels": channels, "skip_broken": skip_broken}
+    images = pixelcnn.data.stream_images(source, progress=True, **options)
+    say_data(f"{images.name}: {len(images.shards)} shards to train on ({images.part}), read as they are needed", images)
+    return images, images.held_out
 
 
 @command(MAKE, "import")
