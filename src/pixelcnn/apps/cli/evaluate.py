@@ -146,7 +146,7 @@ def sample(
     check_whole(n=n, batch_size=batch_size)
     drawing = drawing_options(precision, scale_shift, map, compile)
     many = Many(engine, address, workers, rows, device, overwrite)
-    if many.wanted(stages=stages):
+    if many.wanted({"--stages": stages}):
         how = pixelcnn.cluster.Drawing(seed, batch_size, label, drawing)
         loaded = load_for_pictures(model, consistent, "cpu")
         many.show(pixelcnn.cluster.sample(loaded, out, n, size, how, many.how()), out)

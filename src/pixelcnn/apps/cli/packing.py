@@ -74,7 +74,7 @@ def compress(
 ) -> None:
     """Compress pictures without loss. Many small ones fit best in an archive."""
     many = Many(engine, address, workers, rows, device, overwrite)
-    if many.wanted(archive=archive) and out is not None:
+    if many.wanted({"--archive": archive}) and out is not None:
         loaded = load_for_pictures(model, consistent, "cpu")
         name, how = Path(model).name, many.how()
         many.show(pixelcnn.cluster.compress(pictures, loaded, out, how, label=label, name=name), out)

@@ -124,7 +124,7 @@ def colorize(
     """Colorize gray pictures with a Grayscale model. The result has the same gray view as the picture."""
     drawing = drawing_options(precision, scale_shift, map, compile)
     many = Many(engine, address, workers, rows, device, overwrite)
-    if many.wanted(samples=samples > 1):
+    if many.wanted({"--samples": samples > 1}):
         how = pixelcnn.cluster.Drawing(seed, batch_size, options=drawing)
         loaded = load_for_pictures(model, None, "cpu")
         many.show(pixelcnn.cluster.colorize(pictures, loaded, out, how, many.how()), out)
@@ -162,7 +162,7 @@ def upscale(
     """Enlarge pictures with a Pyramid model. The result, reduced again, is identical to the picture."""
     drawing = drawing_options(precision, scale_shift, map, compile)
     many = Many(engine, address, workers, rows, device, overwrite)
-    if many.wanted(samples=samples > 1):
+    if many.wanted({"--samples": samples > 1}):
         how = pixelcnn.cluster.Drawing(seed, batch_size, options=drawing)
         loaded = load_for_pictures(model, None, "cpu")
         many.show(pixelcnn.cluster.upscale(pictures, loaded, out, factor, how, many.how()), out)

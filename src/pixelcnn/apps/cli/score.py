@@ -59,7 +59,7 @@ def score(
     if csv and json:
         raise ValueError("--csv and --json: use one of the two")
     many = Many(engine, address, workers, rows, device, overwrite)
-    if many.wanted(heat_maps=heat_maps, csv=csv):
+    if many.wanted({"--heat-maps": heat_maps, "--csv": csv}):
         if out is None:
             raise ValueError("--engine: name a folder for the scores with --out")
         loaded = load_for_pictures(model, consistent, "cpu")

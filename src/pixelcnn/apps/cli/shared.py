@@ -3,7 +3,7 @@
 __all__ = ["Arguments", "Many", "counting", "load_for_pictures", "say", "say_left_out"]
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from json import dumps
@@ -71,11 +71,11 @@ class Many:
     device: str
     overwrite: bool
 
-    def wanted(self, **others: object) -> bool:
+    def wanted(self, others: Mapping[str, object]) -> bool:
         """Return whether results go to parquet files.
 
         Args:
-            others: options that have no meaning for these, by name, each with something if it was given.
+            others: options that have no meaning for these, by name; those that were given have a value.
 
         Raises:
             ValueError: if options were given that do not go together.
@@ -86,7 +86,7 @@ class Many:
         if self.engine is None:
             return False
         for name in [name for name, value in others.items() if value]:
-            raise ValueError(f"--{name.replace('_', '-')} has no effect with --engine: leave one of the two out")
+            raise ValueError(f"{name} has no effect with --engine: leave one of the two out")
         return True
 
     def how(self) -> "Engine":
