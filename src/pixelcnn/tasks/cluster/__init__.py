@@ -29,10 +29,11 @@ from typing import Any
 
 from pixelcnn.common.checks import check_whole
 from pixelcnn.models.image_model import ImageModel
+from pixelcnn.tasks.cluster.drawing import Colorize, Drawing, Sample, Upscale
 from pixelcnn.tasks.cluster.engines import Engine
 from pixelcnn.tasks.cluster.running import run
 from pixelcnn.tasks.cluster.units import Span, find_spans
-from pixelcnn.tasks.cluster.verbs import Colorize, Compress, Drawing, Sample, Score, Upscale
+from pixelcnn.tasks.cluster.verbs import Compress, Score
 
 Paths = str | Path | Sequence[str | Path]
 """Picture files, parquet files, folders of these, or patterns; one or several."""

@@ -5,6 +5,7 @@ __all__ = ["ENGINES", "Engine", "run_units"]
 import logging
 import os
 import pickle
+import re
 import socket
 import subprocess
 import sys
@@ -23,6 +24,7 @@ PATIENCE = 45  # seconds for a cluster to answer
 KNOCK = 10  # seconds for its machine to answer
 STORE = 200 * 2**20  # bytes of Ray's object store on this machine; units and reports are small
 MOST_BLOCKS = 2_000  # of units, which Ray keeps books about
+NAMED = re.compile(r"(?!ray\.)[\w.]+(Error|Exception): .")  # the last line of a traceback, unless it is of Ray
 PROBE = "import sys, ray; ray.init(address=sys.argv[1], log_to_driver=False, logging_level=50)"
 
 
@@ -119,9 +121,10 @@ def _run_with_ray(engine: Engine, job: Job, units: Sequence[Unit]) -> Iterator[R
 
 
 def _reason(error: BaseException) -> str:
-    """Return the last line of an error of Ray that says something; the lines before it are the worker's traceback."""
-    lines = [line.strip() for line in str(error.__cause__ or error).splitlines() if line.strip()]
-    return shorten(lines[-1] if lines else first_line(error))
+    """Find the line that says what is wrong in an error of Ray, which holds the tracebacks of several processes."""
+    lines = [line.strip() for line in f"{error.__cause__ or ''}\n{error}".splitlines() if line.strip()]
+    named = [line for line in lines if NAMED.match(line)]
+    return shorten((named or lines or [first_line(error)])[-1])
 
 
 @contextmanager
