@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pixelcnn.models.sampling import colorize, complete, sample, sample_views, upscale
     from pixelcnn.models.shipped import list_models
     from pixelcnn.pictures.notebooks import show, to_pil
+    from pixelcnn.tasks import cluster
     from pixelcnn.tasks.inspecting import pixel_distribution
     from pixelcnn.tasks.scoring import evaluate, surprisal
     from pixelcnn.training.loop import train
@@ -56,6 +57,7 @@ __all__ = [
     "Training",
     "check_auxiliary",
     "check_likelihood",
+    "cluster",
     "colorize",
     "complete",
     "compress",
@@ -106,4 +108,5 @@ __getattr__, __dir__ = lazy_names(
         "training.options": ["Run", "Training"],
         "zoo.published": ["import_checkpoint"],
     },
+    modules={"cluster": "tasks.cluster"},
 )

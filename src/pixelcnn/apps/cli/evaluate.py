@@ -22,25 +22,30 @@ from pixelcnn.apps.cli.messages import count_images, data_of_model, say_data, wh
 from pixelcnn.apps.cli.options import (
     DRAWING,
     IMAGES,
+    Address,
     Compile,
     Consistent,
     Crop,
     Data,
     Device,
+    EngineName,
     Json,
     Map,
     Model,
     Overwrite,
     Precision,
+    Rows,
     ScaleShift,
     Seed,
     Size,
     SkipBroken,
+    Workers,
     command,
     drawing_options,
     fail,
     load_model,
 )
+from pixelcnn.apps.cli.shared import Many, load_for_pictures
 from pixelcnn.common.checks import check_whole
 from pixelcnn.common.processes import is_main, leave_processes, own_device
 
@@ -136,13 +141,23 @@ def sample(
         bool, typer.Option("--stages", help="With a folder: also write the views that the images grew from.")
     ] = False,
     overwrite: Overwrite = False,
+    engine: EngineName = None,
+    address: Address = None,
+    workers: Workers = None,
+    rows: Rows = None,
 ) -> None:
     """Draw images from a model. The sheet also shows the views that they grew from."""
     import torch
 
-    pixelcnn.tasks.check_out(out, overwrite)
     check_whole(n=n, batch_size=batch_size)
     drawing = drawing_options(precision, scale_shift, map, compile)
+    many = Many(engine, address, workers, rows, device, overwrite)
+    if many.wanted({"--stages": stages}):
+        how = pixelcnn.cluster.Drawing(seed, batch_size, label, drawing)
+        loaded = load_for_pictures(model, consistent, "cpu")
+        many.show(pixelcnn.cluster.sample(loaded, out, n, size, how, many.how()), out)
+        return
+    pixelcnn.tasks.check_out(out, overwrite)
     loaded = load_model(model, consistent, device)
     if label is not None and loaded.classes and not 0 <= label < loaded.classes:
         raise ValueError(f"--label {label}: {model!r} has the classes 0 to {loaded.classes - 1}")

@@ -6,21 +6,25 @@ __all__ = [
     "IMAGES",
     "INTERRUPTED",
     "MODELS",
+    "Address",
     "Compile",
     "Consistent",
     "Crop",
     "Data",
     "Device",
+    "EngineName",
     "Json",
     "Map",
     "Model",
     "Overwrite",
     "Precision",
+    "Rows",
     "ScaleShift",
     "Seed",
     "Size",
     "SkipBroken",
     "Stream",
+    "Workers",
     "app",
     "command",
     "drawing_options",
@@ -48,7 +52,7 @@ PRECISIONS = {"float32": "float32", "bf16": "bfloat16"}
 SOURCES = ("photos", "cifar10", "celeba")
 INTERRUPTED = 130  # the exit code of a process that Ctrl-C ends; Typer makes it of a KeyboardInterrupt
 UNUSABLE = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
-IMAGES, DRAWING = "Images", "Drawing"  # groups of options
+IMAGES, DRAWING, MANY = "Images", "Drawing", "Very many pictures"  # groups of options
 HELP = {"help_option_names": ["-h", "--help"]}
 app = typer.Typer(
     name="pixelcnn",
@@ -158,6 +162,26 @@ Consistent = Annotated[
     bool | None,
     typer.Option("--consistent/--free", help="Rule out images that contradict the given views, or not."),
 ]
+EngineName = Annotated[
+    str | None,
+    typer.Option(
+        "--engine",
+        metavar="ENGINE",
+        help="Write parquet files to the folder --out: local (this process) or ray (a worker for each CPU or GPU).",
+        autocompletion=lambda: ["local", "ray"],
+        rich_help_panel=MANY,
+    ),
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        help="Of a Ray cluster: HOST:PORT, or auto; by default Ray starts on this machine.", rich_help_panel=MANY
+    ),
+]
+Workers = Annotated[
+    int | None, typer.Option(help="Number of workers; by default one for each CPU or GPU.", rich_help_panel=MANY)
+]
+Rows = Annotated[int | None, typer.Option(help="Pictures for each parquet file.", rich_help_panel=MANY)]
 
 
 def fail(message: str, code: int) -> NoReturn:

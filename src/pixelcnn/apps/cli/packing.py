@@ -13,8 +13,21 @@ import pixelcnn.models
 import pixelcnn.pictures
 import pixelcnn.tasks
 from pixelcnn.apps.cli.help import FILES
-from pixelcnn.apps.cli.options import MODELS, Consistent, Device, Json, Overwrite, SkipBroken, command, fail
-from pixelcnn.apps.cli.shared import Arguments, counting, load_for_pictures, say, say_left_out
+from pixelcnn.apps.cli.options import (
+    MODELS,
+    Address,
+    Consistent,
+    Device,
+    EngineName,
+    Json,
+    Overwrite,
+    Rows,
+    SkipBroken,
+    Workers,
+    command,
+    fail,
+)
+from pixelcnn.apps.cli.shared import Arguments, Many, counting, load_for_pictures, say, say_left_out
 from pixelcnn.common.text import printable
 
 if TYPE_CHECKING:
@@ -54,8 +67,18 @@ def compress(
     device: Device = "auto",
     skip_broken: SkipBroken = False,
     overwrite: Overwrite = False,
+    engine: EngineName = None,
+    address: Address = None,
+    workers: Workers = None,
+    rows: Rows = None,
 ) -> None:
     """Compress pictures without loss. Many small ones fit best in an archive."""
+    many = Many(engine, address, workers, rows, device, overwrite)
+    if many.wanted({"--archive": archive}) and out is not None:
+        loaded = load_for_pictures(model, consistent, "cpu")
+        name, how = Path(model).name, many.how()
+        many.show(pixelcnn.cluster.compress(pictures, loaded, out, how, label=label, name=name), out)
+        return
     if (out is None) == (archive is None):
         raise ValueError("name the result: use either --out FOLDER or --archive FILE.pxa")
     place, option, suffix = (out, "--out", pixelcnn.tasks.COMPRESSED) if out else _archive(archive)

@@ -16,19 +16,23 @@ import pixelcnn.tasks
 from pixelcnn.apps.cli.help import PICTURES
 from pixelcnn.apps.cli.options import (
     DRAWING,
+    Address,
     Compile,
     Device,
+    EngineName,
     Map,
     Model,
     Overwrite,
     Precision,
+    Rows,
     ScaleShift,
     Seed,
     SkipBroken,
+    Workers,
     command,
     drawing_options,
 )
-from pixelcnn.apps.cli.shared import Arguments, counting, load_for_pictures, say, say_left_out
+from pixelcnn.apps.cli.shared import Arguments, Many, counting, load_for_pictures, say, say_left_out
 from pixelcnn.common.checks import check_whole
 from pixelcnn.common.text import printable
 
@@ -112,9 +116,19 @@ def colorize(
     compile: Compile = False,
     skip_broken: SkipBroken = False,
     overwrite: Overwrite = False,
+    engine: EngineName = None,
+    address: Address = None,
+    workers: Workers = None,
+    rows: Rows = None,
 ) -> None:
     """Colorize gray pictures with a Grayscale model. The result has the same gray view as the picture."""
     drawing = drawing_options(precision, scale_shift, map, compile)
+    many = Many(engine, address, workers, rows, device, overwrite)
+    if many.wanted({"--samples": samples > 1}):
+        how = pixelcnn.cluster.Drawing(seed, batch_size, options=drawing)
+        loaded = load_for_pictures(model, None, "cpu")
+        many.show(pixelcnn.cluster.colorize(pictures, loaded, out, how, many.how()), out)
+        return
 
     def draw(loaded: "ImageModel", x: "Tensor", seeds: Sequence[int], title: str) -> "tuple[Strip, Tensor]":
         drawn = pixelcnn.colorize(loaded, x, seed=seeds, options=replace(drawing, progress=title))
@@ -140,9 +154,19 @@ def upscale(
     compile: Compile = False,
     skip_broken: SkipBroken = False,
     overwrite: Overwrite = False,
+    engine: EngineName = None,
+    address: Address = None,
+    workers: Workers = None,
+    rows: Rows = None,
 ) -> None:
     """Enlarge pictures with a Pyramid model. The result, reduced again, is identical to the picture."""
     drawing = drawing_options(precision, scale_shift, map, compile)
+    many = Many(engine, address, workers, rows, device, overwrite)
+    if many.wanted({"--samples": samples > 1}):
+        how = pixelcnn.cluster.Drawing(seed, batch_size, options=drawing)
+        loaded = load_for_pictures(model, None, "cpu")
+        many.show(pixelcnn.cluster.upscale(pictures, loaded, out, factor, how, many.how()), out)
+        return
 
     def draw(loaded: "ImageModel", x: "Tensor", seeds: Sequence[int], title: str) -> "tuple[Strip, Tensor]":
         drawn = pixelcnn.upscale(loaded, x, factor, seed=seeds, options=replace(drawing, progress=title))

@@ -11,11 +11,25 @@ from typing import Annotated
 
 import typer
 
+import pixelcnn
 import pixelcnn.pictures
 import pixelcnn.tasks
 from pixelcnn.apps.cli.help import PICTURES
-from pixelcnn.apps.cli.options import Consistent, Device, Json, Model, Overwrite, SkipBroken, command
-from pixelcnn.apps.cli.shared import Arguments, counting, load_for_pictures, say, say_left_out
+from pixelcnn.apps.cli.options import (
+    MANY,
+    Address,
+    Consistent,
+    Device,
+    EngineName,
+    Json,
+    Model,
+    Overwrite,
+    Rows,
+    SkipBroken,
+    Workers,
+    command,
+)
+from pixelcnn.apps.cli.shared import Arguments, Many, counting, load_for_pictures, say, say_left_out
 from pixelcnn.common.text import printable
 
 
@@ -33,10 +47,26 @@ def score(
     skip_broken: SkipBroken = False,
     overwrite: Overwrite = False,
     json: Json = False,
+    out: Annotated[
+        Path | None, typer.Option(help="With --engine: a folder for the scores.", rich_help_panel=MANY)
+    ] = None,
+    engine: EngineName = None,
+    address: Address = None,
+    workers: Workers = None,
+    rows: Rows = None,
 ) -> None:
     """Score each picture in bits per dimension. In total and per factor."""
     if csv and json:
         raise ValueError("--csv and --json: use one of the two")
+    many = Many(engine, address, workers, rows, device, overwrite)
+    if many.wanted({"--heat-maps": heat_maps, "--csv": csv}):
+        if out is None:
+            raise ValueError("--engine: name a folder for the scores with --out")
+        loaded = load_for_pictures(model, consistent, "cpu")
+        many.show(pixelcnn.cluster.score(pictures, loaded, out, many.how()), out, json=json)
+        return
+    if out is not None:
+        raise ValueError(f"--out {str(out)!r}: scores are printed; use it with --engine, or --heat-maps")
     results = None
     if heat_maps is not None:
         if str(heat_maps) == "-":
