@@ -221,7 +221,8 @@ def _train_factor(job: _Job) -> None:
     if main and state.step:
         merge_factor(model, k, job.folder)  # a run killed between saving state and model lacks the latter
     history.begin(state.step)
-    batches = open_batches(job.shuffled, training, state.step, accelerator, state.stream)
+    with together():  # a process may lack a shard
+        batches = open_batches(job.shuffled, training, state.step, accelerator, state.stream)
     if training.compile:
         state.factor.compile()
     network, *prepared = accelerator.prepare(state.factor.train(), *state.optimizers)
