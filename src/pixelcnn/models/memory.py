@@ -102,6 +102,7 @@ def rehearse(
         recompute: see `pixelcnn.nn.blocks`.
     """
     twin = meta_twin(factor)
+    recompute_activations(twin, recompute=recompute)
     if bf16:  # autocast does not work on "meta". It would leave the weights in float32, but those are counted elsewhere
         twin = twin.to(torch.bfloat16)
     link, labels = meta_inputs(factor, images, size)
@@ -115,7 +116,6 @@ def rehearse(
 
 def _learn(twin: Factor, *inputs: Tensor | None, consistent: bool) -> None:
     """Rehearse a step with recomputed activations. Gradients of weights go at once, as they are counted elsewhere."""
-    recompute_activations(twin)
     for parameter in twin.parameters():
         parameter.register_post_accumulate_grad_hook(lambda parameter: setattr(parameter, "grad", None))
     twin(*inputs, consistent=consistent).sum().backward()
