@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from pixelcnn.nn.blocks import GatedResidual
 from pixelcnn.nn.embedding import EmbeddingNetwork
-from pixelcnn.nn.layers import GatedResidual
 
 sides = st.integers(1, 9)
 

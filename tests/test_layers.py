@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from pixelcnn.nn.blocks import GatedResidual
 from pixelcnn.nn.causal import CausalNetwork
 from pixelcnn.nn.embedding import EmbeddingNetwork
-from pixelcnn.nn.layers import AROUND, Conv, Dropout, GatedResidual, TransposedConv, concat_elu, initialize
+from pixelcnn.nn.layers import AROUND, Conv, Dropout, TransposedConv, concat_elu, initialize
 
 sizes = st.tuples(st.integers(1, 6), st.integers(1, 6))
 offsets = st.builds(range, st.integers(-3, -1), st.integers(0, 3)) | st.builds(range, st.just(0), st.integers(1, 3))

@@ -26,6 +26,7 @@ from pixelcnn.auxiliary.chain import Link
 from pixelcnn.common.devices import device_of
 from pixelcnn.common.memory import free_memory, peak_memory
 from pixelcnn.models.factor import Factor
+from pixelcnn.nn.blocks import recompute_activations
 
 CPU_MARGIN = 1.5
 GPU_MARGIN = 1.1  # not measured: torch's allocator on a GPU leaves few gaps
@@ -78,9 +79,19 @@ def meta_inputs(factor: Factor, images: int, size: tuple[int, int]) -> tuple[Lin
 
 
 def rehearse(
-    factor: Factor, images: int, size: tuple[int, int], *, learning: bool, consistent: bool, bf16: bool = False
+    factor: Factor,
+    images: int,
+    size: tuple[int, int],
+    *,
+    learning: bool,
+    consistent: bool,
+    bf16: bool = False,
+    recompute: bool = False,
 ) -> int:
     """Estimate the peak bytes of all tensors in a forward pass, or in the data-dependent initialization.
+
+    While activations are recomputed, this includes the backward pass, in which the peak may be. Otherwise, it is at the
+    end of the forward pass.
 
     Args:
         factor: the factor to rehearse. Its values are not used.
@@ -88,15 +99,26 @@ def rehearse(
         learning: True for a forward pass that keeps everything for the backward pass, False for the initialization.
         consistent: see `Factor`.
         bf16: whether the networks compute in bfloat16.
+        recompute: see `pixelcnn.nn.blocks`.
     """
     twin = meta_twin(factor)
+    recompute_activations(twin, recompute=recompute)
     if bf16:  # autocast does not work on "meta". It would leave the weights in float32, but those are counted elsewhere
         twin = twin.to(torch.bfloat16)
     link, labels = meta_inputs(factor, images, size)
     with torch.device("meta"):
         if learning:
+            if recompute:
+                return peak_memory(lambda: _learn(twin, *link, labels, consistent=consistent))
             return peak_memory(lambda: twin(*link, labels, consistent=consistent))
         return peak_memory(lambda: twin.initialize(*link, labels))
+
+
+def _learn(twin: Factor, *inputs: Tensor | None, consistent: bool) -> None:
+    """Rehearse a step with recomputed activations. Gradients of weights go at once, as they are counted elsewhere."""
+    for parameter in twin.parameters():
+        parameter.register_post_accumulate_grad_hook(lambda parameter: setattr(parameter, "grad", None))
+    twin(*inputs, consistent=consistent).sum().backward()
 
 
 def check_whole_memory(

@@ -18,6 +18,7 @@ Reference: Salimans et al., PixelCNN++ (ICLR 2017), figure 2 and its code; Koles
 
 __all__ = ["HALF", "CausalNetwork", "add_ones"]
 
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple, cast
 
@@ -26,7 +27,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pixelcnn.nn.arithmetic import FLOATING, Arithmetic
-from pixelcnn.nn.layers import ABOVE_AND_HERE, AROUND, LEFT_AND_HERE, Conv, GatedResidual, TransposedConv, concat_elu
+from pixelcnn.nn.blocks import GatedResidual, Recomputable
+from pixelcnn.nn.layers import ABOVE_AND_HERE, AROUND, LEFT_AND_HERE, Conv, TransposedConv, concat_elu
 
 DownConv = partial(Conv, rows=ABOVE_AND_HERE, cols=AROUND)
 DownRightConv = partial(Conv, rows=ABOVE_AND_HERE, cols=LEFT_AND_HERE)
@@ -42,7 +44,7 @@ def add_ones(x: Tensor, levels: int, dtype: torch.dtype, arithmetic: Arithmetic)
 
 
 class _Streams(NamedTuple):
-    """The two streams, each with its `concat_elu`, since several convolutions read it."""
+    """The two streams, each with its `concat_elu`, since several convolutions read it (but see `Recomputable`)."""
 
     u: Tensor
     ul: Tensor
@@ -50,12 +52,12 @@ class _Streams(NamedTuple):
     active_ul: Tensor
 
     @classmethod
-    def of(cls, u: Tensor, ul: Tensor) -> "_Streams":
-        """Compute `concat_elu` of both streams."""
-        return cls(u, ul, concat_elu(u), concat_elu(ul))
+    def of(cls, u: Tensor, ul: Tensor, activate: Callable[[Tensor], Tensor]) -> "_Streams":
+        """Apply the `activate` of a module to both streams."""
+        return cls(u, ul, activate(u), activate(ul))
 
 
-class _FirstLayer(nn.Module):
+class _FirstLayer(Recomputable):
     """The only layer that leaves out the pixel itself: `u` leaves out its whole row, `ul` the rest of it."""
 
     def __init__(self, inputs: int, filters: int) -> None:
@@ -65,10 +67,10 @@ class _FirstLayer(nn.Module):
         self.ul_left = Conv(inputs, filters, ABOVE_AND_HERE, range(-1, 0))
 
     def forward(self, x: Tensor) -> _Streams:
-        return _Streams.of(self.u(x), self.ul_above(x) + self.ul_left(x))
+        return _Streams.of(self.u(x), self.ul_above(x) + self.ul_left(x), self.activate)
 
 
-class _Block(nn.Module):
+class _Block(Recomputable):
     """A gated residual block in each stream. Both take the shortcut and the context, and `ul` also takes `u`."""
 
     def __init__(self, filters: int, context: int, dropout: float, *, shortcut: bool) -> None:
@@ -80,12 +82,12 @@ class _Block(nn.Module):
     def forward(self, streams: _Streams, context: list[Tensor], shortcut: _Streams | None = None) -> _Streams:
         shortcut_u, shortcut_ul = ([shortcut.active_u], [shortcut.active_ul]) if shortcut else ([], [])
         u = self.u(streams.u, streams.active_u, [*shortcut_u, *context])
-        active_u = concat_elu(u)
+        active_u = self.activate(u)
         ul = self.ul(streams.ul, streams.active_ul, [active_u, *shortcut_ul, *context])
-        return _Streams(u, ul, active_u, concat_elu(ul))
+        return _Streams(u, ul, active_u, self.activate(ul))
 
 
-class _Shrink(nn.Module):
+class _Shrink(Recomputable):
     """Layers that shrink both streams to half the size, rounded up."""
 
     def __init__(self, filters: int) -> None:
@@ -94,10 +96,10 @@ class _Shrink(nn.Module):
         self.ul = DownRightConv(filters, filters, stride=HALF)
 
     def forward(self, streams: _Streams) -> _Streams:
-        return _Streams.of(self.u(streams.u), self.ul(streams.ul))
+        return _Streams.of(self.u(streams.u), self.ul(streams.ul), self.activate)
 
 
-class _Grow(nn.Module):
+class _Grow(Recomputable):
     """Layers that enlarge both streams to twice the size, without looking at later pixels."""
 
     def __init__(self, filters: int) -> None:
@@ -106,10 +108,10 @@ class _Grow(nn.Module):
         self.ul = TransposedConv(filters, filters, range(2), range(2), stride=HALF)
 
     def forward(self, streams: _Streams, size: tuple[int, int]) -> _Streams:
-        return _Streams.of(self.u(streams.u, size), self.ul(streams.ul, size))
+        return _Streams.of(self.u(streams.u, size), self.ul(streams.ul, size), self.activate)
 
 
-class CausalNetwork(nn.Module):
+class CausalNetwork(Recomputable):
     """A network whose output at a pixel depends only on the pixels before it, and on all of a *context*.
 
     Args:
@@ -174,7 +176,7 @@ class CausalNetwork(nn.Module):
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Map integers (B, channels, H, W), and a context (B, context, H, W), to outputs (B, outputs, H, W)."""
         arithmetic = self.arithmetic
-        activate = arithmetic.function(concat_elu)
+        activate = self.activate if self.recomputing else arithmetic.function(concat_elu)
         sides = [arithmetic.wrap(activate(context)) for context in self.contexts(context, x.shape[-2:])]
         pixels = add_ones(x, self.levels, self.last.bias.dtype, arithmetic)
         return arithmetic.unwrap(self.evaluate(arithmetic.wrap(pixels), sides))

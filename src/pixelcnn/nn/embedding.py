@@ -17,8 +17,9 @@ from typing import cast
 from torch import Tensor, nn
 
 from pixelcnn.nn.arithmetic import FLOATING, Arithmetic
+from pixelcnn.nn.blocks import GatedResidual, Recomputable
 from pixelcnn.nn.causal import HALF, add_ones
-from pixelcnn.nn.layers import AROUND, Conv, GatedResidual, TransposedConv, concat_elu
+from pixelcnn.nn.layers import AROUND, Conv, TransposedConv
 
 CenteredConv = partial(Conv, rows=AROUND, cols=AROUND)
 
@@ -29,7 +30,7 @@ def _grow(filters: int, factor: int) -> TransposedConv:
     return TransposedConv(filters, filters, offsets, offsets, stride=factor)
 
 
-class EmbeddingNetwork(nn.Module):
+class EmbeddingNetwork(Recomputable):
     """A network from a view to a context of `filters` channels, at the resolution of the image that is modeled.
 
     Args:
@@ -96,12 +97,12 @@ class EmbeddingNetwork(nn.Module):
                 x = self.shrink[scale - 1](x)
             states.append([x])
             for block in blocks:
-                x = block(x, concat_elu(x))
+                x = block(x, self.activate(x))
                 states[scale].append(x)
         states[-1].pop()
         for scale, blocks in reversed(list(enumerate(self.up))):
             for block in blocks:
-                x = block(x, concat_elu(x), [concat_elu(states[scale].pop())])
+                x = block(x, self.activate(x), [self.activate(states[scale].pop())])
             if scale > 0:
                 x = self.grow[scale - 1](x, states[scale - 1][0].shape[-2:])
         return x
@@ -114,5 +115,5 @@ class EmbeddingNetwork(nn.Module):
         if self.enlarge is not None:
             x = self.enlarge(x, size)
         for block in self.enlarged:
-            x = block(x, concat_elu(x))
+            x = block(x, self.activate(x))
         return x

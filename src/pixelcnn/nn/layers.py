@@ -1,4 +1,4 @@
-"""Causal (shifted) convolutions, their strided and transposed forms, and the gated residual block.
+"""Causal (shifted) convolutions, their strided and transposed forms, and the functions between them.
 
 A convolution is described here by the pixels that it reads, as offsets from the pixel that it writes:
 
@@ -21,7 +21,6 @@ __all__ = [
     "Conv",
     "Dropout",
     "Edges",
-    "GatedResidual",
     "TransposedConv",
     "concat_elu",
     "evaluating",
@@ -30,7 +29,7 @@ __all__ = [
 ]
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import NamedTuple
@@ -225,33 +224,6 @@ class TransposedConv(_WeightNormalized):
         weight = weight.permute(0, 3, 5, 1, 2, 4).flatten(0, 2)
         x = F.conv2d(F.pad(x, (left, right, top, bottom)), weight, self.bias.repeat_interleave(s * s))
         return F.pixel_shuffle(x, s)[:, :, : size[0], : size[1]]
-
-
-class GatedResidual(nn.Module):
-    """A block that computes `x + a * sigmoid(b)`, where a and b come from convolutions of x and of the side inputs.
-
-    The caller applies `concat_elu` to every input, because several blocks read the same one.
-
-    Args:
-        filters: channels F of the stream.
-        conv: a function that makes a convolution with the offsets of the stream.
-        side: total channels of the side inputs, after `concat_elu`; 0 for none.
-        dropout: fraction of the hidden units that training drops.
-    """
-
-    def __init__(self, filters: int, conv: Callable[..., Conv], *, side: int = 0, dropout: float = 0.0) -> None:
-        super().__init__()
-        self.input = conv(2 * filters, filters)
-        self.side = Conv(side, filters) if side else None
-        self.dropout = Dropout(dropout)
-        self.output = conv(2 * filters, 2 * filters, init_scale=0.1)
-
-    def forward(self, x: Tensor, active: Tensor, sides: Sequence[Tensor] = ()) -> Tensor:
-        """Map x (B, F, H, W), `active = concat_elu(x)` and side inputs (B, ..., H, W) to (B, F, H, W)."""
-        hidden = self.input(active)
-        if self.side is not None:
-            hidden = hidden + self.side(*sides)
-        return gate(x, self.output(self.dropout(concat_elu(hidden))))
 
 
 def initialize(network: nn.Module, *inputs: Tensor | None) -> None:

@@ -44,10 +44,11 @@ from pixelcnn.data.streams import StreamedImages
 from pixelcnn.models.factor import Factor
 from pixelcnn.models.image_model import ImageModel
 from pixelcnn.models.load import load
+from pixelcnn.nn.blocks import recompute_activations
 from pixelcnn.training.devices import make_accelerator
 from pixelcnn.training.history import Due, History
 from pixelcnn.training.interrupt import Interruption
-from pixelcnn.training.memory import check_training_memory
+from pixelcnn.training.memory import check_training_memory, print_estimate
 from pixelcnn.training.optimizers import make_optimizers, set_rate
 from pixelcnn.training.options import Budget, Run, Training, budgets_of
 from pixelcnn.training.runs import STATE, claim_folder, merge_factor, save_factor
@@ -62,7 +63,7 @@ from pixelcnn.training.steps import (
 )
 from pixelcnn.training.streaming import StreamedBatches
 
-SMALLER = "split the batch (--accumulate 2), or use a smaller --batch-size or --random-crop"
+SMALLER = "use --recompute, a smaller --batch-size or --random-crop, or split the batch (--accumulate 2)"
 LOG_MINUTES = 2 / 60
 IMAGE_LEVELS = 256
 INITIAL_IMAGES = 32  # images used by the data-dependent initialization
@@ -125,7 +126,7 @@ def train(
     with together():
         _check_fit(model, images)
         shuffled = shuffle(images, seed=training.seed, flip=training.flip, random_crop=training.random_crop)
-        check_training_memory(
+        estimates = check_training_memory(
             model,
             factors,
             images.size if training.random_crop is None else (training.random_crop, training.random_crop),
@@ -148,6 +149,8 @@ def train(
             side = training.random_crop
             H, W = model.sizes(images.size if side is None else (side, side))[k]
             pixels = training.batch_size // (training.accumulate * accelerator.num_processes) * H * W
+            if run.progress and accelerator.is_main_process:
+                print_estimate(k, estimates[k], accelerator.device)
             with naming_memory(accelerator.device, SMALLER), threads_for(model.factors[k], pixels):
                 _train_factor(job)
             accelerator.free_memory()  # otherwise this network and its optimizer stay until the last factor is done
@@ -221,6 +224,7 @@ def _train_factor(job: _Job) -> None:
     if main and state.step:
         merge_factor(model, k, job.folder)  # a run killed between saving state and model lacks the latter
     history.begin(state.step)
+    recompute_activations(state.factor, recompute=training.recompute)  # not of its average, which draws the sheets
     with together():  # a process may lack a shard
         batches = open_batches(job.shuffled, training, state.step, accelerator, state.stream)
     if training.compile:

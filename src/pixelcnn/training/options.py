@@ -32,6 +32,7 @@ class Training:
         flip: mirror half of the images.
         random_crop: side of random crops to train on, in pixels of the original image; None for whole images.
         accumulate: number of parts each batch is split into, to save memory.
+        recompute: compute activations again in the backward pass, to save memory (known as gradient checkpointing).
         bf16: compute the networks in bfloat16; weights and likelihoods stay in float32.
         compile: fuse operations with `torch.compile`.
         workers: number of processes that decode images (threads, if they are streamed); 0 to decode in between.
@@ -57,6 +58,7 @@ class Training:
     flip: bool = True
     random_crop: int | None = None
     accumulate: int = 1
+    recompute: bool = False
     bf16: bool = False
     compile: bool = False
     workers: int = 0

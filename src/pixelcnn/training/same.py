@@ -19,7 +19,7 @@ from pixelcnn.training.options import Training
 
 RUN = "run.json"
 # How the work is done: these change its time and its memory, and what is learned only by rounding and the dropout.
-FREE = ("accumulate", "compile", "workers")
+FREE = ("accumulate", "compile", "recompute", "workers")
 USUAL = {field.name: field.default for field in fields(Training)}
 
 

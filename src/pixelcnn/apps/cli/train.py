@@ -159,6 +159,14 @@ def train(
         int | None,
         typer.Option(help="Split each batch into this many parts to save memory.", rich_help_panel=MACHINE),
     ] = None,
+    recompute: Annotated[
+        bool | None,
+        typer.Option(
+            "--recompute/--keep",
+            help="Compute activations again in the backward pass, to save memory.",
+            rich_help_panel=MACHINE,
+        ),
+    ] = None,
     workers: Annotated[
         int | None,
         typer.Option(help="Number of processes (with --stream, threads) that decode images.", rich_help_panel=MACHINE),
