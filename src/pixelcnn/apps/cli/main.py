@@ -17,7 +17,8 @@ import pixelcnn.apps.cli.packing
 import pixelcnn.apps.cli.pictures
 import pixelcnn.apps.cli.score
 import pixelcnn.apps.cli.studio
-import pixelcnn.apps.cli.train  # noqa: F401  (the six add their commands to the app)
+import pixelcnn.apps.cli.train
+import pixelcnn.apps.cli.weights  # noqa: F401  (the seven add their commands to the app)
 from pixelcnn.apps.cli.options import INTERRUPTED, app, explain, fail
 from pixelcnn.common.processes import SharedError
 

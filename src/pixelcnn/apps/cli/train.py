@@ -1,6 +1,6 @@
-"""The commands `demo`, `train`, `import` and `merge`, which make models."""
+"""The commands `demo` and `train`, which make models."""
 
-__all__ = ["import_model", "merge", "train"]
+__all__ = ["demo", "train"]
 
 import sys
 from pathlib import Path
@@ -273,38 +273,3 @@ def _stream_data(
     images = pixelcnn.data.stream_images(source, progress=True, **options)
     say_data(f"{images.name}: {len(images.shards)} shards to train on ({images.part}), read as they are needed", images)
     return images, images.held_out
-
-
-@command(MAKE, "import")
-def import_model(
-    file: Annotated[
-        Path,
-        typer.Argument(metavar="FILE", help="A state dict of the PyTorch port, or an .npz of TensorFlow variables."),
-    ],
-    out: Annotated[Path, typer.Option(help="Folder for the model.")],
-    overwrite: Overwrite = False,
-) -> None:
-    """Import a PixelCNN++ that another program trained. The model computes the same likelihoods."""
-    pixelcnn.training.check_model_folder(out, inputs=[file], overwrite=overwrite)
-    model = pixelcnn.import_checkpoint(file)
-    pixelcnn.save(model, out)
-    config = model.config.to_json()
-    sizes = ", ".join(f"{name} {config[name]}" for name in ("channels", "components", "filters", "blocks"))
-    print(f"pixelcnn: imported {sum(p.numel() for p in model.parameters()):,} weights; {sizes}", file=sys.stderr)
-    print(out)
-
-
-@command(MAKE)
-def merge(
-    folders: Annotated[list[Path], typer.Argument(metavar="FOLDERS", help="Runs, and at most one model.")],
-    out: Annotated[Path, typer.Option(help="Folder for the model.")],
-    overwrite: Overwrite = False,
-) -> None:
-    """Put together a model whose factors were trained in separate folders.
-
-    Each factor comes from the run that has trained it. A model among the folders gives those that no run has trained.
-    """
-    origins = pixelcnn.training.merge_runs(folders, out, overwrite=overwrite)
-    for k, origin in enumerate(origins):
-        print(f"pixelcnn: factor {k} from {origin}", file=sys.stderr)
-    print(out)
