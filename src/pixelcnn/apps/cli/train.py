@@ -268,7 +268,7 @@ def merge(
     out: Annotated[Path, typer.Option(help="Folder for the model.")],
     overwrite: Overwrite = False,
 ) -> None:
-    """Put together a model whose factors were trained in separate folders.
+    """Make one model of factors trained in separate folders.
 
     Each factor comes from the run that has trained it. A model among the folders gives those that no run has trained.
     """
