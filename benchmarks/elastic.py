@@ -9,7 +9,7 @@ processes of one thread, saving after every step:
 2. with `--max-restarts`, where one of the two workers, chosen at random, is killed (SIGKILL) at a random moment after
    each start: in turns while it starts, and while it takes steps and saves;
 3. on two "machines": two launchers with a worker each, which meet at a c10d rendezvous on 127.0.0.1. A worker is
-   killed; then the whole second machine, launcher and worker, which is started again;
+   killed;
 4. likewise, but the machine that holds the rendezvous is killed, and both are started again.
 
 Every run has to end with the state of the first one, to the last bit.
@@ -226,10 +226,6 @@ def measure(folder: Path, kills: int, steps: int, end: float) -> dict[str, dict[
     first, second = machines("two-machines", port)
     saves("two-machines")
     _kill(second.workers()[0])
-    time.sleep(1)  # until the steps of the old life are over
-    saves("two-machines")
-    second.lose()
-    second = machine("two-machines", port, False)
     note("two-machines", start, finish([first, second], end))
 
     start, port = time.monotonic(), free_port()

@@ -39,7 +39,7 @@ def merge(
     out: Annotated[Path, typer.Option(help="Folder for the model.")],
     overwrite: Overwrite = False,
 ) -> None:
-    """Put together a model of separately trained factors.
+    """Make one model of factors trained in separate folders.
 
     Each factor comes from the run that has trained it. A model among the folders gives those that no run has trained.
     """
