@@ -9,7 +9,7 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -67,25 +67,26 @@ class Engine:
                 check_whole(**{name: value})
 
 
-def run_units(engine: Engine, job: Job, units: Sequence[Unit]) -> Iterator[Report]:
-    """Work on units, in any order, and yield a report for each.
+def run_units(engine: Engine, job: Job, units: Sequence[Unit], begin: Callable[[], None]) -> Iterator[Report]:
+    """Work on units, in any order, and yield a report for each; call `begin` once the engine is there.
 
     Raises:
         ValueError: if a worker cannot work, for a reason that holds for all units; or if there is no cluster.
     """
     run = _run_here if engine.name == "local" else _run_with_ray
-    for report in run(engine, job, units):
+    for report in run(engine, job, units, begin):
         if "problem" in report:
             raise ValueError(report["problem"])
         yield report
 
 
-def _run_here(engine: Engine, job: Job, units: Sequence[Unit]) -> Iterator[Report]:
+def _run_here(engine: Engine, job: Job, units: Sequence[Unit], begin: Callable[[], None]) -> Iterator[Report]:
+    begin()
     worker = Worker(versions(), pickle.dumps(job))
     yield from map(worker.work, units)
 
 
-def _run_with_ray(engine: Engine, job: Job, units: Sequence[Unit]) -> Iterator[Report]:
+def _run_with_ray(engine: Engine, job: Job, units: Sequence[Unit], begin: Callable[[], None]) -> Iterator[Report]:
     with _connected(engine) as ray:
         import json
 
@@ -101,6 +102,7 @@ def _run_with_ray(engine: Engine, job: Job, units: Sequence[Unit]) -> Iterator[R
             raise ValueError(
                 f"the cluster has no {'GPU' if gpus else 'CPU'} to work with: use another device or cluster"
             )
+        begin()
         size = min(engine.workers or most, most, len(units))
         packed = pickle.dumps(Job(job.verb, job.model, job.folder, "cuda" if gpus else "cpu"))
         results = from_items(
@@ -142,7 +144,8 @@ def _connected(engine: Engine) -> Iterator[Any]:
         return
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     if engine.address is None:
-        options |= {"num_cpus": engine.workers or os.cpu_count(), "include_dashboard": False}
+        # By default, Ray would look for a cluster of this machine first, and take one that has ended for one that runs.
+        options |= {"address": "local", "num_cpus": engine.workers or os.cpu_count(), "include_dashboard": False}
         options["object_store_memory"] = STORE
     else:
         _check_answers(engine.address)
@@ -174,6 +177,9 @@ def _check_answers(address: str) -> None:
         found = subprocess.run(probe, capture_output=True, text=True, timeout=PATIENCE, check=False)
     except subprocess.TimeoutExpired:
         raise ValueError(f"address={address!r}: no Ray cluster answers there in {PATIENCE} seconds: {remedy}") from None
+    if found.returncode and "InvalidAuthToken" in found.stderr:
+        hint = "set RAY_AUTH_MODE=token, and put the token where Ray's documentation says"
+        raise ValueError(f"address={address!r}: the Ray cluster asks for a token: {hint}")
     if found.returncode:
         last = next((line for line in reversed(found.stderr.splitlines()) if line.strip()), "no reason given")
         raise ValueError(f"address={address!r}: Ray cannot connect ({shorten(last)}): {remedy}")

@@ -57,32 +57,36 @@ class Output:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def begin(self, *, overwrite: bool) -> None:
-        """Make the folder, and say in it that its results are not finished.
+    def check(self, *, overwrite: bool) -> None:
+        """Check that results can be written to the folder, before anything else is done.
 
         Raises:
             ValueError: if it holds something, unless `overwrite` and the results in it are ours.
-            OSError: if it cannot be written to.
         """
         name = f"--out {str(self.folder)!r}"
         if is_file_name(self.folder, ".parquet"):
             raise ValueError(f"{name}: name a folder, which gets several files")
         check_out(self.folder, overwrite, suffix=".parquet")
-        there = [each for each in self.folder.iterdir() if PART.fullmatch(each.name)] if self.folder.is_dir() else []
-        if there and not self._is_ours():
+        if (there := self._parts()) and not self._is_ours():
             raise ValueError(f"{name} holds {there[0].name!r}, which another program made: name another folder")
+
+    def begin(self) -> None:
+        """Make the folder, remove earlier results, and say in it that these are not finished."""
         write_json(self.folder / UNFINISHED, {"format": FORMAT})
         (self.folder / MANIFEST).unlink(missing_ok=True)
-        for file in there:
+        for file in self._parts():
             file.unlink()
         self._forget_workers()
 
+    def _parts(self) -> list[Path]:
+        return [each for each in self.folder.iterdir() if PART.fullmatch(each.name)] if self.folder.is_dir() else []
+
     def _is_ours(self) -> bool:
-        for name in (MANIFEST, UNFINISHED):
-            with suppress(ValueError, OSError):
-                if read_json(self.folder / name).get("format") == FORMAT:
-                    return True
-        return (self.folder / MANIFEST).is_file() and FORMAT.encode() in (self.folder / MANIFEST).read_bytes()[:100]
+        for file in (self.folder / MANIFEST, self.folder / UNFINISHED):
+            if file.is_file():
+                with file.open("rb") as opened:  # a manifest may be long, and begins with its format
+                    return FORMAT.encode() in opened.read(100)
+        return False
 
     def finish(self, manifest: Mapping[str, Any]) -> None:
         """Write the manifest, once all files are there.

@@ -35,11 +35,11 @@ def run(
     if not units:
         raise ValueError("the tables hold no pictures: name other files")
     output, folder = Output(out), Path(out).absolute()
-    output.begin(overwrite=engine.overwrite)
+    output.check(overwrite=engine.overwrite)
     reports: dict[int, Report] = {}
     with progress_bar(visible=engine.progress, fields="{task.fields[note]}") as bar:
         task, failed = bar.add_task(type(verb).__name__.lower(), total=sum(map(len, units)), note=""), 0
-        for report in run_units(engine, Job(verb, loaded, folder, engine.device), units):
+        for report in run_units(engine, Job(verb, loaded, folder, engine.device), units, output.begin):
             reports[report["part"]] = report
             failed += len(report["failed"])
             bar.update(task, advance=report["file"]["rows"], note=f"{failed} left out" if failed else "")
