@@ -153,7 +153,10 @@ def train(
         typer.Option(help="Split each batch into this many parts to save memory.", rich_help_panel=MACHINE),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(help="Number of processes that decode images; with --stream, of threads.", rich_help_panel=MACHINE)
+        int | None,
+        typer.Option(
+            help="Number of processes that decode images; with --stream, of threads.", rich_help_panel=MACHINE
+        ),
     ] = None,
     device: Annotated[str, typer.Option(help=DEVICES, rich_help_panel=MACHINE)] = "auto",
 ) -> None:
