@@ -4,8 +4,8 @@
 
 The shards, PNG files of 8x8 pixels in parquet or tar files of ten thousand each, lie in a temporary folder and are
 removed in the end. A process of its own reads all of them once in the order of training, in batches of 16, and reports
-the resident memory after a hundredth, a tenth, a half, and all of the images. The same pixels in memory would take 192
-bytes an image, and their encoded files about 250.
+the resident memory after a hundredth, a tenth, a half, and all of the images. Results of the other kind that are in the
+JSON file already are kept.
 """
 
 import argparse
