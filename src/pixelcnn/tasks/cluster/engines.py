@@ -35,7 +35,7 @@ class Engine:
     Args:
         name: "local" for this process, or "ray".
         address: of a Ray cluster, such as "10.0.0.1:6379" or "ray://10.0.0.1:10001", or "auto" for one that this
-            machine is part of; None to start Ray on this machine alone.
+            machine is part of; None to start Ray on this machine alone. A process that is connected to Ray stays so.
         workers: number of processes with a model; None for one for each CPU, or for each GPU if there are some.
         device: of the models, as for `pixelcnn.load`; "auto" is a GPU where there is one.
         rows: pictures for each file of the results, a multiple of those that are taken together; None for a number
