@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test docs format wheels clean browser
+.PHONY: demo test test-all docs format wheels clean browser
 
 demo: $(INSTALLED)
 	$(BIN)/pixelcnn demo --out demo --overwrite
@@ -14,6 +14,10 @@ test: $(INSTALLED) docs browser
 	$(BIN)/ruff format --check
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/pytest --numprocesses 2 --dist worksteal
+
+# Also what is too slow for every day: clusters, launchers, workers that are killed, longer trainings.
+test-all: $(INSTALLED) docs browser
+	$(BIN)/pytest --numprocesses 2 --dist worksteal -m 'slow or not slow'
 
 # The tests of the studio's page need a browser, Debian's Chromium. It is installed where that is possible; elsewhere,
 # those tests are skipped.

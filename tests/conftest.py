@@ -21,7 +21,7 @@ from pixelcnn.models.image_model import ImageModel
 from pixelcnn.models.sampling import sample_views
 
 torch.set_num_threads(1)  # the networks here are too small to gain from a second thread
-settings.register_profile("laws", deadline=None, max_examples=12, derandomize=True)
+settings.register_profile("laws", deadline=None, max_examples=10, derandomize=True)
 settings.load_profile("laws")
 
 Scramble = Callable[..., nn.Module]

@@ -260,6 +260,7 @@ def with_huge(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return pictures
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit of memory is that of Linux")
 def test_a_picture_that_fills_the_memory_is_left_out(model: ImageModel, with_huge: Path, tmp_path: Path) -> None:
     save(model, tmp_path / "model")
@@ -408,6 +409,7 @@ def watching(out: Path, do: Callable[[int], bool]) -> Iterator[None]:
         watcher.join()
 
 
+@pytest.mark.slow
 @needs_ray
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit of memory is that of Linux")
@@ -444,7 +446,7 @@ def test_ray_survives(ray: Any, model: ImageModel, folder: Path, with_huge: Path
 
 @needs_ray
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(("verb", "workers"), [("upscale", 2), ("compress", 1)])
+@pytest.mark.parametrize(("verb", "workers"), [pytest.param("upscale", 2, marks=pytest.mark.slow), ("compress", 1)])
 def test_ray_writes_the_same_bytes(
     ray: Any, verb: str, workers: int, model: ImageModel, folder: Path, tmp_path: Path
 ) -> None:
@@ -454,6 +456,7 @@ def test_ray_writes_the_same_bytes(
     assert contents(tmp_path / "ray") == contents(tmp_path / "local")
 
 
+@pytest.mark.slow
 @needs_ray
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of another process are those of Linux")
@@ -469,6 +472,7 @@ def test_a_disk_that_fills_in_one_worker(ray: Any, model: ImageModel, folder: Pa
     assert not (out / "_manifest.json").exists()
 
 
+@pytest.mark.slow
 @needs_ray
 @pytest.mark.filterwarnings("ignore")
 def test_workers_of_another_version(ray: Any, model: ImageModel, folder: Path, tmp_path: Path) -> None:
@@ -487,6 +491,7 @@ def test_workers_of_another_version(ray: Any, model: ImageModel, folder: Path, t
     assert "instead of 1.0: install the same versions on all machines" in ended.stderr.splitlines()[-1]
 
 
+@pytest.mark.slow
 @needs_ray
 def test_a_cluster_that_does_not_answer(
     model: ImageModel, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

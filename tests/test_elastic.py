@@ -142,6 +142,7 @@ def train_with_dropout(pictures: Path, out: Path, steps: int) -> None:
     train(model, load_images(pictures), out, Training(batch_size=4), steps=steps, run=run)
 
 
+@pytest.mark.slow
 def test_a_killed_worker_and_a_restart_change_nothing(pictures: Path, tmp_path: Path) -> None:
     """Law: two processes, one of them killed, both started again with the same words: the bits of an undisturbed run.
 
@@ -159,6 +160,7 @@ def test_a_killed_worker_and_a_restart_change_nothing(pictures: Path, tmp_path: 
     assert_same(tmp_path / "a", tmp_path / "b")
 
 
+@pytest.mark.slow
 def test_another_number_of_processes(pictures: Path, tmp_path: Path) -> None:
     """Law: two steps with one process, two with two, and two with one are six with one, up to rounding."""
     recipe = ("train", "cifar10-pyramid-small", *TRAIN[2:], "--data", pictures, "--factor", 2, "--batch-size", 4,
@@ -191,6 +193,7 @@ def test_a_state_of_an_earlier_version_is_resumed(pictures: Path, tmp_path: Path
     assert "random" not in load_file(path)
 
 
+@pytest.mark.slow
 def test_jobs_for_factors_begin_at_once_in_one_folder(pictures: Path, tmp_path: Path) -> None:
     """Law: of three jobs, one begins the run and the others join; the result is that of one job after another."""
     arguments = (*TRAIN, "--data", pictures, "--batch-size", 4, "--steps", 2, "--resume", "auto")
@@ -245,6 +248,7 @@ def test_auto_begins_or_continues(pictures: Path, tmp_path: Path) -> None:
         Run(resume="yes")  # pyright: ignore[reportArgumentType]
 
 
+@pytest.mark.slow
 def test_auto_from_a_model(pictures: Path, tmp_path: Path) -> None:
     """Law: with --from, a run that exists goes on from its own weights, and another begins with those of the model."""
     model = find_recipe("photos32-pyramid-small").model()
@@ -284,6 +288,7 @@ def test_different_data_are_named_before_anything_is_written(pictures: Path, tmp
     assert "rank 1 has 7 images" in line
 
 
+@pytest.mark.slow
 def test_a_folder_that_only_some_processes_see(pictures: Path, tmp_path: Path) -> None:
     """Law: where a process does not find the state of the others, all end instead of learning different things."""
     train_with_dropout(pictures, tmp_path / "run", 1)
@@ -334,6 +339,7 @@ def test_a_process_that_fails_ends_all(tmp_path: Path) -> None:
     assert told == ["SharedError full", "MemoryError full", "SharedError full"]
 
 
+@pytest.mark.slow
 def test_a_process_that_fails_while_scoring_ends_all(pictures: Path, tmp_path: Path) -> None:
     """Law: the others do not wait, nor give a figure without its share."""
     save(tiny_model(), tmp_path / "model")

@@ -59,6 +59,7 @@ def test_train_on_a_folder(tmp_path: Path) -> None:
     assert height > 3 * 96  # three views
 
 
+@pytest.mark.slow
 def test_train_on_a_folder_of_ones_own(tmp_path: Path) -> None:
     for part in ("train", "test"):
         (tmp_path / "pictures" / part).mkdir(parents=True)
@@ -104,6 +105,7 @@ def test_find_the_odd_one_out_among_ones_own(tmp_path: Path) -> None:
     assert output.endswith("the odd one out: noise.png\n")
 
 
+@pytest.mark.slow
 def test_own_view(tmp_path: Path) -> None:
     assert run("own_view.py", tmp_path).endswith("True\n")
     sheet = read(tmp_path / "posters.png")

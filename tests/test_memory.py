@@ -143,6 +143,7 @@ def measured(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> list[i
     return [int(line) for line in subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the memory of a process from /proc")
 @pytest.mark.parametrize("way", range(3), ids=["plain", "bf16", "recompute"])
 def test_the_estimate_is_close_to_a_real_run(measured: list[int], way: int) -> None:

@@ -121,6 +121,7 @@ def test_the_rehearsal_sees_what_a_real_step_holds() -> None:
         assert again < 0.6 * kept
 
 
+@pytest.mark.slow
 def test_a_run_learns_the_same_and_resumes_either_way(tmp_path: Path) -> None:
     """Law: weights after a few steps are the same up to rounding, also with accumulated parts, and when changing."""
     images = load_images(save_noise(tmp_path, 8, (8, 8)))

@@ -609,9 +609,9 @@ def test_the_last_pixel_follows_the_conditional(scramble: Scramble, channels: in
     ("chain", "row", "channels", "levels"),
     [
         ([Downsample(2)], 0, 1, 8),
-        ([Downsample(2)], 1, 3, 3),
+        pytest.param([Downsample(2)], 1, 3, 3, marks=pytest.mark.slow),
         ([QuantizedGrayscale(1)], 0, 1, 8),
-        ([Downsample(2), QuantizedGrayscale(1)], 1, 3, 3),
+        pytest.param([Downsample(2), QuantizedGrayscale(1)], 1, 3, 3, marks=pytest.mark.slow),
     ],
     ids=str,
 )

@@ -198,7 +198,7 @@ for name in ("photos-pyramid", "photo-pyramid", "no-such-model", "nobody/nothing
 """
 
 
-@pytest.mark.parametrize("kind", ["closed", "silent"])
+@pytest.mark.parametrize("kind", ["closed", pytest.param("silent", marks=pytest.mark.slow)])
 def test_an_unreachable_hub_is_not_asked_or_not_for_long(kind: str) -> None:
     """Names without a slash never go to the hub; an id of the hub fails in seconds, and says why."""
     found = subprocess.run([sys.executable, "-c", UNREACHABLE, kind], capture_output=True, text=True, check=True)

@@ -67,7 +67,7 @@ def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "pixelcnn", *map(str, arguments)]
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "muon"])
+@pytest.mark.parametrize("optimizer", [pytest.param("adam", marks=pytest.mark.slow), "muon"])
 def test_resumed_is_uninterrupted(images: Images, optimizer: str, tmp_path: Path) -> None:
     """Weights, averages, moments, dropout, order and learning rate all continue where they stopped."""
     how = Training(batch_size=4, optimizer=optimizer, warmup=3)
@@ -119,6 +119,7 @@ def test_the_average_keeps_up_in_a_short_run(images: Images, tmp_path: Path) -> 
     assert bits < bits_trained + 0.02
 
 
+@pytest.mark.slow
 def test_continuing_from_a_model_does_not_make_it_worse(tmp_path: Path) -> None:
     """Five seconds of `--from` leave the finest factor of a shipped model as good as it was."""
     model, folder = load("photos-pyramid"), tmp_path / "run"
@@ -428,6 +429,7 @@ def test_budget() -> None:
     assert Budget(minutes=2).used(10**9, 119) < Budget(minutes=2).total <= Budget(minutes=2).used(0, 120)
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_is_uninterrupted(folder_of_images: Path, tmp_path: Path) -> None:
     """A real process, killed again and again in the middle of steps and saves, ends with the same bits."""
     options = (
@@ -533,6 +535,7 @@ def test_two_processes_are_one(folder_of_images: Path, tmp_path: Path) -> None:
         8,
         "--sheet-minutes",
         0,
+        "--recompute",
         "--device",
         "cpu",  # there may be one GPU only
     )
