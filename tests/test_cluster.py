@@ -444,9 +444,10 @@ def test_ray_survives(ray: Any, model: ImageModel, folder: Path, with_huge: Path
     assert found == {row["name"]: row for row in expected}
 
 
+@pytest.mark.slow
 @needs_ray
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(("verb", "workers"), [pytest.param("upscale", 2, marks=pytest.mark.slow), ("compress", 1)])
+@pytest.mark.parametrize(("verb", "workers"), [("upscale", 2), ("compress", 1)])
 def test_ray_writes_the_same_bytes(
     ray: Any, verb: str, workers: int, model: ImageModel, folder: Path, tmp_path: Path
 ) -> None:

@@ -46,6 +46,7 @@ def test_each_example_says_how_to_run_it_and_is_tested(path: Path) -> None:
     assert f'run("{path.name}"' in Path(__file__).read_text()
 
 
+@pytest.mark.slow
 def test_train_on_a_folder(tmp_path: Path) -> None:
     before, after = map(float, re.findall(r"\d+\.\d+", run("train_on_a_folder.py", tmp_path)))
     assert before > 8
@@ -59,7 +60,6 @@ def test_train_on_a_folder(tmp_path: Path) -> None:
     assert height > 3 * 96  # three views
 
 
-@pytest.mark.slow
 def test_train_on_a_folder_of_ones_own(tmp_path: Path) -> None:
     for part in ("train", "test"):
         (tmp_path / "pictures" / part).mkdir(parents=True)

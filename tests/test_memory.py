@@ -111,7 +111,10 @@ def test_the_estimate_grows_with_the_images(classes: int, consistent: bool) -> N
 
 
 @pytest.mark.parametrize("chain", [[Downsample(4)], [Downsample(2), QuantizedGrayscale(1)]])
-@pytest.mark.parametrize("options", [{"filters": 1, "scales": 1, "components": 1}, {"filters": 32, "classes": 3}])
+@pytest.mark.parametrize(
+    "options",
+    [{"filters": 1, "scales": 1, "components": 1}, pytest.param({"filters": 32, "classes": 3}, marks=pytest.mark.slow)],
+)
 def test_no_rehearsal_is_needed_for_what_is_small(chain: list[Auxiliary], options: dict[str, Any]) -> None:
     """Law: the estimate without a rehearsal is above that with one, whether the step or the initialization is more."""
     model = ImageModel(auxiliaries=chain, **TINY | options)
