@@ -21,7 +21,7 @@ from typing import Any
 
 from pixelcnn.common.files import write_json
 
-REPEATS = 5
+REPEATS = 3
 RECIPE, STEPS, BATCH, SIZE = "photos32-pyramid-small", 40, 16, 32
 MODEL, SIDE, PICTURES = "photos-pyramid", 64, 64
 HOUR = 3600
