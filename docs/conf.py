@@ -36,9 +36,9 @@ napoleon_use_rtype = False
 # `make docs` is nitpicky: a name of this package that leads nowhere is an error. Names of other packages and of Python
 # itself could only be looked up on their websites.
 nitpick_ignore_regex = [
-    ("py:.*", r"(torch|accelerate|datasets|huggingface_hub|numpy|PIL|abc|collections|concurrent|pathlib)\..*"),
+    ("py:.*", r"(torch|accelerate|datasets|huggingface_hub|numpy|PIL|abc|collections|concurrent|datetime|pathlib)\..*"),
     # Names that their modules keep to themselves, and type variables.
-    ("py:(class|obj)", r"Rows|pixelcnn\.(\w+\.)+(_\w+|[A-Z])"),
+    ("py:(class|obj)", r"Rows|IterableDataset|pixelcnn\.(\w+\.)+(_\w+|[A-Z])"),
     ("py:class", r"pixelcnn\.(auxiliary\.cells\.CellBounds|models\.hub\.HubModel|training\.state\.TrainingState)"),
 ]
 
