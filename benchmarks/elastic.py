@@ -36,6 +36,8 @@ from safetensors.torch import load_file
 import pixelcnn
 
 STATE = Path("factor-0") / "state.safetensors"
+# The second makes torchrun choose a new place to exchange addresses for each start (see docs/train.md).
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
 
 
 class Launcher:
@@ -47,7 +49,7 @@ class Launcher:
         command = [sys.executable, "-m", "torch.distributed.run", *options, "-m", "pixelcnn", *training]
         with log.open("ab") as file:
             self.process = subprocess.Popen(
-                list(map(str, command)), stdout=file, stderr=file, env=os.environ | {"OMP_NUM_THREADS": "1"}
+                list(map(str, command)), stdout=file, stderr=file, env=os.environ | ENVIRONMENT
             )
 
         self.all.append(self)
