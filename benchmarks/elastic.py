@@ -1,6 +1,6 @@
 """Kill training under torchrun again and again, and check that it ends with the bits of an undisturbed run.
 
-    python benchmarks/elastic.py [--kills 20] [--seconds 900] [--json FILE]
+    python benchmarks/elastic.py [--kills 20] [--steps 300] [--seconds 900] [--json FILE]
 
 It trains one factor of a small model with dropout on noise of 8x8, by `pixelcnn train ... --resume auto` in two
 processes of one thread, saving after every step:
@@ -156,7 +156,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=900, help="for everything; then it fails")
-    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
