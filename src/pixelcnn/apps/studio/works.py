@@ -79,7 +79,7 @@ def complete(job: Job, model: ImageModel, asked: Asked, photo: Photo) -> None:
 
 
 def _check_pixels(size: tuple[int, int], images: int) -> None:
-    """Raise a ValueError if so many images are too much for one drawing, part of which cannot be stopped."""
+    """Raise a ValueError if these images are too many to draw at once: the start of a drawing cannot be stopped."""
     if images * size[0] * size[1] > MOST_DRAWN:
         what = f"{images} pictures" if images > 1 else "one picture"
         raise ValueError(f"{what} of {size[1]}x{size[0]} at once: at most {MOST_DRAWN:,} pixels can be drawn at once")

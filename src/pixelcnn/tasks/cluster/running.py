@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pixelcnn.common.progress import progress_bar
+from pixelcnn.data.given import PICTURE_LEVELS
 from pixelcnn.models.exact import model_hash
 from pixelcnn.models.image_model import ImageModel
 from pixelcnn.models.load import load
@@ -16,8 +17,6 @@ from pixelcnn.tasks.cluster.output import Output
 from pixelcnn.tasks.cluster.units import Span, cut
 from pixelcnn.tasks.cluster.verbs import Verb
 from pixelcnn.tasks.cluster.work import Job, Report, versions
-
-LEVELS = 256  # of pictures
 
 
 def run(
@@ -28,8 +27,8 @@ def run(
     if rows % verb.together:
         raise ValueError(f"rows={rows}: use a multiple of {verb.together}, the pictures that are taken together")
     loaded = model if isinstance(model, ImageModel) else load(model)
-    if loaded.levels != LEVELS:
-        raise ValueError(f"a model with levels={loaded.levels}: pictures have {LEVELS}; use another model")
+    if loaded.levels != PICTURE_LEVELS:
+        raise ValueError(f"a model with levels={loaded.levels}: pictures have {PICTURE_LEVELS}; use another model")
     verb.start(loaded)  # it raises an error here that every worker would raise
     units = list(cut(spans, rows))
     if not units:

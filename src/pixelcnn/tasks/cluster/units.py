@@ -15,9 +15,8 @@ from typing import Any, NamedTuple
 from pixelcnn.common.text import first_line
 from pixelcnn.data.decode import BrokenImageError, read_file
 from pixelcnn.data.folders import PICTURES, is_table
+from pixelcnn.data.rows import IMAGE_COLUMNS
 from pixelcnn.pictures.inputs import find_pictures
-
-COLUMNS = ("image", "img")  # of pictures, in tables
 
 
 class Span(NamedTuple):
@@ -139,7 +138,7 @@ def _count(file: Path) -> int:
             raise ValueError("not a regular file")
         with pyarrow.parquet.ParquetFile(file) as table:
             names = table.schema_arrow.names
-            if not set(names) & set(COLUMNS):
+            if not set(names) & set(IMAGE_COLUMNS):
                 raise ValueError(f"it has columns {names}; rename one of them to 'image'")
             return table.metadata.num_rows
     except Exception as error:  # bad or unreadable files: these share no base class
@@ -153,7 +152,7 @@ def _rows(span: Span) -> Iterator[Item]:
     done, first = span.start, 0
     try:
         with pyarrow.parquet.ParquetFile(span.file) as table:
-            column = next(name for name in COLUMNS if name in table.schema_arrow.names)
+            column = next(name for name in IMAGE_COLUMNS if name in table.schema_arrow.names)
             for group in range(table.metadata.num_row_groups):
                 last = first + table.metadata.row_group(group).num_rows
                 if first < span.stop and last > span.start:

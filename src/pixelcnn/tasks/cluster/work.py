@@ -12,6 +12,7 @@ import pickle
 import platform
 import socket
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from importlib.metadata import PackageNotFoundError, version
@@ -144,15 +145,15 @@ class Worker:
         return [row for i, item in enumerate(group, start) for row in self._rows(i, [item], marker)]
 
 
-class _one_thread:  # noqa: N801  (used as a function)
+@contextmanager
+def _one_thread() -> Iterator[None]:
     """Compute on one thread, so that sums have the same order everywhere."""
-
-    def __enter__(self) -> None:
-        self.before = torch.get_num_threads()
-        torch.set_num_threads(1)
-
-    def __exit__(self, *_: object) -> None:
-        torch.set_num_threads(self.before)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _groups(items: Iterator[Item], number: int) -> Iterator[tuple[int, list[Item]]]:
