@@ -19,12 +19,10 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketClose
 
-import pixelcnn
 from pixelcnn.apps.studio.tab import Studio, Tab
 from pixelcnn.apps.studio.uploads import MOST_BYTES, MOST_PIXELS, MOST_SIDE, sample_photos
 from pixelcnn.data.given import to_picture
 from pixelcnn.pictures.sheets import color_map, to_png
-from pixelcnn.tasks.lossless import available_codecs
 
 KINDS = {
     "html": "text/html; charset=utf-8",
@@ -105,10 +103,8 @@ def make_app(studio: Studio, names: Sequence[str] = ()) -> Starlette:
     page = {entry.name: entry.read_bytes() for entry in entries if entry.name.rpartition(".")[2] in KINDS}
     photos = {str(i): to_png(to_picture(photo.x, 256)) for i, photo in enumerate(sample_photos())}
     facts = {
-        "version": pixelcnn.__version__,
         "models": studio.shelf.describe(),
         "photos": len(photos),
-        "codecs": available_codecs(),
         "runs": list(studio.runs.folders),
         "limits": {"bytes": MOST_BYTES, "pixels": MOST_PIXELS, "side": MOST_SIDE},
         "colors": color_map().tobytes().hex(),

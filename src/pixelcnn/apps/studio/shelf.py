@@ -112,7 +112,6 @@ def _describe(name: str, model: ImageModel) -> dict[str, Any]:
         "name": name,
         "title": model.card.get("title", ""),
         "size": list(model.size or (32, 32)),
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "auxiliaries": [repr(each) for each in model.auxiliaries],
         "classes": model.classes,
         "pictures": _takes_pictures(model),

@@ -5,8 +5,8 @@
     out/_unfinished.json             there instead of the manifest until all is done
     out/_working/part-000000.json    which process works on a file, and how many died of it
 
-Programs that read a folder of parquet files leave out names that begin with a line, as those of the last three. Every
-file appears whole or not at all, and has the same bytes whoever writes it. So a file that is written twice,
+Programs that read a folder of parquet files leave out names that begin with an underscore, such as the last three.
+Every file appears whole or not at all, and has the same bytes whoever writes it. So a file that is written twice,
 because a worker was thought dead, is the same.
 """
 
