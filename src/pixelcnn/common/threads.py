@@ -6,11 +6,12 @@ machine with two cores, a product of 16 x 192 x 32 took 15 ms instead of 5 micro
 one thread.
 """
 
-__all__ = ["SHARE", "threads_for"]
+__all__ = ["SHARE", "threads_for", "threads_worth"]
 
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 from torch import nn
@@ -21,6 +22,7 @@ from torch import nn
 # they can only halve the time.
 SHARE = 10**8
 _LOCK = threading.Lock()
+_ALLOWED: ContextVar[int | None] = ContextVar("pixelcnn.threads", default=None)  # the user's setting, while changed
 
 
 @contextmanager
@@ -49,11 +51,21 @@ def threads_for(module: nn.Module, pixels: int) -> Iterator[None]:
     if threads == before:
         yield
         return
+    token = _ALLOWED.set(_ALLOWED.get() or before)
     try:
         _set_here(threads)
         yield
     finally:
         _set_here(before)
+        _ALLOWED.reset(token)
+
+
+def threads_worth(multiplications: int) -> int:
+    """Return how many threads work is worth that waits for the last of them only once, at most those that are set.
+
+    Those that are set are those of the user, also within `threads_for`.
+    """
+    return max(1, min(_ALLOWED.get() or torch.get_num_threads(), multiplications // SHARE))
 
 
 def _set_here(threads: int) -> None:

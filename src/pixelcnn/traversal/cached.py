@@ -19,10 +19,12 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from pixelcnn.common.kernel import find_kernel
 from pixelcnn.common.memory import check_sampling_memory
 from pixelcnn.nn.causal import HALF, CausalNetwork
 from pixelcnn.nn.layers import concat_elu
 from pixelcnn.traversal.canvas import ROWS_ABOVE, Canvas, Place
+from pixelcnn.traversal.compiled import CompiledProgram, compiled_types
 from pixelcnn.traversal.program import Enlarged, Phase, Value
 from pixelcnn.traversal.record import Translation, run_ahead
 from pixelcnn.traversal.schedule import Group, group_at
@@ -85,6 +87,10 @@ class CachedNetwork:
         self.arithmetic = network.arithmetic
         like = network.last.bias.detach().to(dtype or network.last.bias.dtype)
         contexts = network.contexts(context, size)
+        kernel = find_kernel() if like.device.type == "cpu" else None
+        types = compiled_types(network.arithmetic, like.dtype) if kernel else None
+        if types is not None:  # which has bfloat16 for weights only
+            like = like.to(types[1])
         translation = Translation(network, contexts, raster=lag is None, dtype=like.dtype)
         values, self.x, self.output = translation.values, translation.x, translation.output
         if lag is not None:
@@ -94,6 +100,14 @@ class CachedNetwork:
         self.ahead = max(value.ahead for value in self.groups)
         self.time = -self.ahead
         self._allocate(values, network.scales, like)
+        self.compiled = None
+        if kernel is not None and types is not None:
+            canvases = [canvas for _, canvas in self.canvases if canvas is not self.pixels]
+            self.compiled = CompiledProgram(
+                kernel, types[0], values, [self.pixels, *canvases], size, lag, self.frames
+            )
+            self.scaled = self.arithmetic.scale(torch.arange(self.levels), self.levels, like.dtype).contiguous()
+            self.compiled.move(self.top, self.base)
 
     def _allocate(self, values: list[Value], scales: int, like: Tensor) -> None:
         """Allocate the canvases that values are read from."""
@@ -133,10 +147,17 @@ class CachedNetwork:
             while self.time <= time:
                 self._visit_time(self.time, self.lag)
                 self.time += 1
-        return self.output.now.view(group.number, self.batch, -1).permute(1, 2, 0)
+        now = self.output.now[: group.number * self.batch]
+        return now.view(group.number, self.batch, -1).permute(1, 2, 0)
 
     def update(self, group: Group, values: Tensor) -> None:
         """Record the pixels of a group: integers (B, C, number)."""
+        if self.compiled is not None:
+            values = values.to(torch.int64).contiguous()
+            self.compiled.put(
+                self.compiled.address, group.row, group.col, group.number, values.data_ptr(), self.scaled.data_ptr(), self.levels
+            )
+            return
         scaled = self.arithmetic.scale(values, self.levels, self.pixels.buffer.dtype).permute(2, 0, 1)
         (offset, *_), count = self._offsets(group.row, group.col), group.number * self.batch
         pixels = self.pixels.group(offset, count)
@@ -153,6 +174,10 @@ class CachedNetwork:
         since = (time + self.ahead) % lag
         if since == 0:
             self._advance(time, lag)
+        if self.compiled is not None:
+            self.compiled.visit(time)
+            return
+        if since == 0:
             self.line_rows = {value.ahead: 0 for value in self.groups}
             for ahead in self.line_rows:
                 first = group_at(time + ahead, self.size, lag)
@@ -180,6 +205,10 @@ class CachedNetwork:
         if col == 0:
             if row >= self.top + self.window:
                 self._move(row, 0, row)
+        if self.compiled is not None:
+            self.compiled.visit_at(row, col)
+            return
+        if col == 0:
             place = Place(row, 0, self.batch, self._offsets(row, 0), [frame.pitch - 1 for frame in self.frames])
             for value in self.lines:
                 if row % HALF**value.scale == 0:
@@ -198,7 +227,9 @@ class CachedNetwork:
             self._move(group_at(time, self.size, lag).row, newest - self.kept, min(H, newest // lag + 1))
         # The new slots are also the columns left of one row and right of another, which must read as zeros.
         for row, col in ((newest // lag + 1, -1), (newest // lag - W // lag, W)):
-            if 0 <= row < H:
+            if 0 <= row < H and self.compiled is not None:
+                self.compiled.clear(self.compiled.address, row, col)
+            elif 0 <= row < H:
                 for _, canvas in self.canvases:
                     canvas.group(self._offsets(row, col)[0], self.batch).zero_()
 
@@ -210,6 +241,8 @@ class CachedNetwork:
             count = (ROWS_ABOVE + end - top) * self.batch
             canvas.move(above + down + base - self.base, above, count, min(self.kept, canvas.pitch))
         self.top, self.base = top, base
+        if self.compiled is not None:
+            self.compiled.move(top, base)
         self._fill_contexts()
 
     def _fill_contexts(self) -> None:

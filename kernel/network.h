@@ -1,0 +1,305 @@
+/* Programs of networks (see pixelcnn.traversal.program), evaluated at the pixels of one step after another.
+ *
+ * This file is included once for each pair of types: REAL, of activations and sums, and WEIGHT. It needs
+ *
+ *     VECTOR, LOOSE          a vector of REAL, and one at any address
+ *     OF(f)                  the name of f for these types
+ *     OF(weights)(from)      a vector of weights, converted to REAL
+ *     OF(elu)(p, x, &down)   of vectors: ELU of x, and of -x
+ *     OF(gate)(p, x, a, b)   x + a sigmoid(b)
+ *
+ * A row of a matrix is a pixel. The vectors of a row that is no multiple of a vector overlap: the last one ends with
+ * the row.
+ */
+#define REALS ((int64_t)(BYTES / sizeof(REAL)))
+
+struct OF(rows) {     /* of a matrix */
+    REAL *start;
+    int64_t across;   /* from a pixel of a group to the next */
+    int64_t along;    /* from a pixel along a line to the next */
+};
+
+struct OF(matrix) {   /* a product: out = base + sum of inputs times weights */
+    struct OF(rows) out, base, inputs[TERMS];
+    int64_t lengths[TERMS], terms, features;
+    const WEIGHT *weights;
+};
+
+struct OF(extent) { int64_t number, from, to; }; /* pixels along each line, and which lines */
+
+/* Where vector v of a row begins, and how many vectors there are. */
+INLINE int64_t OF(column)(int64_t v, int64_t features) {
+    int64_t last = features - REALS;
+    return v * REALS < last || last < 0 ? v * REALS : last;
+}
+INLINE int64_t OF(vectors)(int64_t features) { return (features + REALS - 1) / REALS; }
+
+/* How many of the vectors that are left make the next panel: panels are as equal as can be. */
+INLINE int64_t OF(panel)(int64_t left) {
+    int64_t panels = (left + COLUMNS - 1) / COLUMNS;
+    return (left + panels - 1) / panels;
+}
+
+/* Sort weights (inputs, features) in the order in which products read them. */
+EXPORT void OF(pack)(int64_t inputs, int64_t features, const WEIGHT *from, WEIGHT *to) {
+    int64_t panel;
+    for (int64_t v = 0; v < OF(vectors)(features); v += panel) {
+        panel = OF(panel)(OF(vectors)(features) - v);
+        for (int64_t i = 0; i < inputs; i++)
+            for (int64_t u = v; u < v + panel; u++)
+                for (int64_t lane = 0; lane < REALS; lane++) {
+                    int64_t column = OF(column)(u, features) + lane;
+                    *to++ = column < features ? from[i * features + column] : 0;
+                }
+    }
+}
+EXPORT int64_t OF(packed)(int64_t inputs, int64_t features) { return inputs * OF(vectors)(features) * REALS; }
+
+INLINE VECTOR OF(get)(const REAL *from, int64_t features) {
+    if (features >= REALS) return *(const LOOSE *)from;
+    VECTOR x = {0};
+    memcpy(&x, from, features * sizeof(REAL));
+    return x;
+}
+INLINE void OF(put)(REAL *to, VECTOR x, int64_t features) {
+    if (features >= REALS) *(LOOSE *)to = x;
+    else memcpy(to, &x, features * sizeof(REAL));
+}
+
+/* Compute a panel of outputs for a few pixels. All sums stay in registers, so the two sizes must be constants. */
+INLINE void OF(tile)(const struct OF(matrix) *m, int rows, int columns, const int64_t *offsets,
+                     REAL *const pixels[TERMS + 2][ROWS], const WEIGHT *weights) {
+    VECTOR sums[ROWS][COLUMNS];
+    REAL *const *out = pixels[0], *const *base = pixels[1];
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 4
+        for (int v = 0; v < columns; v++) sums[r][v] = OF(get)(base[r] + offsets[v], m->features);
+    for (int64_t term = 0; term < m->terms; term++) {
+        const REAL *inputs[ROWS];
+#pragma GCC unroll 8
+        for (int r = 0; r < rows; r++) inputs[r] = pixels[term + 2][r];
+        for (int64_t i = 0; i < m->lengths[term]; i++) {
+            VECTOR weight[COLUMNS];
+#pragma GCC unroll 4
+            for (int v = 0; v < columns; v++) weight[v] = OF(weights)(weights + v * REALS);
+#pragma GCC unroll 8
+            for (int r = 0; r < rows; r++) {
+                REAL x = inputs[r][i];
+#pragma GCC unroll 4
+                for (int v = 0; v < columns; v++) sums[r][v] += x * weight[v];
+            }
+            weights += columns * REALS;
+        }
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 4
+        for (int v = 0; v < columns; v++) OF(put)(out[r] + offsets[v], sums[r][v], m->features);
+}
+
+#define TILES(rows)                                                                            \
+    case rows:                                                                                 \
+        if (columns == 1) OF(tile)(m, rows, 1, offsets, pixels, weights);                      \
+        else if (columns == 2) OF(tile)(m, rows, 2, offsets, pixels, weights);                 \
+        else if (columns == 3) OF(tile)(m, rows, (3 < COLUMNS ? 3 : COLUMNS), offsets, pixels, weights); \
+        else OF(tile)(m, rows, (4 < COLUMNS ? 4 : COLUMNS), offsets, pixels, weights);         \
+        break;
+
+static __attribute__((noinline)) void OF(any_tile)(const struct OF(matrix) *m, int rows, int64_t columns,
+                                                   const int64_t *offsets, REAL *const pixels[TERMS + 2][ROWS],
+                                                   const WEIGHT *weights) {
+    switch (rows) { TILES(1) TILES(2) TILES(3) TILES(4) TILES(5) TILES(6) }
+}
+
+/* The weights of a panel are read once for every ROWS pixels, from a near cache but the first time. */
+static void OF(multiply)(const struct OF(matrix) *m, struct OF(extent) extent) {
+    int64_t width = extent.to - extent.from, number = extent.number * width, inputs = 0, panel;
+    const WEIGHT *weights = m->weights;
+    for (int64_t term = 0; term < m->terms; term++) inputs += m->lengths[term];
+    for (int64_t v = 0; v < OF(vectors)(m->features); v += panel) {
+        int64_t offsets[COLUMNS];
+        panel = OF(panel)(OF(vectors)(m->features) - v);
+        for (int64_t u = 0; u < panel; u++) offsets[u] = OF(column)(v + u, m->features);
+        int64_t blocks = (number + ROWS - 1) / ROWS, step = 0, line = extent.from;
+        for (int64_t block = 0, done = 0; block < blocks; block++) {
+            int rows = (int)((number - done + blocks - block - 1) / (blocks - block));
+            REAL *pixels[TERMS + 2][ROWS];
+            for (int r = 0; r < rows; r++) {
+                pixels[0][r] = m->out.start + line * m->out.across + step * m->out.along;
+                pixels[1][r] = m->base.start + line * m->base.across + step * m->base.along;
+                for (int64_t term = 0; term < m->terms; term++) {
+                    const struct OF(rows) *input = &m->inputs[term];
+                    pixels[term + 2][r] = input->start + line * input->across + step * input->along;
+                }
+                if (++line == extent.to) line = extent.from, step++;
+            }
+            OF(any_tile)(m, rows, panel, offsets, pixels, weights);
+            done += rows;
+        }
+        weights += inputs * panel * REALS;
+    }
+}
+
+struct OF(place) { /* of the pixels that are visited */
+    int64_t row, col, count, first, step;
+    int64_t offsets[SCALES]; /* of the first pixel on the canvases */
+};
+
+/* Where a value is, or what a reader needs of it, at the pixels of a place. `line`: whether these are lines. */
+static struct OF(rows) OF(find)(const struct place_of_value *value, const struct OF(place) *place, int line,
+                                int64_t scale) {
+    REAL *data = (REAL *)value->data;
+    int64_t features = value->features;
+    struct OF(rows) rows = {data, features, value->pitch * features};
+    if (value->kind == CANVAS) {
+        rows.start += (place->offsets[value->scale] + value->shift) * features;
+        rows.across = value->pitch * features;
+        rows.along = value->stride * features;
+    } else if (value->kind == ALONG && !line) {
+        rows.start += ((place->step >> scale) * value->pitch + place->first) * features;
+    }
+    return rows;
+}
+
+static void OF(enlarge)(const struct value *value, const struct OF(place) *place, int line, struct OF(extent) extent) {
+    int64_t scale = value->scale, odd_row = place->row >> scale & 1, odd_col = place->col >> scale & 1;
+    for (int64_t odd = line ? 0 : odd_col; odd <= (line ? 1 : odd_col); odd++) {
+        struct place_of_value small = value->reads[odd]; /* one for each kind of column */
+        struct OF(extent) half = extent;
+        struct OF(matrix) m = {OF(find)(&value->out, place, line, scale), {(REAL *)value->bias, 0, 0}};
+        m.inputs[0] = OF(find)(&small, place, line, scale);
+        m.lengths[0] = small.columns * small.features, m.terms = 1, m.features = value->features;
+        m.weights = value->weights[odd_row][odd];
+        if (line) {
+            m.out.start += odd * m.out.along;
+            m.out.along *= 2;
+            half.number = (extent.number + 1 - odd) / 2;
+        }
+        OF(multiply)(&m, half);
+    }
+}
+
+/* Apply a function to the n activations of a pixel. */
+static void OF(apply)(const struct program *p, int64_t function, const REAL *x, const REAL *ab, REAL *out, int64_t n) {
+    for (int64_t v = 0; v < OF(vectors)(n); v++) {
+        int64_t at = OF(column)(v, n);
+        VECTOR up = OF(get)(x + at, n), down;
+        if (function == GATE) {
+            up = OF(gate)(p, up, OF(get)(ab + at, n), OF(get)(ab + n + at, n));
+        } else {
+            up = OF(elu)(p, up, &down);
+            if (function == CONCAT_ELU) OF(put)(out + n + at, down, n);
+        }
+        OF(put)(out + at, up, n);
+    }
+}
+
+static void OF(visit)(const struct program *p, const struct value *value, const struct OF(place) *place, int line,
+                      struct OF(extent) extent) {
+    int64_t scale = value->scale, terms = value->terms;
+    if (value->function == ENLARGED) {
+        OF(enlarge)(value, place, line, extent);
+        return;
+    }
+    struct OF(matrix) m = {OF(find)(&value->out, place, line, scale), {(REAL *)value->bias, 0, 0}};
+    for (int64_t i = 0; i < terms; i++) {
+        m.inputs[i] = OF(find)(&value->reads[i], place, line, scale);
+        m.lengths[i] = value->reads[i].columns * value->reads[i].features;
+    }
+    m.terms = terms, m.features = value->features;
+    if (value->function == PRODUCT) {
+        if (!value->bias) m.base = OF(find)(&value->reads[terms], place, line, scale);
+        m.weights = value->weights[0][0];
+        OF(multiply)(&m, extent);
+        return;
+    }
+    for (int64_t step = 0; step < extent.number; step++)
+        for (int64_t i = extent.from; i < extent.to; i++) {
+            REAL *out = m.out.start + i * m.out.across + step * m.out.along;
+            const REAL *x = m.inputs[0].start + i * m.inputs[0].across + step * m.inputs[0].along;
+            const REAL *ab = value->function != GATE
+                                 ? x
+                                 : m.inputs[1].start + i * m.inputs[1].across + step * m.inputs[1].along;
+            OF(apply)(p, value->function, x, ab, out, m.lengths[0]);
+        }
+}
+
+static void OF(find_offsets)(const struct program *p, struct OF(place) *place) {
+    int64_t row = place->row - p->top, col = place->col + p->top * p->lag - p->base;
+    for (int64_t s = 0; s < p->scales; s++) place->offsets[s] = (row >> s) * p->rows[s] + (col >> s);
+}
+
+/* The lines of a place, of which all have the numbers from + place->row * batch and so on. */
+INLINE struct OF(extent) OF(share)(const struct program *p, const struct OF(place) *place, int64_t from, int64_t to) {
+    from -= place->row * p->batch, to -= place->row * p->batch;
+    return (struct OF(extent)){1, from > 0 ? from : 0, to < place->count ? to : place->count};
+}
+
+/* Evaluate a time of a wavefront, for those pixels whose row * batch + image lies between `from` and `to`. They depend
+ * on earlier times only, so several threads can share a time. Before the first of `lag` times come their lines. */
+EXPORT void OF(visit_time)(const struct program *p, int64_t time, int64_t from, int64_t to) {
+    int64_t since = (time + p->most_ahead) % p->lag;
+    for (int phase = since ? GROUP : LINE; phase <= GROUP; phase++)
+        for (int64_t n = 0; n < p->number; n++) {
+            const struct value *value = &p->values[n];
+            int64_t now = time + p->aheads[value->ahead];
+            const int64_t *group = p->groups + 3 * now, *start = group - 3 * since, *end = start + 3 * (p->lag - 1);
+            if (value->phase != phase) continue;
+            struct OF(place) place = {group[0], group[2], (group[1] - group[0]) * p->batch};
+            if (phase == LINE) place.count = (end[1] - group[0]) * p->batch;
+            else place.first = (group[0] - start[0]) * p->batch, place.step = since;
+            struct OF(extent) extent = OF(share)(p, &place, from, to);
+            if (extent.from >= extent.to) continue;
+            if (phase == LINE) extent.number = p->lag;
+            OF(find_offsets)(p, &place);
+            OF(visit)(p, value, &place, phase == LINE, extent);
+        }
+}
+
+/* Evaluate one pixel of the images between `from` and `to`, and before the first pixel of a row, its lines. */
+EXPORT void OF(visit_pixel)(const struct program *p, int64_t row, int64_t col, int64_t from, int64_t to) {
+    struct OF(place) place = {row, col, p->batch, 0, col};
+    OF(find_offsets)(p, &place);
+    for (int phase = col ? GROUP : LINE; phase <= GROUP; phase++)
+        for (int64_t n = 0; n < p->number; n++) {
+            const struct value *value = &p->values[n];
+            int64_t between = ((int64_t)1 << value->scale) - 1;
+            if (value->phase != phase || row & between || col & between) continue;
+            struct OF(extent) extent = {1, from, to < p->batch ? to : p->batch};
+            if (phase == LINE) extent.number = p->numbers[value->scale];
+            OF(visit)(p, value, &place, phase == LINE, extent);
+        }
+}
+
+/* Set all canvases to zero at a pixel of all images. */
+EXPORT void OF(clear)(const struct program *p, int64_t row, int64_t col) {
+    struct OF(place) place = {row, col};
+    OF(find_offsets)(p, &place);
+    for (int64_t c = 0; c < p->number_of_canvases; c++) {
+        struct OF(rows) rows = OF(find)(&p->canvases[c], &place, 0, 0);
+        for (int64_t b = 0; b < p->batch; b++)
+            memset(rows.start + b * rows.across, 0, p->canvases[c].features * sizeof(REAL));
+    }
+}
+
+/* Put the values of a group (batch, channels, number), scaled by a table, and a one, on the canvas of the image. */
+EXPORT void OF(update)(const struct program *p, int64_t row, int64_t col, int64_t number, const int64_t *values,
+                       const REAL *scaled, int64_t levels) {
+    struct OF(place) place = {row, col};
+    OF(find_offsets)(p, &place);
+    struct OF(rows) rows = OF(find)(p->canvases, &place, 0, 0);
+    int64_t channels = p->canvases->features - 1;
+    for (int64_t i = 0; i < number; i++)
+        for (int64_t b = 0; b < p->batch; b++) {
+            REAL *out = rows.start + (i * p->batch + b) * rows.across;
+            for (int64_t c = 0; c < channels; c++) {
+                int64_t level = values[(b * channels + c) * number + i];
+                out[c] = scaled[level < 0 ? 0 : level < levels ? level : levels - 1];
+            }
+            out[channels] = 1;
+        }
+}
+
+#undef TILES
+#undef REALS

@@ -1,0 +1,72 @@
+/* Everything, for the processor that the including file names. */
+#include "program.h"
+#include "vector.h"
+
+typedef uint16_t bf16; /* the upper half of a float */
+typedef bf16 shorts __attribute__((vector_size(BYTES / 2), aligned(2), may_alias));
+typedef double doubles __attribute__((vector_size(BYTES)));
+typedef double loose_doubles __attribute__((vector_size(BYTES), aligned(8), may_alias));
+
+/* Floating point: the functions to within a few units in the last place. */
+#define FLOATING(OF)                                                                                            \
+    INLINE floats OF(elu)(const struct program *p, floats x, floats *down) {                                    \
+        floats curve = expm1_of(-magnitude(x)); /* of the two, the other is the number itself */                \
+        *down = choose(x > 0.0f, curve, -x);                                                                    \
+        return choose(x > 0.0f, x, curve);                                                                      \
+    }                                                                                                           \
+    INLINE floats OF(gate)(const struct program *p, floats x, floats a, floats b) { return x + a * sigmoid_of(b); }
+#define REAL float
+#define VECTOR floats
+#define LOOSE loose_floats
+
+#define WEIGHT float
+#define OF(f) NAME(f##_float)
+FLOATING(OF)
+INLINE floats OF(weights)(const float *from) { return load(from); }
+#include "network.h"
+#undef OF
+#undef WEIGHT
+
+#define WEIGHT bf16
+#define OF(f) NAME(f##_bf16)
+FLOATING(OF)
+INLINE floats OF(weights)(const bf16 *from) {
+    return (floats)(__builtin_convertvector(*(const shorts *)from, ints) << 16);
+}
+#include "network.h"
+#undef OF
+#undef WEIGHT
+#undef REAL
+#undef VECTOR
+#undef LOOSE
+
+/* Exact arithmetic: whole numbers, and functions from tables (see pixelcnn.nn.grid). */
+enum { STEPS = 1 << 10, ELU_REACH = 8 * STEPS, GATE_REACH = 16 * STEPS };
+#define LARGEST 4194304.0
+#define WHOLE 6755399441055744.0 /* 1.5 * 2^52: adding and subtracting it rounds to whole numbers */
+#define REAL double
+#define WEIGHT double
+#define VECTOR doubles
+#define LOOSE loose_doubles
+#define OF(f) NAME(f##_double)
+INLINE doubles OF(weights)(const double *from) { return *(const loose_doubles *)from; }
+INLINE doubles OF(between)(doubles x, double low, double high) {
+    for (int i = 0; i < BYTES / 8; i++) x[i] = x[i] < low ? low : x[i] > high ? high : x[i];
+    return x;
+}
+INLINE doubles OF(rounded)(doubles x) { return OF(between)(x, -LARGEST, LARGEST) + WHOLE - WHOLE; }
+INLINE doubles OF(look_up)(const double *table, doubles x, int64_t least, int64_t greatest) {
+    x = OF(between)(x, least, greatest);
+    for (int i = 0; i < BYTES / 8; i++) x[i] = table[(int64_t)x[i] - least];
+    return x;
+}
+INLINE doubles OF(elu)(const struct program *p, doubles x, doubles *down) {
+    x = OF(rounded)(x);
+    doubles zero = {0}, above = OF(between)(x, 0, LARGEST), below = OF(between)(zero - x, 0, LARGEST);
+    *down = below + OF(look_up)(p->elu, zero - above, -ELU_REACH, 0);
+    return above + OF(look_up)(p->elu, zero - below, -ELU_REACH, 0);
+}
+INLINE doubles OF(gate)(const struct program *p, doubles x, doubles a, doubles b) {
+    return OF(rounded)(x + OF(rounded)(a) * OF(look_up)(p->sigmoid, OF(rounded)(b), -GATE_REACH, GATE_REACH));
+}
+#include "network.h"
