@@ -1,4 +1,5 @@
 /* Everything, for the processor that the including file names. */
+#include "cells.h"
 #include "program.h"
 #include "vector.h"
 
@@ -70,3 +71,11 @@ INLINE doubles OF(gate)(const struct program *p, doubles x, doubles a, doubles b
     return OF(rounded)(x + OF(rounded)(a) * OF(look_up)(p->sigmoid, OF(rounded)(b), -GATE_REACH, GATE_REACH));
 }
 #include "network.h"
+#undef OF
+#undef WEIGHT
+#undef REAL
+#undef VECTOR
+#undef LOOSE
+
+#include "decode.h"
+#include "draw.h"

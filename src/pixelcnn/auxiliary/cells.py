@@ -214,3 +214,10 @@ class Filling:
         if self.joint_channels:
             values = values.sum(1, keepdim=True)
         self.spent[:, :, rows // self.side, cols // self.side] += values
+
+    def words(self) -> list[int]:
+        """Describe the tensors to the compiled kernel, as `struct filling` of `kernel/cells.h`."""
+        ends = [end.data_ptr() for each in (self.limits, self.box) for end in each]
+        H, W = self.box.shape[3:]
+        weights = [*self.weights, 0, 0][:3]
+        return [*ends, self.spent.data_ptr(), len(self.weights), H, W, self.side, int(self.joint_channels), *weights]
