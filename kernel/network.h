@@ -185,7 +185,9 @@ static void OF(apply)(const struct program *p, int64_t function, const REAL *x, 
     for (int64_t v = 0; v < OF(vectors)(n); v++) {
         int64_t at = OF(column)(v, n);
         VECTOR up = OF(get)(x + at, n), down;
-        if (function == GATE) {
+        if (function == ADD) {
+            up += OF(get)(ab + at, n);
+        } else if (function == GATE) {
             up = OF(gate)(p, up, OF(get)(ab + at, n), OF(get)(ab + n + at, n));
         } else {
             up = OF(elu)(p, up, &down);
@@ -218,9 +220,7 @@ static void OF(visit)(const struct program *p, const struct value *value, const 
         for (int64_t i = extent.from; i < extent.to; i++) {
             REAL *out = m.out.start + i * m.out.across + step * m.out.along;
             const REAL *x = m.inputs[0].start + i * m.inputs[0].across + step * m.inputs[0].along;
-            const REAL *ab = value->function != GATE
-                                 ? x
-                                 : m.inputs[1].start + i * m.inputs[1].across + step * m.inputs[1].along;
+            const REAL *ab = terms < 2 ? x : m.inputs[1].start + i * m.inputs[1].across + step * m.inputs[1].along;
             OF(apply)(p, value->function, x, ab, out, m.lengths[0]);
         }
 }

@@ -11,10 +11,7 @@ the rows from `top` on and of `pitch` times from `base` on, and it moves with th
 time is a column, `pitch = W + 1` and `lag = base = 0`, and there is a column of zeros between two images.
 """
 
-__all__ = ["ROWS_ABOVE", "Canvas", "Place"]
-
-from collections.abc import Sequence
-from typing import NamedTuple
+__all__ = ["ROWS_ABOVE", "Canvas", "Window"]
 
 from torch import Tensor
 
@@ -62,16 +59,19 @@ class Canvas:
         self.group(target, count, cols).copy_(kept)
 
 
-class Place(NamedTuple):
-    """The pixels where values are evaluated: a group of `count` pixels, or a line that starts at each of them.
+class Window:
+    """The part of the images that the canvases hold: rows from `top` on, and times from `base` on.
 
-    The lists have an entry for each scale.
+    Args:
+        frames: a canvas of each scale.
+        lag: of the groups; 0 in raster order.
     """
 
-    row: int  # of the first pixel
-    col: int
-    count: int
-    offsets: list[int]  # of the first pixel on the canvases
-    numbers: list[int]  # of pixels in a line
-    first: int = 0  # for a group: the index of its first pixel among the starts of the last line
-    steps: Sequence[int] = ()  # for a group: how far along that line it is
+    def __init__(self, frames: list[Canvas], lag: int) -> None:
+        self.frames, self.lag = frames, lag
+        self.top = self.base = 0
+
+    def offsets(self, row: int, col: int) -> list[int]:
+        """Return the offset of a pixel of the first image on the canvases of each scale."""
+        row, col = row - self.top, col + self.top * self.lag - self.base
+        return [(row >> scale) * frame.row + (col >> scale) for scale, frame in enumerate(self.frames)]
