@@ -19,12 +19,11 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from pixelcnn.common.kernel import find_kernel
 from pixelcnn.common.memory import check_sampling_memory
 from pixelcnn.nn.causal import HALF, CausalNetwork
 from pixelcnn.nn.layers import concat_elu
 from pixelcnn.traversal.canvas import ROWS_ABOVE, Canvas, Window
-from pixelcnn.traversal.compiled import CompiledProgram, compiled_types, fits
+from pixelcnn.traversal.compiled import CompiledProgram, find_backend, fits
 from pixelcnn.traversal.plain import Layout, PlainProgram
 from pixelcnn.traversal.program import Enlarged
 from pixelcnn.traversal.record import Translation, run_ahead
@@ -86,10 +85,9 @@ class CachedNetwork:
             raise ValueError(f"context of shape {shape}: this network needs {wanted[0]}")
         self.size, self.batch, self.lag, self.arithmetic = size, batch, lag, network.arithmetic
         like = network.last.bias.detach().to(dtype or network.last.bias.dtype)
-        types = compiled_types(network, like)
-        kernel = find_kernel() if types else None
-        if types and kernel:
-            like = like.to(types.activations)
+        backend = find_backend(network, like)
+        if backend is not None:
+            like = like.to(backend.activations)
         contexts = network.contexts(context, size)
         translation = Translation(network, contexts, raster=lag is None, dtype=like.dtype)
         values = translation.values
@@ -100,8 +98,10 @@ class CachedNetwork:
         layout = Layout(values, [canvas for _, canvas in self.canvases], self.window, size, lag, network)
         self.output, self.ahead = translation.output, layout.ahead
         self.time = -self.ahead
-        compiled = types is not None and kernel is not None and fits(layout)
-        self.program = CompiledProgram(kernel, types, layout) if compiled else PlainProgram(layout)
+        if backend is not None and fits(layout):
+            self.program = CompiledProgram(backend, layout)
+        else:
+            self.program = PlainProgram(layout)
 
     def _allocate(self, translation: Translation, scales: int, like: Tensor) -> None:
         """Allocate the canvases that values are read from."""

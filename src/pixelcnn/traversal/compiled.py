@@ -7,7 +7,7 @@ The pixels of a step do not depend on each other, so threads can share it: a thr
 batch + image`, lies between two others. They wait for each other once a step, instead of once a product.
 """
 
-__all__ = ["CompiledProgram", "compiled_types", "fits"]
+__all__ = ["CompiledProgram", "find_backend", "fits"]
 
 import operator
 from collections.abc import Callable
@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pixelcnn.common.kernel import Kernel
+from pixelcnn.common.kernel import Kernel, find_kernel
 from pixelcnn.common.threads import threads_worth
 from pixelcnn.nn.arithmetic import FLOATING
 from pixelcnn.nn.causal import CausalNetwork
@@ -43,26 +43,24 @@ SCALES, TERMS = 8, 32
 EVERY = 2**62
 
 
-class Types(NamedTuple):
-    """Types that the kernel computes with."""
+class Backend(NamedTuple):
+    """The kernel, and the types that it computes with."""
 
-    name: str  # in the names of its functions
+    kernel: Kernel
+    name: str  # of the types, in the names of functions
     activations: torch.dtype
     weights: torch.dtype
 
 
-FLOATS = {
-    torch.float32: Types("float", torch.float32, torch.float32),
-    torch.bfloat16: Types("bf16", torch.float32, torch.bfloat16),  # sums are in float32
-}
-DOUBLES = Types("double", torch.float64, torch.float64)
-
-
-def compiled_types(network: CausalNetwork, like: Tensor) -> Types | None:
-    """Return the types in which the kernel evaluates a network whose numbers are like a tensor; None for no kernel."""
-    if like.device.type != "cpu":
+def find_backend(network: CausalNetwork, like: Tensor) -> Backend | None:
+    """Return the kernel for a network whose numbers are like a tensor; None if only plain torch can evaluate it."""
+    exact = network.arithmetic is GRID
+    name = "double" if exact else {torch.float32: "float", torch.bfloat16: "bf16"}.get(like.dtype)
+    kernel = find_kernel() if name and like.device.type == "cpu" else None
+    if name is None or kernel is None:
         return None
-    return DOUBLES if network.arithmetic is GRID else FLOATS.get(like.dtype)
+    # With weights in bfloat16, activations and sums are still in float32.
+    return Backend(kernel, name, torch.float64 if exact else torch.float32, like.dtype)
 
 
 def fits(layout: Layout) -> bool:
@@ -77,17 +75,16 @@ class CompiledProgram:
     """A program that the kernel runs; what its methods do is what those of `PlainProgram` do.
 
     Args:
-        kernel: of this processor.
-        types: of the numbers.
+        backend: what it runs on.
         layout: of the program, which `fits`.
     """
 
-    def __init__(self, kernel: Kernel, types: Types, layout: Layout) -> None:
-        self.layout, self.window, self.types = layout, layout.window, types
+    def __init__(self, backend: Backend, layout: Layout) -> None:
+        self.layout, self.window, self.weight_type = layout, layout.window, backend.weights
         self.batch, self.ahead, self.like = layout.batch, layout.ahead, layout.canvases[0].buffer
         self.kept: list[Any] = []  # everything that the kernel knows the address of
         self.pool: ThreadPoolExecutor | None = None
-        self._find_functions(kernel)
+        self._find_functions(*backend[:2])
         self._count_rows()
         self.places: dict[Value, list[int]] = {}
         computed = [value for value in layout.values if value.reads]
@@ -155,8 +152,7 @@ class CompiledProgram:
         for other in others:
             other.result()
 
-    def _find_functions(self, kernel: Kernel) -> None:
-        name = self.types.name
+    def _find_functions(self, kernel: Kernel, name: str) -> None:
         self._pack, self._packed = kernel.function(f"pack_{name}", "iipp"), kernel.function(f"packed_{name}", "ii", "i")
         self._clear = kernel.function(f"clear_{name}", "pii")
         self._update = kernel.function(f"update_{name}", "piiippi")
@@ -231,8 +227,8 @@ class CompiledProgram:
 
     def _weights(self, weights: Tensor) -> int:
         """Sort weights (inputs, outputs) as the kernel reads them."""
-        weights, sizes = weights.to(self.types.weights).contiguous(), tuple(weights.shape)
-        sorted_weights = torch.empty(self._packed(*sizes), dtype=self.types.weights)
+        weights, sizes = weights.to(self.weight_type).contiguous(), tuple(weights.shape)
+        sorted_weights = torch.empty(self._packed(*sizes), dtype=self.weight_type)
         self._pack(*sizes, weights.data_ptr(), sorted_weights.data_ptr())
         return self._address(sorted_weights)
 
