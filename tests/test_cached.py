@@ -89,8 +89,9 @@ def stored_twins(network: CausalNetwork, cached: CachedNetwork, x: Tensor, conte
     with torch.no_grad(), Watch():
         network(x, context)
     found = 0
-    for scale, canvas in cached.canvases:
-        image = canvas.image(cached.window.offsets(0, 0)[scale], *(-(-side // 2**scale) for side in cached.size))
+    for canvas in cached.canvases:
+        sides = (-(-side // 2**canvas.scale) for side in cached.size)
+        image = canvas.image(cached.window.offsets(0, 0)[canvas.scale], *sides)
         twins = [t for t in tensors if t.shape == image.shape and torch.allclose(t, image, rtol=1e-9, atol=1e-9)]
         found += bool(twins)
     return found
@@ -122,7 +123,7 @@ def test_a_long_image_needs_no_more_memory(scramble: Scramble) -> None:
     network = make(scramble)
     for lag in (None, network.lag):
         short, long = (CachedNetwork(network, (rows, 20), 1, lag=lag) for rows in (60, 600))
-        assert [canvas.numel for _, canvas in short.canvases] == [canvas.numel for _, canvas in long.canvases]
+        assert [canvas.numel for canvas in short.canvases] == [canvas.numel for canvas in long.canvases]
         assert long.rows < 60
 
 

@@ -21,7 +21,6 @@ from torch import Tensor
 
 from pixelcnn.common.memory import check_sampling_memory
 from pixelcnn.nn.causal import HALF, CausalNetwork
-from pixelcnn.nn.layers import concat_elu
 from pixelcnn.traversal.canvas import ROWS_ABOVE, Canvas, Window
 from pixelcnn.traversal.compiled import CompiledProgram, find_backend, fits
 from pixelcnn.traversal.plain import Layout, PlainProgram
@@ -83,25 +82,31 @@ class CachedNetwork:
         wanted = [(batch, network.context, *sides) for sides in ((H, W), (1, 1))] if network.context else [None]
         if (shape := None if context is None else tuple(context.shape)) not in wanted:
             raise ValueError(f"context of shape {shape}: this network needs {wanted[0]}")
-        self.size, self.batch, self.lag, self.arithmetic = size, batch, lag, network.arithmetic
+        self.size, self.batch, self.lag = size, batch, lag
         like = network.last.bias.detach().to(dtype or network.last.bias.dtype)
         backend = find_backend(network, like)
         if backend is not None:
             like = like.to(backend.activations)
-        contexts = network.contexts(context, size)
+        contexts = network.contexts(None if context is None else context.to(like.dtype), size)
         translation = Translation(network, contexts, raster=lag is None, dtype=like.dtype)
         values = translation.values
         if lag is not None:
             run_ahead(values, translation.x, lag)
+        # The activations of a pixel are next to each other, as they are on a canvas.
+        contexts = [
+            context if context.stride(1) == 1 else context.contiguous(memory_format=torch.channels_last)
+            for context in contexts
+        ]
         self.contexts = list(zip(translation.contexts, contexts, strict=True))
         self._allocate(translation, network.scales, like)
-        layout = Layout(values, [canvas for _, canvas in self.canvases], self.window, size, lag, network)
+        layout = Layout(values, self.canvases, self.window, size, lag, network)
         self.output, self.ahead = translation.output, layout.ahead
         self.time = -self.ahead
         if backend is not None and fits(layout):
             self.program = CompiledProgram(backend, layout)
         else:
             self.program = PlainProgram(layout)
+        self._fill_contexts()
 
     def _allocate(self, translation: Translation, scales: int, like: Tensor) -> None:
         """Allocate the canvases that values are read from."""
@@ -117,21 +122,22 @@ class CachedNetwork:
             pitch = min(SPAN * self.kept, W + self.lag * H + self.kept + ahead)
             self.rows = min(H, (W + pitch) // self.lag + 2)
             sizes = [(self.rows, pitch)]
-        self.window = Window([Canvas(1, size, self.batch, self.lag or 0) for size in sizes], self.lag or 0)
+        self.window = Window(
+            [Canvas(1, scale, size, self.batch, self.lag or 0) for scale, size in enumerate(sizes)], self.lag or 0
+        )
         self.window.base = base
         stored = {translation.x: None}  # first, and then those that are read from
         stored |= {read.value: None for value in values for read in value.reads if read.needs_canvas(value)}
         stored |= {value: None for value in values if isinstance(value, Enlarged)}  # assembled on its canvas
         for value in stored:
-            value.canvas = Canvas(value.features, sizes[value.scale], self.batch, self.lag or 0)
-        self.canvases = [(value.scale, cast("Canvas", value.canvas)) for value in stored]
-        check_sampling_memory(sum(canvas.numel for _, canvas in self.canvases) * like.element_size(), like.device)
-        for _, canvas in self.canvases:
+            value.canvas = Canvas(value.features, value.scale, sizes[value.scale], batch, lag)
+        self.canvases = [cast("Canvas", value.canvas) for value in stored]
+        check_sampling_memory(sum(canvas.numel for canvas in self.canvases) * like.element_size(), like.device)
+        for canvas in self.canvases:
             canvas.allocate(like)
         for value in values:
             for read in value.reads:
                 read.bind(value)
-        self._fill_contexts()
 
     def params(self, group: Group) -> Tensor:
         """Evaluate the network at the next group of the schedule: (B, P, number), only until the next call."""
@@ -167,24 +173,16 @@ class CachedNetwork:
     def _move(self, top: int, base: int, end: int) -> None:
         """Move the window to `top` and `base`, and keep `kept` times of the rows before `end`."""
         window = self.window
-        for scale, canvas in self.canvases:
+        for canvas in self.canvases:
             above = -ROWS_ABOVE * self.batch * canvas.pitch
-            down = ((top - window.top) >> scale) * self.batch * canvas.pitch
+            down = ((top - window.top) >> canvas.scale) * self.batch * canvas.pitch
             count = (ROWS_ABOVE + end - top) * self.batch
-            canvas.move(above + down + base - window.base, above, count, min(self.kept, canvas.pitch))
+            source = above + down + base - window.base
+            self.program.move(canvas, source, above, count, min(self.kept, canvas.pitch))
         window.top, window.base = top, base
         self._fill_contexts()
 
     def _fill_contexts(self) -> None:
         """Copy the part of the contexts inside the window onto their canvases."""
-        window, activate = self.window, self.arithmetic.function(concat_elu)
         for value, context in self.contexts:
-            H, W = context.shape[2:]
-            canvas, step = cast("Canvas", value.canvas), 2**value.scale
-            for row in range(window.top // step, min(H, window.top // step + canvas.rows)):
-                start = window.base - row * window.lag
-                first, last = max(0, start), min(W, start + canvas.pitch)
-                if first < last:
-                    offset = window.offsets(row * step, first * step)[value.scale]
-                    side = activate(context[:, :, row : row + 1, first:last])
-                    canvas.image(offset, 1, last - first).copy_(side)
+            self.program.fill(cast("Canvas", value.canvas), context)

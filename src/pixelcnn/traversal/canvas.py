@@ -24,8 +24,8 @@ class Canvas:
     Offsets count pixels from the first slot of the first row of the first image.
     """
 
-    def __init__(self, features: int, size: tuple[int, int], batch: int, lag: int) -> None:
-        self.features, self.batch = features, batch
+    def __init__(self, features: int, scale: int, size: tuple[int, int], batch: int, lag: int) -> None:
+        self.features, self.scale, self.batch = features, scale, batch
         self.rows, self.pitch = size  # the pitch is the number of slots from an image to the next
         self.row = batch * self.pitch + lag  # slots from a pixel to the one below it
         self.origin = ROWS_ABOVE * self.row + 1
@@ -53,11 +53,6 @@ class Canvas:
         shape = self.batch, self.features, rows, cols
         return self.buffer.as_strided(shape, strides, self.start + offset * self.features)
 
-    def move(self, source: int, target: int, count: int, cols: int) -> None:
-        """Copy a group of `cols` columns to another offset, to keep it when the window moves."""
-        kept = self.group(source, count, cols).clone()
-        self.group(target, count, cols).copy_(kept)
-
 
 class Window:
     """The part of the images that the canvases hold: rows from `top` on, and times from `base` on.
@@ -65,11 +60,11 @@ class Window:
     Args:
         frames: a canvas of each scale.
         lag: of the groups; 0 in raster order.
+        base: the first time.
     """
 
-    def __init__(self, frames: list[Canvas], lag: int) -> None:
-        self.frames, self.lag = frames, lag
-        self.top = self.base = 0
+    def __init__(self, frames: list[Canvas], lag: int, base: int) -> None:
+        self.frames, self.lag, self.top, self.base = frames, lag, 0, base
 
     def offsets(self, row: int, col: int) -> list[int]:
         """Return the offset of a pixel of the first image on the canvases of each scale."""

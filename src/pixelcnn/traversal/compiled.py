@@ -87,6 +87,7 @@ class CompiledProgram:
         self._find_functions(*backend[:2])
         self._count_rows()
         self.places: dict[Value, list[int]] = {}
+        self.numbers_of_canvases = {canvas: number for number, canvas in enumerate(layout.canvases)}
         computed = [value for value in layout.values if value.reads]
         aheads = sorted({value.ahead for value in computed})
         words = [word for value in computed for word in self._words(value, aheads)]
@@ -120,18 +121,27 @@ class CompiledProgram:
 
     def visit_time(self, time: int, lag: int) -> None:
         if (time + self.ahead) % lag == 0:
-            self.words[-2:] = self.window.top, self.window.base
+            self._take_window()
         start, end = self.ends[time + self.ahead]
         self._share(self._visit_time, (self.program, time), start, end)
 
     def visit_pixel(self, row: int, col: int) -> None:
         if col == 0:
-            self.words[-2:] = self.window.top, self.window.base
+            self._take_window()
         self._share(self._visit_pixel, (self.program, row, col), 0, self.batch)
 
     def clear(self, row: int, col: int) -> None:
-        self.words[-2:] = self.window.top, self.window.base
+        self._take_window()
         self._clear(self.program, row, col)
+
+    def move(self, canvas: Canvas, source: int, target: int, count: int, cols: int) -> None:
+        self._move(self.program, self.numbers_of_canvases[canvas], source, target, count, cols)
+
+    def fill(self, canvas: Canvas, context: Tensor) -> None:
+        self._take_window()
+        sizes, strides = (np.array(each, np.int64) for each in (context.shape, context.stride()))
+        addresses = context.data_ptr(), sizes.ctypes.data, strides.ctypes.data
+        self._fill(self.program, self.numbers_of_canvases[canvas], canvas.rows, *addresses)
 
     def update(self, group: Group, values: Tensor) -> None:
         values = values.to(torch.int64).contiguous()
@@ -152,9 +162,13 @@ class CompiledProgram:
         for other in others:
             other.result()
 
+    def _take_window(self) -> None:
+        self.words[-2:] = self.window.top, self.window.base
+
     def _find_functions(self, kernel: Kernel, name: str) -> None:
         self._pack, self._packed = kernel.function(f"pack_{name}", "iipp"), kernel.function(f"packed_{name}", "ii", "i")
         self._clear = kernel.function(f"clear_{name}", "pii")
+        self._move, self._fill = kernel.function(f"move_{name}", "piiiii"), kernel.function(f"fill_{name}", "piippp")
         self._update = kernel.function(f"update_{name}", "piiippi")
         self._visit_time = kernel.function(f"visit_time_{name}", "piii")
         self._visit_pixel = kernel.function(f"visit_pixel_{name}", "piiii")
@@ -205,7 +219,7 @@ class CompiledProgram:
         if value.canvas is None:
             return self.places[value]
         return [
-            *self._canvas(value.canvas, value.scale)[:5],
+            *self._canvas(value.canvas)[:5],
             read.row * value.canvas.row + read.cols[0],
             read.stride,
             columns,
@@ -214,16 +228,16 @@ class CompiledProgram:
     def _place(self, value: Value) -> list[int]:
         """Say where to put a value: on its canvas if it has one, else into a buffer for a line or for a group."""
         if value.canvas is not None:
-            return self._canvas(value.canvas, value.scale)
+            return self._canvas(value.canvas)
         line = value.phase == Phase.LINE
         rows = self.most_lines * self.numbers[value.scale] if line else self.most
         value.now = self.like.new_zeros(rows, value.features)
         kind, pitch = (ALONG, self.most_lines) if line else (NOW, 1)
         return [self._address(value.now), kind, value.scale, value.features, pitch, 0, 1, 1]
 
-    def _canvas(self, canvas: Canvas, scale: int = 0) -> list[int]:
+    def _canvas(self, canvas: Canvas) -> list[int]:
         address = self._address(canvas.buffer) + canvas.start * self.like.element_size()
-        return [address, CANVAS, scale, canvas.features, canvas.pitch, 0, 1, 1]
+        return [address, CANVAS, canvas.scale, canvas.features, canvas.pitch, 0, 1, 1]
 
     def _weights(self, weights: Tensor) -> int:
         """Sort weights (inputs, outputs) as the kernel reads them."""

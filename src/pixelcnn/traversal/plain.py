@@ -7,6 +7,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from pixelcnn.nn.causal import HALF, CausalNetwork
+from pixelcnn.nn.layers import concat_elu
 from pixelcnn.traversal.canvas import Canvas, Window
 from pixelcnn.traversal.program import Phase, Place, Value
 from pixelcnn.traversal.schedule import Group, group_at
@@ -93,6 +94,24 @@ class PlainProgram:
         """Set all canvases to zero at a pixel of all images."""
         for canvas in self.layout.canvases:
             canvas.group(self.window.offsets(row, col)[0], self.batch).zero_()
+
+    def move(self, canvas: Canvas, source: int, target: int, count: int, cols: int) -> None:
+        """Copy a group of `cols` columns on a canvas from one offset to another, to keep it when the window moves."""
+        kept = canvas.group(source, count, cols).clone()
+        canvas.group(target, count, cols).copy_(kept)
+
+    def fill(self, canvas: Canvas, context: Tensor) -> None:
+        """Put what the window holds of a context (B, F, h, w) on its canvas, after `concat_elu`."""
+        activate, window = self.layout.network.arithmetic.function(concat_elu), self.window
+        h, w = context.shape[2:]
+        top, step = window.top >> canvas.scale, 1 << canvas.scale
+        for row in range(top, min(h, top + canvas.rows)):
+            start = window.base - row * window.lag
+            first, last = max(0, start), min(w, start + canvas.pitch)
+            if first < last:
+                offset = window.offsets(row * step, first * step)[canvas.scale]
+                side = activate(context[:, :, row : row + 1, first:last])
+                canvas.image(offset, 1, last - first).copy_(side)
 
     def update(self, group: Group, values: Tensor) -> None:
         """Put the pixels of a group, integers (B, C, number), on the canvas of the image."""
