@@ -122,10 +122,9 @@ class CachedNetwork:
             pitch = min(SPAN * self.kept, W + self.lag * H + self.kept + ahead)
             self.rows = min(H, (W + pitch) // self.lag + 2)
             sizes = [(self.rows, pitch)]
-        self.window = Window(
-            [Canvas(1, scale, size, self.batch, self.lag or 0) for scale, size in enumerate(sizes)], self.lag or 0
-        )
-        self.window.base = base
+        batch, lag = self.batch, self.lag or 0
+        frames = [Canvas(1, scale, size, batch, lag) for scale, size in enumerate(sizes)]
+        self.window = Window(frames, lag, base)
         stored = {translation.x: None}  # first, and then those that are read from
         stored |= {read.value: None for value in values for read in value.reads if read.needs_canvas(value)}
         stored |= {value: None for value in values if isinstance(value, Enlarged)}  # assembled on its canvas
