@@ -52,13 +52,10 @@ class PixelDraw:
     ) -> None:
         self.likelihood, self.canvas = likelihood, canvas
         self.scale_shift, self.map, self.fill = scale_shift, map, fill
-        noise = canvas.noise
-        self.size, self.channels = (len(noise), likelihood.num_params), likelihood.channels
+        self.size, self.channels = (len(canvas.noise), likelihood.num_params), likelihood.channels
         self.kept: list[Any] = []  # everything that the kernel knows the address of
         self.function = None
-        fits = noise.device.type == "cpu" and noise.dtype == torch.float32 and noise.shape[1] == likelihood.num_noise
-        kernel = find_kernel() if fits and type(likelihood) is LogisticMixture else None
-        if kernel is not None and isinstance(likelihood, LogisticMixture):
+        if type(likelihood) is LogisticMixture and _fits(canvas, likelihood) and (kernel := find_kernel()):
             self.function = kernel.function("draw", "ppippp")
             self.address = self._address(torch.tensor(self._words(likelihood)))
 
@@ -111,3 +108,17 @@ class PixelDraw:
     def _address(self, tensor: Tensor) -> int:
         self.kept.append(tensor)
         return tensor.data_ptr()
+
+
+def _fits(canvas: Canvas, likelihood: Likelihood) -> bool:
+    """Whether the tensors of a canvas are those that the kernel reads."""
+    noise, offset, filling = canvas
+    B, number, *sides = noise.shape
+    shape = (B, likelihood.channels, *sides)
+    return (
+        (noise.device.type, noise.dtype, number) == ("cpu", torch.float32, likelihood.num_noise)
+        and (offset is None or offset.shape == shape)
+        and (filling is None or all(
+            (each.dtype, each.shape) == (torch.int64, (2, *shape)) for each in (filling.limits, filling.box)
+        ))
+    )  # fmt: skip
