@@ -51,8 +51,8 @@ class Case:
     wild: float = 1.0  # how far parameters are from those of a fresh network
     seed: int = 0
     side: int = SIDE
-    ends: float = 0.02  # how much of the noise is 0, or next to 1
     options: dict[str, Any] | None = None
+    ends: float = 0.02  # how much of the noise is 0, or next to 1
 
     def __post_init__(self) -> None:
         random, C, L = torch.Generator().manual_seed(self.seed), self.mixture.channels, self.mixture.levels
@@ -103,7 +103,7 @@ class Case:
         return filling.next_bounds(self.rows, self.cols).of(values)
 
     def draws_nearby(self, some: Tensor, dtype: torch.dtype) -> Tensor:
-        """Draw some pixels plainly from parameters and with noise that are moved by a few roundings: (MOVES, B, C, N)."""
+        """Draw some pixels plainly, with parameters and noise moved by a few roundings: (MOVES, B, C, some)."""
         random, filling, rows, cols = torch.Generator().manual_seed(1), self.filling(), self.rows[some], self.cols[some]
         noise, params = self.noise[:, :, rows, cols].to(dtype), self.params[:, :, some].to(dtype)
         if self.offset is not None:

@@ -14,7 +14,6 @@ from torch import Tensor
 from pixelcnn.auxiliary.base import Auxiliary
 from pixelcnn.auxiliary.downsample import Downsample
 from pixelcnn.auxiliary.grayscale import QuantizedGrayscale
-from pixelcnn.likelihoods.base import Likelihood
 from pixelcnn.models.draw import DrawOptions, draw_view, position_noise
 from pixelcnn.models.image_model import ImageModel
 from pixelcnn.models.sampling import colorize, complete, sample, sample_views, upscale

@@ -116,9 +116,7 @@ def draw_view(
         filling = Filling(whole_box(canvas.shape, likelihood.levels, device), constraint, given, likelihood.levels)
 
     offset = factor.offset((H, W), given)
-    fill = PixelDraw(
-        likelihood, Canvas(noise, offset, filling), scale_shift=options.scale_shift, map=options.map
-    )
+    fill = PixelDraw(likelihood, Canvas(noise, offset, filling), scale_shift=options.scale_shift, map=options.map)
     visit = Visit(options.schedule, options.dtype, consistent, progress, offset=False)
     return factor.traverse(canvas, fill, given, labels, visit)
 

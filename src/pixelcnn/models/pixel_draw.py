@@ -66,9 +66,7 @@ class PixelDraw:
             return self._draw_plainly(self.shifted(params, rows, cols), rows, cols)
         params = params.permute(2, 0, 1).contiguous()  # as a cached network gives them anyway
         values = torch.empty((self.size[0], self.channels, number), dtype=torch.int64)
-        self.function(
-            self.address, params.data_ptr(), number, rows.data_ptr(), cols.data_ptr(), values.data_ptr()
-        )
+        self.function(self.address, params.data_ptr(), number, rows.data_ptr(), cols.data_ptr(), values.data_ptr())
         return values
 
     def shifted(self, params: Tensor, rows: Tensor, cols: Tensor) -> Tensor:

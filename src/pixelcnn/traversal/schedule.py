@@ -14,7 +14,6 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-
 AT_ONCE = 256  # groups whose pixels are cut out of a list of all of them
 
 
