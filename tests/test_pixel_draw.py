@@ -111,6 +111,9 @@ class Case:
         draws = []
         for _ in range(MOVES):
             moved_noise = noise + 2**-22 * (2 * torch.rand(noise.shape, generator=random, dtype=dtype) - 1)
+            # At a noise of 0, what counts is which weights of components vanish.
+            tiny = 10 ** -(20 + 50 * torch.rand(noise.shape, generator=random, dtype=dtype))
+            moved_noise = tiny.where((noise == 0) & (moved_noise < 0), moved_noise)
             moved = params * (1 + 2**-21 * (2 * torch.rand(params.shape, generator=random, dtype=dtype) - 1))
             moved = moved + 2**-22 * (2 * torch.rand(params.shape, generator=random, dtype=dtype) - 1)
             bounds = filling and filling.next_bounds(rows, cols)
@@ -132,7 +135,8 @@ class Case:
         if differs.any():
             some = differs.any(0)
             nearby = torch.cat([self.draws_nearby(some, dtype) for dtype in (torch.float32, torch.float64)])
-            assert ((drawn[:, :, some] == nearby).all(2).any(0) | ~differs[:, some]).all()
+            least, most = nearby.amin(0), nearby.amax(0)
+            assert (((drawn[:, :, some] >= least) & (drawn[:, :, some] <= most)).all(1) | ~differs[:, some]).all()
         return float(differs.float().mean())
 
 
