@@ -12,7 +12,7 @@ struct draw { /* written by pixelcnn.models.pixel_draw: every member has eight b
     int64_t fill;                 /* whether to record the values there */
     int64_t map, wide;            /* whether to take modes; whether scales may be far above all levels together */
     const float *log_scales;      /* the least, the greatest, what is added to them, and that for scales in levels */
-    float *scratch;               /* for 3 * LANES + 2 numbers of each component, in whole vectors */
+    float *scratch;               /* for 3 * LANES + 4 numbers of each component, in whole vectors */
 };
 
 struct block { /* of pixels */
@@ -66,17 +66,19 @@ INLINE floats most_of_components(const struct draw *d, floats before, floats x, 
     return choose((lanes < left) & (x > before), x, before);
 }
 
-/* Turn weights into their partial sums, and find the first that is more than a share of the last. */
-INLINE int64_t choose_component(float *weights, int64_t number, float share) {
+INLINE int64_t padded(int64_t components) { return (components + LANES - 1) / LANES * LANES; }
+
+/* Find the first component whose weight, with those before it, is more than a share of all; the last takes the rest.
+ * Doubles, so that a share next to 1 does not become all, which would choose the last component whatever its weight. */
+INLINE int64_t choose_component(const struct draw *d, const float *weights, double share) {
+    double *sums = (double *)(d->scratch + (3 * LANES + 2) * padded(d->components)), sum = 0;
     int64_t chosen = 0;
-    float sum = 0;
-    for (int64_t k = 0; k < number; k++) weights[k] = sum += weights[k];
+    for (int64_t k = 0; k < d->components; k++) sums[k] = sum += (double)weights[k];
     sum *= share;
-    for (int64_t k = 0; k < number - 1; k++) chosen += weights[k] <= sum;
+    for (int64_t k = 0; k < d->components - 1; k++) chosen += sums[k] <= sum;
     return chosen;
 }
 
-INLINE int64_t padded(int64_t components) { return (components + LANES - 1) / LANES * LANES; }
 INLINE int64_t kinds(const struct draw *d) { return d->channels == 3 ? 3 : 2; }
 
 /* The parameters of one kind (means, log-scales, coefficients) of a channel. */
@@ -127,7 +129,7 @@ static void draw_freely(const struct draw *d, struct block *block) {
         top = all(greatest(top));
         for (int64_t k = 0; k < d->components; k += LANES)
             store(d->scratch + k, exp_of(components(d, block, block->params[lane], k) - top));
-        int64_t chosen = choose_component(d->scratch, d->components, noise_of(d, block, lane, 0));
+        int64_t chosen = choose_component(d, d->scratch, noise_of(d, block, lane, 0));
         for (int64_t c = 0; c < d->channels; c++) {
             block->means[c][lane] = part(d, block, lane, c, 0)[chosen] + offset_of(d, block, lane, c);
             block->log_scales[c][lane] = part(d, block, lane, c, 1)[chosen];
@@ -183,7 +185,7 @@ static void choose_between(const struct draw *d, struct block *block, int lane, 
     top = all(greatest(top) - 60.0f); /* shares can be as small as exp(-70), and products must not vanish */
     for (int64_t k = 0; k < d->components; k += LANES)
         store(weights + k, exp_of(load(weights + k) - top) * load(shares + k));
-    int64_t chosen = choose_component(weights, d->components, noise_of(d, block, lane, channel ? d->channels + channel : 0));
+    int64_t chosen = choose_component(d, weights, noise_of(d, block, lane, channel ? d->channels + channel : 0));
     block->means[channel][lane] = means[chosen];
     block->log_scales[channel][lane] = part(d, block, lane, channel, 1)[chosen];
     block->noise[channel][lane] = noise_of(d, block, lane, 1 + channel);

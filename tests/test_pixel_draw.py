@@ -122,7 +122,10 @@ class Case:
         return torch.stack(draws)
 
     def check(self, processor: str) -> float:
-        """Check the draw of a processor, and return the share of pixels that are not what the plain draw gives."""
+        """Check the draw of a processor, and return the share of pixels that are not what the plain draw gives.
+
+        Where they are not, the plain draw itself changes as much when its arguments move by a few roundings.
+        """
         (drawn, filling), (plain, plain_filling) = self.draw(processor), self.draw(None)
         lowest, highest = self.bounds(drawn)
         assert ((drawn >= lowest) & (drawn <= highest)).all()
@@ -136,6 +139,8 @@ class Case:
             some = differs.any(0)
             nearby = torch.cat([self.draws_nearby(some, dtype) for dtype in (torch.float32, torch.float64)])
             least, most = nearby.amin(0), nearby.amax(0)
+            spread = most - least  # of a few draws, which may miss the ends of what rounding does
+            least, most = least - spread, most + spread
             assert (((drawn[:, :, some] >= least) & (drawn[:, :, some] <= most)).all(1) | ~differs[:, some]).all()
         return float(differs.float().mean())
 

@@ -89,7 +89,7 @@ class PixelDraw:
             offset = scale_levels(offset, mixture.levels).contiguous()
         least, greatest = log_scale_limits(mixture.log_scales)
         in_levels = self.scale_shift + math.log((mixture.levels - 1) / 2)
-        scratch = torch.empty((3 * WIDEST + 2) * (mixture.components + WIDEST))
+        scratch = torch.empty((3 * WIDEST + 4) * (mixture.components + WIDEST))
         return [
             *(len(noise), mixture.channels, mixture.levels, mixture.components, mixture.num_params),
             *noise.shape[1:],
