@@ -1,6 +1,6 @@
 """Drawing the pixels of a group: in one call of the compiled kernel where there is one, else by `Likelihood.sample`."""
 
-__all__ = ["PixelDraw"]
+__all__ = ["Canvas", "PixelDraw"]
 
 import math
 from typing import Any, NamedTuple
