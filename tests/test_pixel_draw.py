@@ -122,10 +122,10 @@ class Case:
         return torch.stack(draws)
 
     def roundings(self) -> Tensor:
-        """Four roundings of the greatest mean of each sub-pixel, in levels, from a tenth of a level on: (B, C, N)."""
+        """Eight roundings of the greatest mean of each sub-pixel, in levels, from a tenth of a level on: (B, C, N)."""
         kinds = self.params.unflatten(1, (-1, self.mixture.components))
         means = kinds[:, 1 :: 3 if self.mixture.channels == 3 else 2].abs().amax(2)
-        return (2**-22 * means * self.mixture.levels / 2 + 0.9).long()
+        return (2**-21 * means * self.mixture.levels / 2 + 0.9).long()
 
     def check(self, processor: str) -> float:
         """Check the draw of a processor, and return the share of pixels that are not what the plain draw gives.
