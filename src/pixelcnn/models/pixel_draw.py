@@ -60,7 +60,7 @@ class PixelDraw:
             self.address = self._address(torch.tensor(self._words(likelihood)))
 
     def __call__(self, params: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
-        """Draw the pixels at rows (N,) and cols (N,) from their parameters (B, P, N): int64 (B, C, N)."""
+        """Draw the pixels at rows (N,) and cols (N,), int64, from their parameters (B, P, N): int64 (B, C, N)."""
         number = len(rows)
         if self.function is None or params.dtype != torch.float32 or params.shape != (*self.size, number):
             return self._draw_plainly(self.shifted(params, rows, cols), rows, cols)
