@@ -37,8 +37,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from measuring import peak_memory, seconds
 from PIL import Image
-from sampling import peak_memory, seconds
 from torch import Tensor
 
 from pixelcnn.codec.archive import Archive

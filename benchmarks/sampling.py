@@ -1,16 +1,18 @@
-"""Measure the speed of sampling: over the floor, against re-running the network, and against the naive traversal.
+"""Measure the speed of drawing and decoding: over the floor, over plain torch, and over what they are compared to.
 
-    python benchmarks/sampling.py [--json FILE] [--plot FILE] [--model FOLDER] [--quick]
+    python benchmarks/sampling.py [--json FILE] [--plot FILE] [--pictures FILE] [--model FOLDER] [--quick]
 
 Speeds are compared within one run, in one process, and what is compared takes turns:
 
-    floor     the same multiplications as one large matrix product
+    floor     the same multiplications as one large matrix product of torch, on all threads
+    torch     the same program without the compiled kernel
     window    the network re-run on a 16x16 window for every pixel, as the authors' demonstration does
     naive     a full forward pass for every pixel
+    reading   the weights that are read for a pixel, read once from a list of the same size by one thread
 
-The networks have random weights. The time of sampling includes folding the weight norms, allocating memory and drawing
-the values, but not the embedding of the given view. For window and naive a few pixels are timed, since each one takes
-the same time.
+Networks have random weights, but for pictures that are decoded, and for `faces128-pyramid`. The time of sampling
+includes folding the weight norms, allocating memory and drawing the values, but not the embedding of the given view,
+unless it says so. For window and naive a few pixels are timed, since each one takes the same time.
 """
 
 import argparse
@@ -19,30 +21,35 @@ import math
 import platform
 import statistics
 import sys
-import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from typing import Any
 
-import psutil
 import torch
+from codec import measure_speed
+from comparison import time_sampling
+from measuring import peak_memory, seconds
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from pixelcnn.auxiliary.chain import Link
 from pixelcnn.auxiliary.downsample import Downsample
+from pixelcnn.common.kernel import find_kernel, using_processor
 from pixelcnn.data.images import load_images
 from pixelcnn.likelihoods.logistic import LogisticMixture
 from pixelcnn.models.draw import DrawOptions, draw_view, position_noise
 from pixelcnn.models.factor import Factor, Visit
 from pixelcnn.models.load import load
 from pixelcnn.nn.causal import CausalNetwork
+from pixelcnn.traversal.cached import CachedNetwork
+from pixelcnn.traversal.program import Phase, Product
 from pixelcnn.traversal.schedule import Schedule, groups, wavefront_lag
 
 LIKELIHOOD = LogisticMixture(3, 256, 10)
 WINDOW = 16
+IMAGES = (1, 2, 4, 8, 16, 32)
+WAYS = {"kernel": "best", "torch": None}  # the processor that each is for
 TITAN_X = {"Pyramid": 4.0, "PixelCNN++ with caching": 50.0}  # milliseconds a pixel, from the paper, unconfirmed
 
 
@@ -66,12 +73,6 @@ def make_factor(batch: int, side: int, *, context: int, **arguments: int) -> Tim
 
 def plain(batch: int, side: int) -> TimedFactor:
     return make_factor(batch, side, context=100, filters=100, blocks=3, scales=1)
-
-
-def seconds(run: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
 
 
 def draw(
@@ -126,12 +127,15 @@ def measure_plain(batch: int, side: int, dtype: torch.dtype, repeats: int, sched
     options = DrawOptions(schedule=schedule, dtype=dtype)
     draw(factor, batch, side, options)
     window()
-    sampled, products, windows = [], [], []
+    products, windows = [], []
+    sampled: dict[str, list[float]] = {way: [] for way in WAYS}
     for _ in range(repeats):
         products += [product() for _ in range(5)]
         windows += [seconds(window) for _ in range(10)]
-        sampled.append(seconds(lambda: draw(factor, batch, side, options)))
-    pixel = milliseconds_a_pixel(sampled, batch * side**2)
+        for way, processor in WAYS.items():
+            with using_processor(processor):
+                sampled[way].append(seconds(lambda: draw(factor, batch, side, options)))
+    pixel, plainly = (milliseconds_a_pixel(sampled[way], batch * side**2) for way in WAYS)
     floor = statistics.median(products) * count_multiplications(factor) * 1e3
     return {
         "images": batch,
@@ -142,40 +146,101 @@ def measure_plain(batch: int, side: int, dtype: torch.dtype, repeats: int, sched
         "ms_a_pixel": pixel,
         "floor_ms_a_pixel": floor,
         "window_float32_ms_a_pixel": milliseconds_a_pixel(windows, batch),
+        "torch_ms_a_pixel": plainly,
         "over_floor": pixel / floor,
+        "faster_than_torch": plainly / pixel,
         "faster_than_window": milliseconds_a_pixel(windows, batch) / pixel,
     }
 
 
 def measure_strided(batch: int, repeats: int, side: int = 32) -> dict[str, Any]:
-    """Compare PixelCNN++ with full forward passes."""
+    """Compare PixelCNN++ with full forward passes, with plain torch, and with reading its weights."""
     factor = make_factor(batch, side, context=0, filters=160, blocks=5, scales=3)
-    naive = forward_passes(factor, batch, side)
+    naive, reading = forward_passes(factor, batch, side), reading_of_weights(factor, side)
     draw(factor, batch, 8)
     naive()
-    times, naives = [], []
+    times: dict[str, list[float]] = {way: [] for way in (*WAYS, "bf16")}
+    naives, readings = [], []
     for _ in range(repeats):
         naives += [seconds(naive) for _ in range(3)]
-        times.append(seconds(lambda: draw(factor, batch, side)))
-    pixel, full = milliseconds_a_pixel(times, batch * side**2), milliseconds_a_pixel(naives, batch)
-    return {"images": batch, "side": side, "ms_a_pixel": pixel, "naive_ms_a_pixel": full, "faster": full / pixel}
-
-
-def measure_consistency(batch: int, side: int, repeats: int) -> dict[str, Any]:
-    """Measure milliseconds a pixel in turns: drawing freely, and consistently with a given view."""
-    factor, view = plain(batch, side), torch.full((batch, 3, side // 2, side // 2), 128, dtype=torch.uint8)
-    ways = {
-        "free": DrawOptions(),
-        "consistent": DrawOptions(consistent=True),
+        readings += [reading() for _ in range(10)]
+        for way, processor in WAYS.items():
+            with using_processor(processor):
+                times[way].append(seconds(lambda: draw(factor, batch, side)))
+        times["bf16"].append(seconds(lambda: draw(factor, batch, side, DrawOptions(dtype=torch.bfloat16))))
+    pixels, full = batch * side**2, milliseconds_a_pixel(naives, batch)
+    pixel, plainly, half = (milliseconds_a_pixel(times[way], pixels) for way in times)
+    return {
+        "images": batch,
+        "side": side,
+        "ms_a_pixel": pixel,
+        "bf16_ms_a_pixel": half,
+        "torch_ms_a_pixel": plainly,
+        "naive_ms_a_pixel": full,
+        "reading_ms_a_pixel": statistics.median(readings) * 1e3,
+        "over_reading": pixel / (statistics.median(readings) * 1e3),
+        "faster_than_torch": plainly / pixel,
+        "faster": full / pixel,
     }
-    times: dict[str, list[float]] = {name: [] for name in ways}
+
+
+def reading_of_weights(factor: TimedFactor, side: int) -> Callable[[], float]:
+    """Prepare to time the reading of the weights of a pixel in raster order, in seconds, by one thread.
+
+    Those of lines are read once a row, and those of scale s for one in 4^s pixels.
+    """
+    cached = CachedNetwork(factor.network, (side, side), 1)
+    products = [value for value in cached.layout.values if isinstance(value, Product)]
+    sizes = [sum(weight.numel() for weight in value.weights) for value in products]
+    often = [4**value.scale if value.phase == Phase.GROUP else side * 2**value.scale for value in products]
+    weights = torch.zeros(sum(sizes))
+    share = sum(size / each for size, each in zip(sizes, often, strict=True)) / sum(sizes)
+
+    def read() -> float:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            return share * seconds(weights.sum)
+        finally:
+            torch.set_num_threads(threads)
+
+    return read
+
+
+def measure_pictures(batch: int, side: int, repeats: int) -> dict[str, Any]:
+    """Measure milliseconds a pixel in turns, freely and consistently with a given view, and the floor."""
+    factor, view = plain(batch, side), torch.full((batch, 3, side // 2, side // 2), 128, dtype=torch.uint8)
+    product, products = matrix_product(torch.float32), []
+    cases = {
+        f"{name}{'' if way == 'kernel' else '_' + way}": (DrawOptions(consistent=name == "consistent"), processor)
+        for way, processor in WAYS.items()
+        for name in ("free", "consistent")
+    }
+    times: dict[str, list[float]] = {name: [] for name in cases}
     for repeat in range(repeats + 1):
-        for name, options in ways.items():
-            taken = seconds(lambda options=options: draw(factor, batch, side, options, view))
+        products += [product() for _ in range(5)]
+        for name, (options, processor) in cases.items():
+            with using_processor(processor):
+                taken = seconds(lambda options=options: draw(factor, batch, side, options, view))
             if repeat > 0:  # the first warms up
                 times[name].append(taken)
     pixels = {name: milliseconds_a_pixel(measured, batch * side**2) for name, measured in times.items()}
-    return {"images": batch, "side": side} | pixels
+    floor = statistics.median(products) * count_multiplications(factor) * 1e3
+    over = {f"{name}_over_floor": pixels[name] / floor for name in pixels}
+    return {"images": batch, "side": side, "floor": floor} | pixels | over
+
+
+def measure_map(repeats: int, side: int = 128) -> dict[str, Any]:
+    """Time six faces by MAP sampling with `faces128-pyramid`, everything included, in seconds."""
+    model, times = load("faces128-pyramid"), {way: [] for way in WAYS}
+    for repeat in range(repeats + 1):
+        for way, processor in WAYS.items():
+            with using_processor(processor):
+                taken = seconds(lambda seed=repeat: model.sample(6, side, seed=seed, options=DrawOptions(map=True)))
+            if repeat > 0:
+                times[way].append(taken)
+    kernel, plainly = (statistics.median(times[way]) for way in WAYS)
+    return {"images": 6, "side": side, "seconds": kernel, "torch_seconds": plainly, "of_torch": kernel / plainly}
 
 
 def measure_growth(side: int, repeats: int) -> dict[str, Any]:
@@ -239,24 +304,6 @@ def measure_precision(folder: str) -> dict[str, float]:
     }
 
 
-def peak_memory(run: Callable[[], object]) -> int:
-    """Measure the bytes by which the process grows meanwhile, by a look every few milliseconds."""
-    process = psutil.Process()
-    before, most, done = process.memory_info().rss, 0, threading.Event()
-
-    def watch() -> None:
-        nonlocal most
-        while not done.wait(0.005):
-            most = max(most, process.memory_info().rss)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    run()
-    done.set()
-    watcher.join()
-    return max(0, most - before)
-
-
 def plot(growth: list[dict[str, Any]], path: str) -> None:
     """Plot seconds and memory over the side, with guides for growth with the side and with the pixels."""
     from matplotlib.figure import Figure
@@ -282,17 +329,50 @@ def plot(growth: list[dict[str, Any]], path: str) -> None:
     figure.savefig(path, dpi=130)
 
 
+def plot_pictures(rows: list[dict[str, Any]], path: str) -> None:
+    """Plot milliseconds a pixel over the number of pictures, beside the floor."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 3.8), layout="constrained")
+    axes, images = figure.subplots(), [row["images"] for row in rows]
+    styles = {
+        "free": ("C0", "o-"),
+        "consistent": ("C1", "s-"),
+        "free_torch": ("C0", "o:"),
+        "consistent_torch": ("C1", "s:"),
+    }
+    names = {
+        "free": "freely",
+        "consistent": "consistently",
+        "free_torch": "freely, without the kernel",
+        "consistent_torch": "consistently, without the kernel",
+    }
+    for name, (color, style) in styles.items():
+        axes.plot(images, [row[name] for row in rows], style, color=color, label=names[name])
+    axes.plot(images, [row["floor"] for row in rows], "--", color="gray", label="the products alone, as one of torch's")
+    axes.set(xscale="log", xlabel="pictures at once", ylabel="milliseconds a pixel", ylim=(0, None))
+    axes.set_xticks(images, [str(n) for n in images])
+    axes.xaxis.minorticks_off()
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.suptitle("Drawing 128x128 on two CPU cores: 3 blocks, 100 filters")
+    figure.savefig(path, dpi=130)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", help="also write the results to this file")
     parser.add_argument("--plot", help="draw the growth with the side into this PNG file")
+    parser.add_argument("--pictures", help="draw the time of a pixel over the number of pictures into this PNG file")
     parser.add_argument("--model", help="a trained model for 32x32: also measure what bf16 does to its bits")
     parser.add_argument("--quick", action="store_true", help="measure small images once, to see that everything runs")
     options = parser.parse_args()
     side, repeats = (24, 1) if options.quick else (128, 5)
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()}", file=sys.stderr)
 
-    results: dict[str, Any] = {"torch": torch.__version__, "threads": torch.get_num_threads(), "plain": []}
+    kernel = find_kernel()
+    results: dict[str, Any] = {"torch": torch.__version__, "threads": torch.get_num_threads()}
+    results |= {"kernel": kernel.processor if kernel else None, "plain": []}
     print(f"plain network, 3 blocks, 100 filters, context given, {side}x{side}")
     cases: list[tuple[int, torch.dtype, Schedule]] = [
         (16, torch.float32, "wavefront"),
@@ -313,17 +393,21 @@ def main() -> None:
         )
     results["megabytes_16_images"] = memory(16, side) / 1e6
     print(f"  16 images: the process grows by {results['megabytes_16_images']:.0f} MB")
-    results["consistent"] = [measure_consistency(batch, side, repeats) for batch in (16, 1)]
-    for row in results["consistent"]:
+    results["pictures"] = [measure_pictures(batch, side, repeats) for batch in ((1, 2) if options.quick else IMAGES)]
+    for row in results["pictures"]:
         figures = ", ".join(f"{row[name]:.4f} {name}" for name in list(row)[2:])
         print(f"{row['images']:4} images given a view, ms a pixel: {figures}", flush=True)
 
-    print("PixelCNN++, 3 scales, 5 blocks, 160 filters, 32x32, raster order, against full forward passes")
+    print("PixelCNN++, 3 scales, 5 blocks, 160 filters, 32x32, raster order")
     results["strided"] = [measure_strided(batch, 1 if options.quick else 3) for batch in (1, 16)]
-    for row in results["strided"]:
-        print(
-            f"{row['images']:4} images {row['ms_a_pixel']:8.3f} ms a pixel, {row['faster']:5.0f} x faster", flush=True
-        )
+    print(json.dumps(results["strided"], indent=2), flush=True)
+    print("PixelCNN++, Grayscale and Pyramid with as many parameters, 32x32 (models of benchmarks/comparison.py)")
+    results["comparison"] = time_sampling(1 if options.quick else repeats)
+    print(json.dumps(results["comparison"], indent=2), flush=True)
+    print("six faces by MAP sampling with faces128-pyramid, and files of photos-pyramid decoded")
+    results["map"] = measure_map(1 if options.quick else repeats, side)
+    results["coding"] = [measure_speed(batch, side, 1 if options.quick else 3) for batch in (1, 16)]
+    print(json.dumps([results["map"], *results["coding"]], indent=2), flush=True)
 
     print("plain network, one image")
     results["growth"] = [
@@ -343,6 +427,8 @@ def main() -> None:
             json.dump(results, file, indent=2)
     if options.plot:
         plot(results["growth"], options.plot)
+    if options.pictures:
+        plot_pictures(results["pictures"], options.pictures)
 
 
 if __name__ == "__main__":

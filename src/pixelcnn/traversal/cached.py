@@ -99,7 +99,7 @@ class CachedNetwork:
         ]
         self.contexts = list(zip(translation.contexts, contexts, strict=True))
         self._allocate(translation, network.scales, like)
-        layout = Layout(values, self.canvases, self.window, size, lag, network)
+        layout = self.layout = Layout(values, self.canvases, self.window, size, lag, network)
         self.output, self.ahead = translation.output, layout.ahead
         self.time = -self.ahead
         if backend is not None and fits(layout):
