@@ -37,12 +37,14 @@ class Visit:
             evaluated under autocast.
         consistent: whether the fill keeps within the bounds of the given view, which may need a larger lag.
         progress: called with the canvas after each group.
+        offset: whether the parameters that the fill sees are shifted by the estimate from the given view.
     """
 
     schedule: Schedule = "auto"
     dtype: torch.dtype | None = None
     consistent: bool = False
     progress: Callable[[Tensor], None] | None = None
+    offset: bool = True
 
 
 class Factor(nn.Module):
@@ -221,18 +223,17 @@ class Factor(nn.Module):
         with evaluating(), computing(self, embedded, FEWER):
             with torch.autocast(x.device.type, half) if half else nullcontext():
                 context = self.context((H, W), given, labels)
-            offset = self.offset((H, W), given)
+            offset = self.offset((H, W), given) if options.offset else None
         with evaluating(), computing(self.network, every if options.schedule == "naive" else some, FEWER):
             evaluator = open_evaluator(
                 self.network, x, context, lag=lag, schedule=options.schedule, dtype=options.dtype
             )
 
             def fill_offset(params: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
-                if offset is not None:
-                    params = self.likelihood.offset_means(params, offset[:, :, rows, cols])
-                return fill(params, rows, cols)
+                assert offset is not None
+                return fill(self.likelihood.offset_means(params, offset[:, :, rows, cols]), rows, cols)
 
-            return traverse(evaluator, x, fill_offset, lag, options.progress)
+            return traverse(evaluator, x, fill if offset is None else fill_offset, lag, options.progress)
 
     def initialize(self, x: Tensor, given: Tensor | None = None, labels: Tensor | None = None) -> None:
         """Initialize fresh weights from a batch (see `pixelcnn.nn.layers.initialize`).
