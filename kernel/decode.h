@@ -45,11 +45,11 @@ struct pixel {
     double numbers[];    /* weights, means and precisions of components; or masses below all levels */
 };
 
-INLINE double within(double x, double high) { return x > 0 ? x < high ? x : high : 0; } /* also if x is no number */
+INLINE double clamped(double x, double high) { return x > 0 ? x < high ? x : high : 0; } /* also if x is no number */
 
 /* Look up a number in a table whose first entry is of -reach, and the next of one more. */
 INLINE double look_up(const double *table, double x, double reach, double last) {
-    return table[(int32_t)within(rint(x) + reach, last)];
+    return table[(int32_t)clamped(rint(x) + reach, last)];
 }
 
 INLINE doubles choose_double(longs where, doubles x, doubles y) {
@@ -62,7 +62,7 @@ INLINE double sum_of(doubles x) {
 }
 
 /* How many numbers there are for components, of which the last few may be nothing but zeros. */
-INLINE int64_t padded(const struct decode *d) { return (d->components + DOUBLES - 1) / DOUBLES * DOUBLES; }
+INLINE int64_t padded_components(const struct decode *d) { return (d->components + DOUBLES - 1) / DOUBLES * DOUBLES; }
 
 /* The masses of some components below a position, in steps of the table. Positions may be infinite. */
 INLINE doubles components_below(const struct decode *d, double position, const double *mean, const double *precision) {
@@ -86,7 +86,8 @@ INLINE double position_of(const struct decode *d, int64_t edge) {
 }
 
 static double mass_below(const struct decode *d, const struct pixel *p, int64_t edge) {
-    const double *weights = p->numbers, *means = weights + padded(d), *precisions = means + padded(d);
+    const double *weights = p->numbers, *means = weights + padded_components(d);
+    const double *precisions = means + padded_components(d);
     double position = position_of(d, edge);
     doubles sum = {0};
     if (!d->components) return p->numbers[edge];
@@ -103,11 +104,11 @@ INLINE void normalize(const struct decode *d, const double *from, double sum, do
 /* Find the weights of components or levels, before anything is known of the pixel. */
 static void start_pixel(const struct decode *d, struct pixel *p) {
     int64_t n = d->components ? d->components : d->levels;
-    double greatest = -INFINITY, sum = 0, *out = p->numbers;
-    for (int64_t k = 0; k < n; k++) greatest = p->params[k] > greatest ? p->params[k] : greatest;
-    if (d->components) memset(out, 0, 3 * padded(d) * sizeof(double));
+    double largest = -INFINITY, sum = 0, *out = p->numbers;
+    for (int64_t k = 0; k < n; k++) largest = p->params[k] > largest ? p->params[k] : largest;
+    if (d->components) memset(out, 0, 3 * padded_components(d) * sizeof(double));
     for (int64_t k = 0; k < n; k++) {
-        double weight = look_up(d->weight, STEPS * (p->params[k] - greatest), EXP_REACH, EXP_REACH);
+        double weight = look_up(d->weight, STEPS * (p->params[k] - largest), EXP_REACH, EXP_REACH);
         out[k] = d->components ? weight : sum;
         sum += weight;
     }
@@ -122,7 +123,7 @@ static void start_channel(const struct decode *d, struct pixel *p, int64_t image
     int64_t n = d->components, kinds = f->channels == 3 ? 3 : 2, first = channel * (channel - 1) / 2;
     int64_t at = ((image * f->channels + channel) * f->height + p->row) * f->width + p->col;
     const double *means = p->params + n + channel * kinds * n, *log_scales = means + n;
-    double *mean = p->numbers + padded(d), *precision = mean + padded(d);
+    double *mean = p->numbers + padded_components(d), *precision = mean + padded_components(d);
     double offset = d->offset ? d->offset[at] : 0, scale = d->levels - 1;
     for (int64_t k = 0; k < n; k++) mean[k] = (means[k] + offset) * scale;
     for (int64_t earlier = 0; earlier < channel; earlier++) {
@@ -143,7 +144,8 @@ static void start_channel(const struct decode *d, struct pixel *p, int64_t image
 
 /* Go on to the next channel, given the value of this one: weigh each component by how likely it made that. */
 static void observe(const struct decode *d, struct pixel *p) {
-    double *weights = p->numbers, *means = weights + padded(d), *precisions = means + padded(d);
+    double *weights = p->numbers, *means = weights + padded_components(d);
+    const double *precisions = means + padded_components(d);
     double lower = position_of(d, p->value), upper = position_of(d, p->value + 1);
     doubles sum = {0};
     for (int64_t k = 0; k < d->components; k += DOUBLES) {
@@ -180,7 +182,7 @@ static int read_step(const struct decode *d, struct stream *s, struct pixel *p, 
         double mass = p->masses[1], share = 1;
         if (edge < end && total == 0) mass = first, share = (double)(edge - value) / (double)(end - value);
         else if (edge < end) mass = mass_below(d, p, edge), share = (mass - first) / total;
-        int64_t sum = middle + (int64_t)(within(share, 1) * (double)(TOTAL - d->width));
+        int64_t sum = middle + (int64_t)(clamped(share, 1) * (double)(TOTAL - d->width));
         if (sum <= (int64_t)quantile) low = middle, below = sum, p->masses[0] = mass;
         else high = middle, above = sum, p->masses[1] = mass;
     }
