@@ -98,12 +98,12 @@ INLINE void OF(tile)(const struct OF(matrix) *m, int rows, int columns, const in
         for (int v = 0; v < columns; v++) OF(put)(out[r] + offsets[v], sums[r][v], m->features);
 }
 
-#define TILES(rows)                                                                            \
-    case rows:                                                                                 \
-        if (columns == 1) OF(tile)(m, rows, 1, offsets, pixels, weights);                      \
-        else if (columns == 2) OF(tile)(m, rows, 2, offsets, pixels, weights);                 \
-        else if (columns == 3) OF(tile)(m, rows, (3 < COLUMNS ? 3 : COLUMNS), offsets, pixels, weights); \
-        else OF(tile)(m, rows, (4 < COLUMNS ? 4 : COLUMNS), offsets, pixels, weights);         \
+#define TILES(rows)                                                                      \
+    case rows:                                                                           \
+        if (columns == 1) OF(tile)(m, rows, 1, offsets, pixels, weights);                \
+        else if (columns == 2) OF(tile)(m, rows, 2, offsets, pixels, weights);           \
+        else if (columns == 3) OF(tile)(m, rows, COLUMNS - 1, offsets, pixels, weights); \
+        else OF(tile)(m, rows, COLUMNS, offsets, pixels, weights);                       \
         break;
 
 static __attribute__((noinline)) void OF(any_tile)(const struct OF(matrix) *m, int rows, int64_t columns,
@@ -185,7 +185,9 @@ static void OF(apply)(const struct program *p, int64_t function, const REAL *x, 
     for (int64_t v = 0; v < OF(vectors)(n); v++) {
         int64_t at = OF(column)(v, n);
         VECTOR up = OF(get)(x + at, n), down;
-        if (function == GATE) {
+        if (function == ADD) {
+            up += OF(get)(ab + at, n);
+        } else if (function == GATE) {
             up = OF(gate)(p, up, OF(get)(ab + at, n), OF(get)(ab + n + at, n));
         } else {
             up = OF(elu)(p, up, &down);
@@ -218,9 +220,7 @@ static void OF(visit)(const struct program *p, const struct value *value, const 
         for (int64_t i = extent.from; i < extent.to; i++) {
             REAL *out = m.out.start + i * m.out.across + step * m.out.along;
             const REAL *x = m.inputs[0].start + i * m.inputs[0].across + step * m.inputs[0].along;
-            const REAL *ab = value->function != GATE
-                                 ? x
-                                 : m.inputs[1].start + i * m.inputs[1].across + step * m.inputs[1].along;
+            const REAL *ab = terms < 2 ? x : m.inputs[1].start + i * m.inputs[1].across + step * m.inputs[1].along;
             OF(apply)(p, value->function, x, ab, out, m.lengths[0]);
         }
 }
@@ -280,6 +280,35 @@ EXPORT void OF(clear)(const struct program *p, int64_t row, int64_t col) {
         struct OF(rows) rows = OF(find)(&p->canvases[c], &place, 0, 0);
         for (int64_t b = 0; b < p->batch; b++)
             memset(rows.start + b * rows.across, 0, p->canvases[c].features * sizeof(REAL));
+    }
+}
+
+/* Copy pixels, to keep them when the window moves: `count` pixels of `columns` columns each. */
+EXPORT void OF(move)(const struct program *p, int64_t canvas, int64_t from, int64_t to, int64_t count,
+                     int64_t columns) {
+    const struct place_of_value *c = &p->canvases[canvas];
+    REAL *data = (REAL *)c->data;
+    for (int64_t i = 0; i < count; i++, from += c->pitch, to += c->pitch)
+        memmove(data + to * c->features, data + from * c->features, columns * c->features * sizeof(REAL));
+}
+
+/* Put what the window holds of a context (batch, features, rows, columns) after CONCAT_ELU on its canvas, which has
+ * `kept` rows. The activations of a pixel are contiguous. */
+EXPORT void OF(fill)(const struct program *p, int64_t canvas, int64_t kept, const REAL *context, const int64_t *sizes,
+                     const int64_t *strides) {
+    const struct place_of_value *c = &p->canvases[canvas];
+    int64_t step = (int64_t)1 << c->scale, top = p->top / step;
+    for (int64_t row = top; row < sizes[2] && row < top + kept; row++) {
+        int64_t start = p->base - row * p->lag, end = start + c->pitch < sizes[3] ? start + c->pitch : sizes[3];
+        start = start > 0 ? start : 0;
+        struct OF(place) place = {row * step, start * step};
+        OF(find_offsets)(p, &place);
+        struct OF(rows) to = OF(find)(c, &place, 0, 0);
+        for (int64_t b = 0; b < p->batch; b++)
+            for (int64_t col = start; col < end; col++) {
+                const REAL *from = context + b * strides[0] + row * strides[2] + col * strides[3];
+                OF(apply)(p, CONCAT_ELU, from, from, to.start + b * to.across + (col - start) * to.along, c->features / 2);
+            }
     }
 }
 

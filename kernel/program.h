@@ -4,8 +4,8 @@
 
 #include <stdint.h>
 
-enum { SCALES = 8, TERMS = 16 };
-enum { PRODUCT, ENLARGED, CONCAT_ELU, GATE, ELU };
+enum { SCALES = 8, TERMS = 32 };
+enum { PRODUCT, ENLARGED, CONCAT_ELU, GATE, ELU, ADD };
 enum { LINE, GROUP }; /* phases */
 enum { CANVAS, ALONG, NOW };
 

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from pixelcnn.common.kernel import using_processor
 from pixelcnn.nn.causal import CausalNetwork
 from pixelcnn.traversal.cached import CachedNetwork
+from pixelcnn.traversal.plain import PlainProgram
 from pixelcnn.traversal.program import Phase
 from pixelcnn.traversal.schedule import Group, group_at, groups
 
@@ -87,8 +89,9 @@ def stored_twins(network: CausalNetwork, cached: CachedNetwork, x: Tensor, conte
     with torch.no_grad(), Watch():
         network(x, context)
     found = 0
-    for scale, canvas in cached.canvases:
-        image = canvas.image(cached._offsets(0, 0)[scale], *(-(-side // 2**scale) for side in cached.size))
+    for canvas in cached.canvases:
+        sides = (-(-side // 2**canvas.scale) for side in cached.size)
+        image = canvas.image(cached.window.offsets(0, 0)[canvas.scale], *sides)
         twins = [t for t in tensors if t.shape == image.shape and torch.allclose(t, image, rtol=1e-9, atol=1e-9)]
         found += bool(twins)
     return found
@@ -111,7 +114,7 @@ def test_every_canvas_equals_an_activation(
     given = torch.randn(2, context, *size, dtype=torch.float64) if context else None
     cached = CachedNetwork(network, size, 2, given, lag=lag)
     visit(cached, x, lag)
-    assert (cached.top, cached.window) == (0, size[0])
+    assert (cached.window.top, cached.rows) == (0, size[0])
     assert stored_twins(network, cached, x, given) == len(cached.canvases) > 3
 
 
@@ -120,14 +123,14 @@ def test_a_long_image_needs_no_more_memory(scramble: Scramble) -> None:
     network = make(scramble)
     for lag in (None, network.lag):
         short, long = (CachedNetwork(network, (rows, 20), 1, lag=lag) for rows in (60, 600))
-        assert [canvas.numel for _, canvas in short.canvases] == [canvas.numel for _, canvas in long.canvases]
-        assert long.window < 60
+        assert [canvas.numel for canvas in short.canvases] == [canvas.numel for canvas in long.canvases]
+        assert long.rows < 60
 
 
 def test_a_wavefront_keeps_the_pixels_around_it(scramble: Scramble) -> None:
     """Law: in a wavefront the canvases of a wide image need as many pixels as its width, not its area."""
     network = make(scramble)
-    narrow, wide = (CachedNetwork(network, (4 * W, W), 1, lag=network.lag).frames[0] for W in (60, 600))
+    narrow, wide = (CachedNetwork(network, (4 * W, W), 1, lag=network.lag).window.frames[0] for W in (60, 600))
     assert wide.pitch == narrow.pitch
     assert wide.numel < 10 * narrow.numel
 
@@ -143,15 +146,16 @@ def test_float32_matches_a_forward_pass(scramble: Scramble) -> None:
         torch.testing.assert_close(shown, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_bfloat16_is_close_to_a_forward_pass(scramble: Scramble) -> None:
-    """Law: activations and weights can be bfloat16; the parameters are then close to those of float32, not equal."""
+@pytest.mark.parametrize("processor", ["best", None])
+def test_bfloat16_is_close_to_a_forward_pass(scramble: Scramble, processor: str | None) -> None:
+    """Law: weights can be bfloat16, and in plain torch activations too; the parameters are then close, not equal."""
     network = make(scramble, filters=8).float()
     x = torch.randint(LEVELS, (2, 3, 5, 9), generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         expected = network(x).double()
-    cached = CachedNetwork(network, (5, 9), 2, lag=network.lag, dtype=torch.bfloat16)
+    with using_processor(processor):
+        cached = CachedNetwork(network, (5, 9), 2, lag=network.lag, dtype=torch.bfloat16)
     shown = visit(cached, x, network.lag)
-    assert cached.output.now.dtype == torch.bfloat16
     assert 0 < float((shown - expected).abs().max()) < 0.1 * float(expected.abs().max())
 
 
@@ -185,8 +189,10 @@ def test_most_values_of_a_raster_pixel_are_computed_by_rows(scramble: Scramble) 
     """Law: in raster order the stream above, and the rows above of the other, are evaluated by rows."""
     network = make(scramble, blocks=2)
     cached = CachedNetwork(network, (3, 3), 1)
-    assert {value.phase for value in cached.lines} == {Phase.LINE}
-    assert len(cached.lines) > len(cached.groups)
+    assert isinstance(cached.program, PlainProgram)
+    lines, groups = cached.program.lines, cached.program.groups
+    assert {value.phase for value in lines} == {Phase.LINE}
+    assert len(lines) > len(groups)
 
 
 @pytest.mark.parametrize("shape", [None, (2, 2, 4, 4), (1, 2, 4, 5), (1, 3, 4, 4), (1, 2, 4, 1)], ids=str)

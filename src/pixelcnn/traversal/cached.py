@@ -19,13 +19,12 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from pixelcnn.common.kernel import find_kernel
 from pixelcnn.common.memory import check_sampling_memory
 from pixelcnn.nn.causal import HALF, CausalNetwork
-from pixelcnn.nn.layers import concat_elu
-from pixelcnn.traversal.canvas import ROWS_ABOVE, Canvas, Place
-from pixelcnn.traversal.compiled import CompiledProgram, compiled_types
-from pixelcnn.traversal.program import Enlarged, Phase, Value
+from pixelcnn.traversal.canvas import ROWS_ABOVE, Canvas, Window
+from pixelcnn.traversal.compiled import CompiledProgram, find_backend, fits
+from pixelcnn.traversal.plain import Layout, PlainProgram
+from pixelcnn.traversal.program import Enlarged
 from pixelcnn.traversal.record import Translation, run_ahead
 from pixelcnn.traversal.schedule import Group, group_at
 
@@ -83,178 +82,106 @@ class CachedNetwork:
         wanted = [(batch, network.context, *sides) for sides in ((H, W), (1, 1))] if network.context else [None]
         if (shape := None if context is None else tuple(context.shape)) not in wanted:
             raise ValueError(f"context of shape {shape}: this network needs {wanted[0]}")
-        self.levels, self.size, self.batch, self.lag = network.levels, size, batch, lag
-        self.arithmetic = network.arithmetic
+        self.size, self.batch, self.lag = size, batch, lag
         like = network.last.bias.detach().to(dtype or network.last.bias.dtype)
-        contexts = network.contexts(context, size)
-        kernel = find_kernel() if like.device.type == "cpu" else None
-        types = compiled_types(network.arithmetic, like.dtype) if kernel else None
-        if types is not None:  # which has bfloat16 for weights only
-            like = like.to(types[1])
+        backend = find_backend(network, like)
+        if backend is not None:
+            like = like.to(backend.activations)
+        contexts = network.contexts(None if context is None else context.to(like.dtype), size)
         translation = Translation(network, contexts, raster=lag is None, dtype=like.dtype)
-        values, self.x, self.output = translation.values, translation.x, translation.output
+        values = translation.values
         if lag is not None:
-            run_ahead(values, self.x, lag)
+            run_ahead(values, translation.x, lag)
+        # The activations of a pixel are next to each other, as they are on a canvas.
+        contexts = [
+            context if context.stride(1) == 1 else context.contiguous(memory_format=torch.channels_last)
+            for context in contexts
+        ]
         self.contexts = list(zip(translation.contexts, contexts, strict=True))
-        self.lines, self.groups = ([value for value in values if value.phase == phase] for phase in Phase)
-        self.ahead = max(value.ahead for value in self.groups)
+        self._allocate(translation, network.scales, like)
+        layout = Layout(values, self.canvases, self.window, size, lag, network)
+        self.output, self.ahead = translation.output, layout.ahead
         self.time = -self.ahead
-        self._allocate(values, network.scales, like)
-        self.compiled = None
-        if kernel is not None and types is not None:
-            canvases = [canvas for _, canvas in self.canvases if canvas is not self.pixels]
-            self.compiled = CompiledProgram(
-                kernel, types[0], values, [self.pixels, *canvases], size, lag, self.frames
-            )
-            self.scaled = self.arithmetic.scale(torch.arange(self.levels), self.levels, like.dtype).contiguous()
-            self.compiled.move(self.top, self.base)
-
-    def _allocate(self, values: list[Value], scales: int, like: Tensor) -> None:
-        """Allocate the canvases that values are read from."""
-        H, W = self.size
-        if self.lag is None:
-            self.base, self.kept = 0, W + 1
-            self.window = min(H, SPAN * HALF ** (scales - 1))  # a row of the smallest canvas, and a few more
-            sizes = [(-(-self.window // HALF**scale), -(-W // HALF**scale) + 1) for scale in range(scales)]
+        if backend is not None and fits(layout):
+            self.program = CompiledProgram(backend, layout)
         else:
-            self.kept = ROWS_ABOVE * self.lag + 2 + self.ahead  # the first layer looks up, and a column to the left
-            self.base = -self.kept
-            pitch = min(SPAN * self.kept, W + self.lag * H + self.kept + self.ahead)
-            self.window = min(H, (W + pitch) // self.lag + 2)
-            sizes = [(self.window, pitch)]
-        self.top = 0
-        self.frames = [Canvas(1, size, self.batch, self.lag or 0) for size in sizes]
-        stored = {read.value: None for value in values for read in value.reads if read.needs_canvas(value)}
+            self.program = PlainProgram(layout)
+        self._fill_contexts()
+
+    def _allocate(self, translation: Translation, scales: int, like: Tensor) -> None:
+        """Allocate the canvases that values are read from."""
+        values, (H, W) = translation.values, self.size
+        ahead = max(value.ahead for value in values)
+        if self.lag is None:
+            base, self.kept = 0, W + 1
+            self.rows = min(H, SPAN * HALF ** (scales - 1))  # a row of the smallest canvas, and a few more
+            sizes = [(-(-self.rows // HALF**scale), -(-W // HALF**scale) + 1) for scale in range(scales)]
+        else:
+            self.kept = ROWS_ABOVE * self.lag + 2 + ahead  # the first layer looks up, and a column to the left
+            base = -self.kept
+            pitch = min(SPAN * self.kept, W + self.lag * H + self.kept + ahead)
+            self.rows = min(H, (W + pitch) // self.lag + 2)
+            sizes = [(self.rows, pitch)]
+        batch, lag = self.batch, self.lag or 0
+        frames = [Canvas(1, scale, size, batch, lag) for scale, size in enumerate(sizes)]
+        self.window = Window(frames, lag, base)
+        stored = {translation.x: None}  # first, and then those that are read from
+        stored |= {read.value: None for value in values for read in value.reads if read.needs_canvas(value)}
         stored |= {value: None for value in values if isinstance(value, Enlarged)}  # assembled on its canvas
         for value in stored:
-            value.canvas = Canvas(value.features, sizes[value.scale], self.batch, self.lag or 0)
-        self.canvases = [(value.scale, cast("Canvas", value.canvas)) for value in stored]
-        check_sampling_memory(sum(canvas.numel for _, canvas in self.canvases) * like.element_size(), like.device)
-        for _, canvas in self.canvases:
+            value.canvas = Canvas(value.features, value.scale, sizes[value.scale], batch, lag)
+        self.canvases = [cast("Canvas", value.canvas) for value in stored]
+        check_sampling_memory(sum(canvas.numel for canvas in self.canvases) * like.element_size(), like.device)
+        for canvas in self.canvases:
             canvas.allocate(like)
         for value in values:
             for read in value.reads:
                 read.bind(value)
-        self.pixels = cast("Canvas", self.x.canvas)
-        self._fill_contexts()
 
     def params(self, group: Group) -> Tensor:
-        """Evaluate the network at the next group of the schedule: (B, P, number)."""
+        """Evaluate the network at the next group of the schedule: (B, P, number), only until the next call."""
         if self.lag is None:
-            self._visit_pixel(group.row, group.col)
+            if group.col == 0 and group.row >= self.window.top + self.rows:
+                self._move(group.row, 0, group.row)
+            self.program.visit_pixel(group.row, group.col)
         else:
             time = group.col + self.lag * group.row
             while self.time <= time:
-                self._visit_time(self.time, self.lag)
+                if (self.time + self.ahead) % self.lag == 0:
+                    self._advance(self.time, self.lag)
+                self.program.visit_time(self.time, self.lag)
                 self.time += 1
         now = self.output.now[: group.number * self.batch]
         return now.view(group.number, self.batch, -1).permute(1, 2, 0)
 
     def update(self, group: Group, values: Tensor) -> None:
         """Record the pixels of a group: integers (B, C, number)."""
-        if self.compiled is not None:
-            values = values.to(torch.int64).contiguous()
-            self.compiled.put(
-                self.compiled.address, group.row, group.col, group.number, values.data_ptr(), self.scaled.data_ptr(), self.levels
-            )
-            return
-        scaled = self.arithmetic.scale(values, self.levels, self.pixels.buffer.dtype).permute(2, 0, 1)
-        (offset, *_), count = self._offsets(group.row, group.col), group.number * self.batch
-        pixels = self.pixels.group(offset, count)
-        pixels.fill_(1)  # for the last channel, which is all ones
-        pixels[:, :-1] = scaled.flatten(0, 1)
-
-    def _offsets(self, row: int, col: int) -> list[int]:
-        """Return the offset of a pixel of the first image on the canvases of each scale."""
-        row, col = row - self.top, col + self.top * (self.lag or 0) - self.base
-        return [(row >> scale) * frame.row + (col >> scale) for scale, frame in enumerate(self.frames)]
-
-    def _visit_time(self, time: int, lag: int) -> None:
-        """Evaluate every value at the pixels of its time; at every `lag`-th time, first the lines that start there."""
-        since = (time + self.ahead) % lag
-        if since == 0:
-            self._advance(time, lag)
-        if self.compiled is not None:
-            self.compiled.visit(time)
-            return
-        if since == 0:
-            self.line_rows = {value.ahead: 0 for value in self.groups}
-            for ahead in self.line_rows:
-                first = group_at(time + ahead, self.size, lag)
-                last_row = min(self.size[0] - 1, (time + ahead + lag - 1) // lag)
-                count = (last_row + 1 - first.row) * self.batch
-                if count > 0:
-                    self.line_rows[ahead] = first.row
-                    place = Place(first.row, first.col, count, self._offsets(first.row, first.col), [lag])
-                    for value in self.lines:
-                        if value.ahead == ahead:
-                            value.visit_line(place)
-        places: dict[int, Place | None] = {}
-        steps = [since]
-        for ahead, first_row in self.line_rows.items():
-            row, col, number = group_at(time + ahead, self.size, lag)
-            first, count = (row - first_row) * self.batch, number * self.batch
-            places[ahead] = Place(row, col, count, self._offsets(row, col), [], first, steps) if number else None
-        for value in self.groups:
-            place = places[value.ahead]
-            if place is not None:
-                value.visit_group(place)
-
-    def _visit_pixel(self, row: int, col: int) -> None:
-        """Evaluate the values of a pixel and, before the first pixel of a row, the lines of that row."""
-        if col == 0:
-            if row >= self.top + self.window:
-                self._move(row, 0, row)
-        if self.compiled is not None:
-            self.compiled.visit_at(row, col)
-            return
-        if col == 0:
-            place = Place(row, 0, self.batch, self._offsets(row, 0), [frame.pitch - 1 for frame in self.frames])
-            for value in self.lines:
-                if row % HALF**value.scale == 0:
-                    value.visit_line(place)
-        steps = [col >> scale for scale in range(len(self.frames))]
-        place = Place(row, col, self.batch, self._offsets(row, col), [], 0, steps)
-        for value in self.groups:
-            if row % HALF**value.scale == 0 and col % HALF**value.scale == 0:
-                value.visit_group(place)
+        self.program.update(group, values)
 
     def _advance(self, time: int, lag: int) -> None:
         """Make room on the canvases for the values of the next `lag` times."""
         H, W = self.size
         newest = time + self.ahead
-        if newest + lag >= self.base + self.frames[0].pitch:
+        if newest + lag >= self.window.base + self.window.frames[0].pitch:
             self._move(group_at(time, self.size, lag).row, newest - self.kept, min(H, newest // lag + 1))
         # The new slots are also the columns left of one row and right of another, which must read as zeros.
         for row, col in ((newest // lag + 1, -1), (newest // lag - W // lag, W)):
-            if 0 <= row < H and self.compiled is not None:
-                self.compiled.clear(self.compiled.address, row, col)
-            elif 0 <= row < H:
-                for _, canvas in self.canvases:
-                    canvas.group(self._offsets(row, col)[0], self.batch).zero_()
+            if 0 <= row < H:
+                self.program.clear(row, col)
 
     def _move(self, top: int, base: int, end: int) -> None:
         """Move the window to `top` and `base`, and keep `kept` times of the rows before `end`."""
-        for scale, canvas in self.canvases:
+        window = self.window
+        for canvas in self.canvases:
             above = -ROWS_ABOVE * self.batch * canvas.pitch
-            down = ((top - self.top) >> scale) * self.batch * canvas.pitch
+            down = ((top - window.top) >> canvas.scale) * self.batch * canvas.pitch
             count = (ROWS_ABOVE + end - top) * self.batch
-            canvas.move(above + down + base - self.base, above, count, min(self.kept, canvas.pitch))
-        self.top, self.base = top, base
-        if self.compiled is not None:
-            self.compiled.move(top, base)
+            source = above + down + base - window.base
+            self.program.move(canvas, source, above, count, min(self.kept, canvas.pitch))
+        window.top, window.base = top, base
         self._fill_contexts()
 
     def _fill_contexts(self) -> None:
         """Copy the part of the contexts inside the window onto their canvases."""
-        activate = self.arithmetic.function(concat_elu)
         for value, context in self.contexts:
-            H, W = context.shape[2:]
-            canvas, step = cast("Canvas", value.canvas), 2**value.scale
-            for row in range(self.top // step, min(H, self.top // step + canvas.rows)):
-                start = self.base - row * (self.lag or 0)
-                first, last = max(0, start), min(W, start + canvas.pitch)
-                if first < last:
-                    offset = self._offsets(row * step, first * step)[value.scale]
-                    side = activate(context[:, :, row : row + 1, first:last])
-                    canvas.image(offset, 1, last - first).copy_(side)
+            self.program.fill(cast("Canvas", value.canvas), context)

@@ -11,10 +11,7 @@ the rows from `top` on and of `pitch` times from `base` on, and it moves with th
 time is a column, `pitch = W + 1` and `lag = base = 0`, and there is a column of zeros between two images.
 """
 
-__all__ = ["ROWS_ABOVE", "Canvas", "Place"]
-
-from collections.abc import Sequence
-from typing import NamedTuple
+__all__ = ["ROWS_ABOVE", "Canvas", "Window"]
 
 from torch import Tensor
 
@@ -27,8 +24,8 @@ class Canvas:
     Offsets count pixels from the first slot of the first row of the first image.
     """
 
-    def __init__(self, features: int, size: tuple[int, int], batch: int, lag: int) -> None:
-        self.features, self.batch = features, batch
+    def __init__(self, features: int, scale: int, size: tuple[int, int], batch: int, lag: int) -> None:
+        self.features, self.scale, self.batch = features, scale, batch
         self.rows, self.pitch = size  # the pitch is the number of slots from an image to the next
         self.row = batch * self.pitch + lag  # slots from a pixel to the one below it
         self.origin = ROWS_ABOVE * self.row + 1
@@ -56,22 +53,20 @@ class Canvas:
         shape = self.batch, self.features, rows, cols
         return self.buffer.as_strided(shape, strides, self.start + offset * self.features)
 
-    def move(self, source: int, target: int, count: int, cols: int) -> None:
-        """Copy a group of `cols` columns to another offset, to keep it when the window moves."""
-        kept = self.group(source, count, cols).clone()
-        self.group(target, count, cols).copy_(kept)
 
+class Window:
+    """The part of the images that the canvases hold: rows from `top` on, and times from `base` on.
 
-class Place(NamedTuple):
-    """The pixels where values are evaluated: a group of `count` pixels, or a line that starts at each of them.
-
-    The lists have an entry for each scale.
+    Args:
+        frames: a canvas of each scale.
+        lag: of the groups; 0 in raster order.
+        base: the first time.
     """
 
-    row: int  # of the first pixel
-    col: int
-    count: int
-    offsets: list[int]  # of the first pixel on the canvases
-    numbers: list[int]  # of pixels in a line
-    first: int = 0  # for a group: the index of its first pixel among the starts of the last line
-    steps: Sequence[int] = ()  # for a group: how far along that line it is
+    def __init__(self, frames: list[Canvas], lag: int, base: int) -> None:
+        self.frames, self.lag, self.top, self.base = frames, lag, 0, base
+
+    def offsets(self, row: int, col: int) -> list[int]:
+        """Return the offset of a pixel of the first image on the canvases of each scale."""
+        row, col = row - self.top, col + self.top * self.lag - self.base
+        return [(row >> scale) * frame.row + (col >> scale) for scale, frame in enumerate(self.frames)]

@@ -1,149 +1,197 @@
 """Programs of networks in the form of the compiled kernel, which evaluates all values of a step in one call.
 
-What the kernel does is what `pixelcnn.traversal.program` does, value by value. Its structures (`kernel/program.h`) have
+What the kernel does is what `pixelcnn.traversal.plain` does, value by value. Its structures (`kernel/program.h`) have
 members of eight bytes each, so here they are arrays of int64.
+
+The pixels of a step do not depend on each other, so threads can share it: a thread takes those whose number, `row *
+batch + image`, lies between two others. They wait for each other once a step, instead of once a product.
 """
 
-__all__ = ["CompiledProgram", "compiled_types"]
+__all__ = ["CompiledProgram", "find_backend", "fits"]
 
+import operator
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pixelcnn.common.kernel import Kernel
+from pixelcnn.common.kernel import Kernel, find_kernel
 from pixelcnn.common.threads import threads_worth
-from pixelcnn.nn.arithmetic import FLOATING, Arithmetic
+from pixelcnn.nn.arithmetic import FLOATING
+from pixelcnn.nn.causal import CausalNetwork
 from pixelcnn.nn.grid import GRID
 from pixelcnn.nn.layers import concat_elu, gate
 from pixelcnn.nn.tables import GATE, tables
 from pixelcnn.traversal.canvas import Canvas
+from pixelcnn.traversal.plain import Layout
 from pixelcnn.traversal.program import Elementwise, Enlarged, Phase, Product, Read, Value
+from pixelcnn.traversal.schedule import Group
 
 PRODUCT, ENLARGED = 0, 1
 FUNCTIONS = {
     arithmetic.function(function): number
     for arithmetic in (FLOATING, GRID)
-    for function, number in ((concat_elu, 2), (gate, 3), (F.elu, 4))
+    for function, number in ((concat_elu, 2), (gate, 3), (F.elu, 4), (operator.add, 5))
 }
 CANVAS, ALONG, NOW = range(3)
-SCALES, TERMS = 8, 16
+SCALES, TERMS = 8, 32
 EVERY = 2**62
 
 
-def compiled_types(arithmetic: Arithmetic, dtype: torch.dtype) -> tuple[str, torch.dtype] | None:
-    """Return the name that functions of the kernel have for a type of numbers, and the type of activations.
+class Backend(NamedTuple):
+    """The kernel, and the types that it computes with."""
 
-    In bfloat16 are only the weights. Returns None if there are no such functions.
-    """
-    types = {torch.float32: ("float", torch.float32), torch.bfloat16: ("bf16", torch.float32)}
-    return types.get(dtype) if arithmetic is FLOATING else ("double", torch.float64)
+    kernel: Kernel
+    name: str  # of the types, in the names of functions
+    activations: torch.dtype
+    weights: torch.dtype
+
+
+def find_backend(network: CausalNetwork, like: Tensor) -> Backend | None:
+    """Return the kernel for a network whose numbers are like a tensor; None if only plain torch can evaluate it."""
+    exact = network.arithmetic is GRID
+    name = "double" if exact else {torch.float32: "float", torch.bfloat16: "bf16"}.get(like.dtype)
+    kernel = find_kernel() if name and like.device.type == "cpu" else None
+    if name is None or kernel is None:
+        return None
+    # With weights in bfloat16, activations and sums are still in float32.
+    return Backend(kernel, name, torch.float64 if exact else torch.float32, like.dtype)
+
+
+def fits(layout: Layout) -> bool:
+    """Return whether the kernel knows all that a program consists of, as it does for the networks of this package."""
+    return len(layout.window.frames) <= SCALES and all(
+        len(value.reads) <= TERMS and (not isinstance(value, Elementwise) or value.function in FUNCTIONS)
+        for value in layout.values
+    )
 
 
 class CompiledProgram:
-    """A program in the form of the kernel: the same values, on the same canvases.
+    """A program that the kernel runs; what its methods do is what those of `PlainProgram` do.
 
     Args:
-        kernel: of this processor.
-        name: of the types, from `compiled_types`.
-        values: of the program, bound to their canvases.
-        canvases: all of them, that of the image first.
-        size: (H, W) of the images.
-        lag: of the groups; None for raster order.
-        frames: of the canvases of each scale.
-
-    Raises:
-        ValueError: if there is a value that the kernel does not know.
+        backend: what it runs on.
+        layout: of the program, which `fits`.
     """
 
-    def __init__(
-        self,
-        kernel: Kernel,
-        name: str,
-        values: list[Value],
-        canvases: list[Canvas],
-        size: tuple[int, int],
-        lag: int | None,
-        frames: list[Canvas],
-    ) -> None:
-        self.batch, self.lag, self.height, self.like = frames[0].batch, lag, size[0], canvases[0].buffer
-        self.weight_type = torch.bfloat16 if name == "bf16" else self.like.dtype
+    def __init__(self, backend: Backend, layout: Layout) -> None:
+        self.layout, self.window, self.weight_type = layout, layout.window, backend.weights
+        self.batch, self.ahead, self.like = layout.batch, layout.ahead, layout.canvases[0].buffer
         self.kept: list[Any] = []  # everything that the kernel knows the address of
-        self.pack, self.packed = kernel.function(f"pack_{name}", "iipp"), kernel.function(f"packed_{name}", "ii", "i")
-        self.clear, self.put = kernel.function(f"clear_{name}", "pii"), kernel.function(f"update_{name}", "piiippi")
-        self.visit_time = kernel.function(f"visit_time_{name}", "piii")
-        self.visit_pixel = kernel.function(f"visit_pixel_{name}", "piiii")
-        aheads = sorted({value.ahead for value in values})
-        self.ahead = aheads[-1]
-        numbers = [frame.pitch - 1 for frame in frames]
-        self.most_rows, self.line_rows = self.batch, self.batch
-        if lag is not None:
-            self.groups = _groups(size, lag, self.ahead)
-            first, end, _ = self.groups.T
-            self.most_rows = self.batch * int((end - first).max())
-            self.line_rows = self.batch * int((end[lag - 1 :] - first[: len(first) - lag + 1]).max())
-            numbers = [lag]
-        self.numbers = numbers
+        self.pool: ThreadPoolExecutor | None = None
+        self._find_functions(*backend[:2])
+        self._count_rows()
         self.places: dict[Value, list[int]] = {}
-        computed = [value for value in values if value.reads]
+        self.numbers_of_canvases = {canvas: number for number, canvas in enumerate(layout.canvases)}
+        computed = [value for value in layout.values if value.reads]
+        aheads = sorted({value.ahead for value in computed})
         words = [word for value in computed for word in self._words(value, aheads)]
-        self.multiplications = sum(_multiplications(value) for value in values)  # for a pixel
-        table = [self._address(torch.from_numpy(each)) for each in (tables().elu, tables().sigmoid / GATE)]
-        start = 0 if lag is None else self._address(torch.from_numpy(self.groups)) + 24 * self.ahead
+        self.multiplications = sum(_multiplications(value) for value in computed)  # for a pixel
+        made = tables()
         self.words = np.array(
             [
                 self._array(words),
                 len(computed),
-                self._array([word for canvas in canvases for word in self._canvas(canvas)]),
-                len(canvases),
-                start,
+                self._array([word for canvas in layout.canvases for word in self._canvas(canvas)]),
+                len(layout.canvases),
+                self._groups_at_zero(),
                 self._array(aheads),
                 self.ahead,
-                lag or 0,
+                self.window.lag,
                 self.batch,
-                len(frames),
-                *table,
-                *_padded([frame.row for frame in frames]),
-                *_padded(numbers),
-                0,
-                0,
+                len(self.window.frames),
+                self._address(torch.from_numpy(made.elu)),
+                self._address(torch.from_numpy(made.sigmoid / GATE)),
+                *_padded([frame.row for frame in self.window.frames]),
+                *_padded(self.numbers),
+                self.window.top,
+                self.window.base,
             ],
             np.int64,
         )
-        self.address = self.words.ctypes.data
-        self.pool: ThreadPoolExecutor | None = None
+        self.program = self.words.ctypes.data
+        network = layout.network
+        scaled = network.arithmetic.scale(torch.arange(network.levels), network.levels, self.like.dtype)
+        self.scaled, self.levels = self._address(scaled.contiguous()), network.levels
 
-    def move(self, top: int, base: int) -> None:
-        """Take note of where the window of the canvases is."""
-        self.words[-2:] = top, base
+    def visit_time(self, time: int, lag: int) -> None:
+        if (time + self.ahead) % lag == 0:
+            self._take_window()
+        start, end = self.ends[time + self.ahead]
+        self._share(self._visit_time, (self.program, time), start, end)
 
-    def visit(self, time: int) -> None:
-        """Evaluate a time of a wavefront."""
-        start, end = self.groups[time + self.ahead, 0], self.groups[time + 2 * self.ahead, 1]
-        self._share(self.visit_time, (self.address, time), int(start) * self.batch, int(end) * self.batch)
+    def visit_pixel(self, row: int, col: int) -> None:
+        if col == 0:
+            self._take_window()
+        self._share(self._visit_pixel, (self.program, row, col), 0, self.batch)
 
-    def visit_at(self, row: int, col: int) -> None:
-        """Evaluate a pixel in raster order."""
-        self._share(self.visit_pixel, (self.address, row, col), 0, self.batch)
+    def clear(self, row: int, col: int) -> None:
+        self._take_window()
+        self._clear(self.program, row, col)
 
-    def _share(self, function: Callable[..., None], arguments: tuple[int, ...], start: int, end: int) -> None:
-        """Call a function for the pixels between two numbers, on as many threads as they are worth."""
-        parts = min(threads_worth((end - start) * self.multiplications), max(1, end - start))
-        if parts == 1:
-            function(*arguments, 0, EVERY)
+    def move(self, canvas: Canvas, source: int, target: int, count: int, cols: int) -> None:
+        self._move(self.program, self.numbers_of_canvases[canvas], source, target, count, cols)
+
+    def fill(self, canvas: Canvas, context: Tensor) -> None:
+        self._take_window()
+        sizes, strides = (np.array(each, np.int64) for each in (context.shape, context.stride()))
+        addresses = context.data_ptr(), sizes.ctypes.data, strides.ctypes.data
+        self._fill(self.program, self.numbers_of_canvases[canvas], canvas.rows, *addresses)
+
+    def update(self, group: Group, values: Tensor) -> None:
+        values = values.to(torch.int64).contiguous()
+        self._update(self.program, *group, values.data_ptr(), self.scaled, self.levels)
+
+    def _share(self, visit: Callable[..., None], arguments: tuple[int, ...], start: int, end: int) -> None:
+        """Visit the pixels between two numbers, on as many threads as they are worth."""
+        threads = threads_worth((end - start) * self.multiplications)
+        parts = min(threads, end - start)
+        if parts <= 1:
+            visit(*arguments, 0, EVERY)
             return
-        if self.pool is None or self.pool._max_workers < parts - 1:
-            self.pool = ThreadPoolExecutor(parts - 1)
+        if self.pool is None:
+            self.pool = ThreadPoolExecutor(threads)
         cuts = [0, *(start + (end - start) * part // parts for part in range(1, parts)), EVERY]
-        others = [self.pool.submit(function, *arguments, *cut) for cut in pairwise(cuts[1:])]
-        function(*arguments, *cuts[:2])
+        others = [self.pool.submit(visit, *arguments, *cut) for cut in pairwise(cuts[1:])]
+        visit(*arguments, *cuts[:2])
         for other in others:
             other.result()
+
+    def _take_window(self) -> None:
+        self.words[-2:] = self.window.top, self.window.base
+
+    def _find_functions(self, kernel: Kernel, name: str) -> None:
+        self._pack, self._packed = kernel.function(f"pack_{name}", "iipp"), kernel.function(f"packed_{name}", "ii", "i")
+        self._clear = kernel.function(f"clear_{name}", "pii")
+        self._move, self._fill = kernel.function(f"move_{name}", "piiiii"), kernel.function(f"fill_{name}", "piippp")
+        self._update = kernel.function(f"update_{name}", "piiippi")
+        self._visit_time = kernel.function(f"visit_time_{name}", "piii")
+        self._visit_pixel = kernel.function(f"visit_pixel_{name}", "piiii")
+
+    def _count_rows(self) -> None:
+        """Count the most pixels of a group, the most lines at once, and the pixels along a line of each scale."""
+        lag, batch = self.layout.lag, self.batch
+        if lag is None:
+            self.most, self.most_lines = batch, batch
+            self.numbers = [frame.pitch - 1 for frame in self.window.frames]
+            return
+        self.groups = _groups(self.layout.size, lag, self.ahead)
+        first, end, _ = self.groups.T
+        self.most = batch * int((end - first).max())
+        self.most_lines = batch * int((end[lag - 1 :] - first[: len(first) - lag + 1]).max())
+        self.numbers = [lag]
+        self.ends = [(batch * int(a), batch * int(b)) for a, b in zip(first, end[self.ahead :], strict=False)]
+
+    def _groups_at_zero(self) -> int:
+        """Return the address of the group at time zero; 0 in raster order."""
+        if self.layout.lag is None:
+            return 0
+        return self._address(torch.from_numpy(self.groups)) + self.ahead * self.groups.strides[0]
 
     def _words(self, value: Value, aheads: list[int]) -> list[int]:
         """Describe a value, and everything that it needs."""
@@ -151,22 +199,16 @@ class CompiledProgram:
         places = [self._read(read) for read in reads]
         if isinstance(value, Product):
             weights[0] = self._weights(torch.cat(value.weights))
-            bias = 0 if value.bias is None else self._address(value.bias.to(self.like.dtype).contiguous())
+            bias = 0 if value.bias is None else self._address(value.bias.contiguous())
         elif isinstance(value, Enlarged):
-            function, bias = ENLARGED, self._address(value.bias.to(self.like.dtype).contiguous())
+            function, bias = ENLARGED, self._address(value.bias.contiguous())
             weights = [self._weights(weight) for row in value.weights for weight in row]
             widths = [len(weight) // reads[0].value.features for weight in value.weights[0]]
-            places = [
-                [*places[0][:5], shift, 1, columns] for shift, columns in zip(value.first, widths, strict=True)
-            ]
-        elif isinstance(value, Elementwise) and value.function in FUNCTIONS:
+            places = [[*places[0][:5], shift, 1, columns] for shift, columns in zip(value.first, widths, strict=True)]
+        elif isinstance(value, Elementwise):
             function = FUNCTIONS[value.function]
-        else:
-            raise ValueError(f"{value}: the kernel has no such value")
         self.places[value] = self._place(value)
         terms = len(reads) - (isinstance(value, Product) and value.bias is None)
-        if terms > TERMS:
-            raise ValueError(f"{value}: the kernel takes at most {TERMS} terms")
         address = self._array([word for place in places for word in place])
         kind = [function, int(value.phase), value.scale, value.features, aheads.index(value.ahead), terms, address]
         return [*kind, *self.places[value], *weights, bias, *first]
@@ -176,27 +218,32 @@ class CompiledProgram:
         value, columns = read.value, len(read.cols)
         if value.canvas is None:
             return self.places[value]
-        return [*self._canvas(value.canvas, value.scale)[:5], read.row * value.canvas.row + read.cols[0], read.stride, columns]
+        return [
+            *self._canvas(value.canvas)[:5],
+            read.row * value.canvas.row + read.cols[0],
+            read.stride,
+            columns,
+        ]
 
     def _place(self, value: Value) -> list[int]:
         """Say where to put a value: on its canvas if it has one, else into a buffer for a line or for a group."""
         if value.canvas is not None:
-            return self._canvas(value.canvas, value.scale)
+            return self._canvas(value.canvas)
         line = value.phase == Phase.LINE
-        rows = self.line_rows * self.numbers[value.scale] if line else self.most_rows
+        rows = self.most_lines * self.numbers[value.scale] if line else self.most
         value.now = self.like.new_zeros(rows, value.features)
-        kind, pitch = (ALONG, self.line_rows) if line else (NOW, 1)
+        kind, pitch = (ALONG, self.most_lines) if line else (NOW, 1)
         return [self._address(value.now), kind, value.scale, value.features, pitch, 0, 1, 1]
 
-    def _canvas(self, canvas: Canvas, scale: int = 0) -> list[int]:
+    def _canvas(self, canvas: Canvas) -> list[int]:
         address = self._address(canvas.buffer) + canvas.start * self.like.element_size()
-        return [address, CANVAS, scale, canvas.features, canvas.pitch, 0, 1, 1]
+        return [address, CANVAS, canvas.scale, canvas.features, canvas.pitch, 0, 1, 1]
 
     def _weights(self, weights: Tensor) -> int:
         """Sort weights (inputs, outputs) as the kernel reads them."""
         weights, sizes = weights.to(self.weight_type).contiguous(), tuple(weights.shape)
-        sorted_weights = torch.empty(self.packed(*sizes), dtype=self.weight_type)
-        self.pack(*sizes, weights.data_ptr(), sorted_weights.data_ptr())
+        sorted_weights = torch.empty(self._packed(*sizes), dtype=self.weight_type)
+        self._pack(*sizes, weights.data_ptr(), sorted_weights.data_ptr())
         return self._address(sorted_weights)
 
     def _address(self, tensor: Tensor) -> int:

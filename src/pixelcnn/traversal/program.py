@@ -1,12 +1,12 @@
 """The *values* (activations) of a recorded forward pass, each of which can be computed at a few pixels at a time.
 
-Together, in the order of the forward pass, they are a program: `pixelcnn.traversal.record` writes it, and
-`pixelcnn.traversal.cached` runs it.
+Together, in the order of the forward pass, they are a program. `pixelcnn.traversal.record` writes it. It runs value by
+value in torch (`pixelcnn.traversal.plain`), or all at once in the kernel (`pixelcnn.traversal.compiled`).
 """
 
-__all__ = ["Elementwise", "Enlarged", "Input", "Phase", "Product", "Read", "Term", "Value"]
+__all__ = ["Elementwise", "Enlarged", "Input", "Phase", "Place", "Product", "Read", "Term", "Value"]
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import IntEnum
 from typing import NamedTuple, cast
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pixelcnn.nn.causal import HALF
 from pixelcnn.nn.layers import HERE, TransposedConv
-from pixelcnn.traversal.canvas import Canvas, Place
+from pixelcnn.traversal.canvas import Canvas
 
 MANY = 48  # groups of at least this many pixels are multiplied one by one; smaller ones together, from a copy
 
@@ -25,6 +25,21 @@ class Phase(IntEnum):
 
     LINE = 0
     GROUP = 1
+
+
+class Place(NamedTuple):
+    """The pixels where values are evaluated: a group of `count` pixels, or a line that starts at each of them.
+
+    The lists have an entry for each scale.
+    """
+
+    row: int  # of the first pixel
+    col: int
+    count: int
+    offsets: list[int]  # of the first pixel on the canvases
+    numbers: list[int]  # of pixels in a line
+    first: int = 0  # for a group: the index of its first pixel among the starts of the last line
+    steps: Sequence[int] = ()  # for a group: how far along that line it is
 
 
 class Value:

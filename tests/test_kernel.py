@@ -1,0 +1,162 @@
+"""Laws of the compiled kernel: it computes what plain torch does, on every processor that it is compiled for."""
+
+import ctypes
+import warnings
+from collections.abc import Iterator
+
+import pytest
+import torch
+from conftest import Scramble
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from pixelcnn.common import kernel
+from pixelcnn.common.kernel import PROCESSORS, find_kernel, using_processor
+from pixelcnn.nn.causal import CausalNetwork
+from pixelcnn.nn.grid import Bound, freeze
+from pixelcnn.traversal.cached import CachedNetwork
+from pixelcnn.traversal.compiled import CompiledProgram
+from pixelcnn.traversal.plain import PlainProgram
+from pixelcnn.traversal.schedule import groups
+
+LEVELS = 16
+SIZES = st.tuples(st.integers(1, 30), st.integers(1, 14))
+
+
+def here() -> list[str]:
+    """The processors that this machine can stand in for."""
+    return [name for bits, name in PROCESSORS.items() if bits <= kernel._library()[1]]
+
+
+def test_there_is_a_kernel() -> None:
+    """On the machines that run these tests, so that they do not pass for want of it."""
+    assert here()
+    found = find_kernel()
+    assert found is not None
+    assert found.processor == here()[-1]
+
+
+def traverse(network: CausalNetwork, x: Tensor, context: Tensor | None, lag: int | None, dtype: torch.dtype) -> Tensor:
+    """Show a cached network the pixels of x: the parameters that it gave, (B, P, H, W)."""
+    B, _, H, W = x.shape
+    cached = CachedNetwork(network, (H, W), B, context, lag=lag, dtype=dtype)
+    assert isinstance(cached.program, CompiledProgram if find_kernel() else PlainProgram)
+    shown = torch.full((B, len(network.last.bias), H, W), torch.nan, dtype=torch.float64)
+    for group in groups((H, W), lag):
+        rows, cols = group.pixels(lag or W)
+        shown[:, :, rows, cols] = cached.params(group).double()
+        cached.update(group, x[:, :, rows, cols])
+    return shown
+
+
+@pytest.fixture
+def _many_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Share every step among three threads."""
+    monkeypatch.setattr("pixelcnn.common.threads.SHARE", 1)
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(1)
+
+
+@pytest.mark.usefixtures("_many_threads")
+@pytest.mark.parametrize("processor", PROCESSORS.values())
+@pytest.mark.parametrize("exact", [False, True])
+@given(
+    size=SIZES,
+    batch=st.integers(1, 4),
+    channels=st.sampled_from([1, 3]),
+    filters=st.integers(1, 40),
+    blocks=st.integers(1, 2),
+    scales=st.integers(1, 3),
+    context=st.sampled_from([0, 2]),
+    more_lag=st.integers(0, 2),
+    seed=st.integers(0, 99),
+)
+def test_a_traversal_is_that_of_plain_torch(
+    scramble: Scramble,
+    processor: str,
+    exact: bool,
+    size: tuple[int, int],
+    batch: int,
+    channels: int,
+    filters: int,
+    blocks: int,
+    scales: int,
+    context: int,
+    more_lag: int,
+    seed: int,
+) -> None:
+    """Law: in float32 up to rounding, and in exact arithmetic to the last bit, for all shapes and any threads."""
+    if processor not in here():
+        pytest.skip(f"this machine has no {processor}")
+    torch.manual_seed(seed)
+    network = CausalNetwork(
+        channels, LEVELS, 7, filters=filters, blocks=blocks, scales=scales, context=context, dropout=0
+    )
+    scramble(network, seed)
+    x = torch.randint(LEVELS, (batch, channels, *size))
+    given = torch.randn(batch, context, *size, dtype=torch.float64) if context else None
+    dtype = torch.float32
+    if exact:
+        freeze(network, Bound(2**22, 1) if context else None)
+        given, dtype = None if given is None else (given * 1024).round(), torch.float64
+    else:
+        network.float()
+        given = None if given is None else given.float()
+    lags: list[int | None] = [None]
+    if network.lag is not None and network.lag + more_lag < size[1]:
+        lags.append(network.lag + more_lag)
+    for lag in lags:
+        with using_processor(None):
+            plain = traverse(network, x, given, lag, dtype)
+        with using_processor(processor):
+            compiled = traverse(network, x, given, lag, dtype)
+        if exact:
+            assert torch.equal(compiled, plain)
+        else:
+            torch.testing.assert_close(compiled, plain, rtol=1e-4, atol=1e-4)
+
+
+def test_values_beyond_the_levels_do_no_harm() -> None:
+    """Law: whatever a fill gives, the kernel stays within its memory."""
+    network = CausalNetwork(1, LEVELS, 7, filters=4, blocks=1, scales=1).eval()
+    x = torch.full((1, 1, 5, 9), 2**40)
+    x[:, :, ::2] = -(2**40)
+    assert traverse(network, x, None, 4, torch.float32).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("library", "reason"),
+    [((None, 0), "it is not there"), ((ctypes.CDLL(None), 0), "processors with AVX2")],
+    ids=["missing", "another processor"],
+)
+def test_without_a_kernel_there_is_plain_torch(
+    library: tuple[object, int], reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Law: a kernel that is missing, or does not fit the processor, is said in one line, once."""
+    monkeypatch.setattr(kernel, "_library", lambda: library)
+    network = CausalNetwork(1, LEVELS, 7, filters=4, blocks=1, scales=1).eval()
+    x = torch.randint(LEVELS, (1, 1, 5, 9))
+    kernel._kernel.cache_clear()
+    try:
+        with pytest.warns(UserWarning, match=reason) as said:
+            shown = traverse(network, x, None, 4, torch.float32)
+        assert len(said) == 1
+        assert "\n" not in str(said[0].message)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert torch.equal(traverse(network, x, None, 4, torch.float32), shown)
+    finally:
+        kernel._kernel.cache_clear()
+    with torch.no_grad():
+        torch.testing.assert_close(shown.float(), network(x))
+
+
+def test_a_file_that_is_no_library_counts_as_missing(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Law: a kernel built for another kind of machine does not stop anything."""
+    path = tmp_path / "_kernel.abi3.so"
+    path.write_bytes(b"\x7fELF")
+    spec = type("Spec", (), {"origin": str(path)})
+    monkeypatch.setattr(kernel, "find_spec", lambda name: spec)
+    assert kernel._library.__wrapped__() == (None, 0)
