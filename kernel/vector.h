@@ -48,7 +48,7 @@ INLINE floats magnitude(floats x) { return (floats)((ints)x & 0x7fffffff); }
  * is no float, and p is exp(r) - 1, a Taylor polynomial for |r| <= log(2) / 2. Log 2 has two parts, the first of which
  * is exact times n. Below -87, exp(x) counts as zero, and above 88.7, as infinity. */
 INLINE floats half_power(floats x, floats *p) {
-    floats kept = least(most(x, all(-88.0f)), all(88.8f));
+    floats kept = least(most(x, all(-87.3f)), all(88.8f));
     floats n = kept * 1.44269504f + ROUNDER - ROUNDER;
     floats r = kept - n * 0.693359375f + n * 2.12194440e-4f;
     floats sum = r * 1.98412698e-4f + 1.38888889e-3f;
