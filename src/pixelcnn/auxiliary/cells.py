@@ -188,11 +188,11 @@ class Filling:
 
     def __init__(self, box: Bounds, auxiliary: CellAuxiliary | None, view: Tensor | None, levels: int) -> None:
         B, C, H, W = box.lowest.shape
-        self.box = self.limits = torch.stack(box)
+        self.box = self.limits = torch.stack(box).contiguous()
         self.side, self.weights, self.joint_channels = 1, (1,) * C, False
         if auxiliary is not None and view is not None:
             self.side, self.weights = auxiliary.shrinkage, tuple(auxiliary.weights(C))
-            self.limits = torch.stack(auxiliary.limits(box, view, levels)).contiguous()
+            self.limits = torch.stack(auxiliary.limits(box, view, levels)).contiguous()  # `stack` may keep a layout
             self.joint_channels = auxiliary.joint_channels
         unequal = any(weight != 1 for weight in self.weights)
         self.unequal = per_channel(list(self.weights), box.lowest.device)[:, :, 0] if unequal else None
