@@ -16,8 +16,6 @@
 enum { TOTAL = 1 << 24, MEAN_STEPS = 1 << 14, TANH_STEPS = 1 << 14, WEIGHT_STEPS = 1 << 20 };
 enum { EXP_REACH = 16 * STEPS, LOGISTIC_STEPS = 1 << 6, LOGISTIC_REACH = 24 * LOGISTIC_STEPS };
 #define DOUBLES ((int64_t)(BYTES / sizeof(double)))
-typedef int64_t longs __attribute__((vector_size(BYTES)));
-typedef int32_t indices __attribute__((vector_size(BYTES / 2)));
 
 struct stream { /* one that is being read: pixelcnn.codec.stream.Reader */
     const uint32_t *words;
@@ -52,9 +50,6 @@ INLINE double look_up(const double *table, double x, double reach, double last) 
     return table[(int32_t)clamped(rint(x) + reach, last)];
 }
 
-INLINE doubles choose_double(longs where, doubles x, doubles y) {
-    return (doubles)((where & (longs)x) | (~where & (longs)y));
-}
 INLINE double sum_of(doubles x) {
     double sum = 0;
     for (int i = 0; i < DOUBLES; i++) sum += x[i];
@@ -67,11 +62,9 @@ INLINE int64_t padded_components(const struct decode *d) { return (d->components
 /* The masses of some components below a position, in steps of the table. Positions may be infinite. */
 INLINE doubles components_below(const struct decode *d, double position, const double *mean, const double *precision) {
     const double *table = d->logistic;
-    doubles zero = {0}, most = zero + 2.0 * LOGISTIC_REACH, below, above;
+    doubles below, above;
     doubles z = (position - *(const loose_doubles *)mean) * *(const loose_doubles *)precision;
-    z += LOGISTIC_REACH;
-    z = choose_double(z > zero, z, zero);
-    z = choose_double(z < most, z, most);
+    z = between(z + LOGISTIC_REACH, 0, 2 * LOGISTIC_REACH);
     indices index = __builtin_convertvector(z, indices);
     z -= __builtin_convertvector(index, doubles);
     for (int i = 0; i < DOUBLES; i++) below[i] = table[index[i]], above[i] = table[index[i] + 1];
