@@ -91,7 +91,7 @@ class CompiledProgram:
         computed = [value for value in layout.values if value.reads]
         aheads = sorted({value.ahead for value in computed})
         words = [word for value in computed for word in self._words(value, aheads)]
-        self.multiplications = sum(_multiplications(value) for value in computed)  # for a pixel
+        self.group_work, self.line_work = (self._work(phase) for phase in (Phase.GROUP, Phase.LINE))
         made = tables()
         self.words = np.array(
             [
@@ -123,12 +123,12 @@ class CompiledProgram:
         if (time + self.ahead) % lag == 0:
             self._take_window()
         start, end = self.ends[time + self.ahead]
-        self._share(self._visit_time, (self.program, time), start, end)
+        self._share(self._visit_time, (self.program, time), start, end, lines=(time + self.ahead) % lag == 0)
 
     def visit_pixel(self, row: int, col: int) -> None:
         if col == 0:
             self._take_window()
-        self._share(self._visit_pixel, (self.program, row, col), 0, self.batch)
+        self._share(self._visit_pixel, (self.program, row, col), 0, self.batch, lines=col == 0)
 
     def clear(self, row: int, col: int) -> None:
         self._take_window()
@@ -147,9 +147,11 @@ class CompiledProgram:
         values = values.to(torch.int64).contiguous()
         self._update(self.program, *group, values.data_ptr(), self.scaled, self.levels)
 
-    def _share(self, visit: Callable[..., None], arguments: tuple[int, ...], start: int, end: int) -> None:
+    def _share(
+        self, visit: Callable[..., None], arguments: tuple[int, ...], start: int, end: int, *, lines: bool
+    ) -> None:
         """Visit the pixels between two numbers, on as many threads as they are worth."""
-        threads = threads_worth((end - start) * self.multiplications)
+        threads = threads_worth((end - start) * (self.group_work + lines * self.line_work))
         parts = min(threads, end - start)
         if parts <= 1:
             visit(*arguments, 0, EVERY)
@@ -192,6 +194,15 @@ class CompiledProgram:
         if self.layout.lag is None:
             return 0
         return self._address(torch.from_numpy(self.groups)) + self.ahead * self.groups.strides[0]
+
+    def _work(self, phase: Phase) -> int:
+        """Count the multiplications at a pixel of a group, or along a line, on average over the pixels."""
+        work = 0.0
+        for value in self.layout.values:
+            if isinstance(value, Product) and value.phase == phase:
+                weights, step = sum(weight.numel() for weight in value.weights), 2**value.scale
+                work += weights * (1 / step**2 if phase == Phase.GROUP else self.numbers[value.scale] / step)
+        return int(work)
 
     def _words(self, value: Value, aheads: list[int]) -> list[int]:
         """Describe a value, and everything that it needs."""
@@ -260,11 +271,6 @@ def _groups(size: tuple[int, int], lag: int, ahead: int) -> np.ndarray:
     times = np.arange(-ahead, W + lag * H + ahead + lag)
     first = np.maximum(0, -(-(times - W + 1) // lag))
     return np.stack([first, np.minimum(H, times // lag + 1), times - lag * first], 1)
-
-
-def _multiplications(value: Value) -> int:
-    """Count the multiplications of a value at one pixel."""
-    return sum(weight.numel() for weight in value.weights) if isinstance(value, Product) else 0
 
 
 def _padded(words: list[int]) -> list[int]:
