@@ -181,9 +181,8 @@ class ViewCoder:
         canvas = torch.zeros(B, C, *size, dtype=canvas_type(levels), device=self.device)
         constraint = self.factor.constraint(consistent=self.consistent)
         filling = Filling(whole_box(canvas.shape, levels, self.device), constraint, given, levels)
-
         with evaluating():
-            offset = self.factor.offset(size, given)
+            offset = self.factor.offset(size, given)  # which the decoder adds, instead of the traversal
         decode_pixels = open_decoder(self.likelihood, filling, readers, offset)
 
         def fill(params: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
@@ -191,7 +190,6 @@ class ViewCoder:
             progress(B * len(rows))
             return values
 
-        # The decoder adds the offset.
         return self.factor.traverse(canvas, fill, given, labels, Visit(consistent=self.consistent, offset=False))
 
 
