@@ -30,7 +30,9 @@ OTHERS = [
 
 def has_example(module: str) -> bool:
     spec = find_spec(module)
-    return spec is not None and spec.origin is not None and ">>>" in Path(spec.origin).read_text(encoding="utf-8")
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        return False
+    return ">>>" in Path(spec.origin).read_text(encoding="utf-8")
 
 
 MODULES = [found.name for found in pkgutil.walk_packages(pixelcnn.__path__, "pixelcnn.") if has_example(found.name)]
