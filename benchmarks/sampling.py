@@ -162,18 +162,17 @@ def measure_strided(batch: int, repeats: int, side: int = 32) -> dict[str, Any]:
 
 
 def measure_consistency(batch: int, side: int, repeats: int) -> dict[str, Any]:
-    """Measure milliseconds a pixel in turns: drawing freely, and consistently with a given view, also compiled."""
+    """Measure milliseconds a pixel in turns: drawing freely, and consistently with a given view."""
     factor, view = plain(batch, side), torch.full((batch, 3, side // 2, side // 2), 128, dtype=torch.uint8)
     ways = {
         "free": DrawOptions(),
         "consistent": DrawOptions(consistent=True),
-        "consistent_compiled": DrawOptions(consistent=True, compile=True),
     }
     times: dict[str, list[float]] = {name: [] for name in ways}
     for repeat in range(repeats + 1):
         for name, options in ways.items():
             taken = seconds(lambda options=options: draw(factor, batch, side, options, view))
-            if repeat > 0:  # the first compiles
+            if repeat > 0:  # the first warms up
                 times[name].append(taken)
     pixels = {name: milliseconds_a_pixel(measured, batch * side**2) for name, measured in times.items()}
     return {"images": batch, "side": side} | pixels

@@ -72,4 +72,44 @@ INLINE floats sigmoid_of(floats x) {
     return choose(x < 0.0f, small, all(1.0f)) / (1.0f + small);
 }
 
+/* Odd, and exact to a few units in the last place near zero too. */
+INLINE floats tanh_of(floats x) {
+    floats small = expm1_of(magnitude(x) * -2.0f), size = -small / (2.0f + small);
+    return choose(x < 0.0f, -size, size);
+}
+
+/* With x = 2^n m and m between the roots of 1/2 and 2, log(x) is n log(2) + log(m), and the latter a polynomial in
+ * s = f / (2 + f) for f = m - 1, as in the C library of FreeBSD (and with its coefficients). Numbers below 2^-126 count
+ * as roughly that. */
+INLINE floats log_of(floats x) {
+    ints bits = (ints)x, n = (bits - 0x3f3504f3) >> 23;
+    floats f = (floats)(bits - (n << 23)) - 1.0f, count = __builtin_convertvector(n, floats);
+    floats s = f / (2.0f + f), z = s * s, half_square = 0.5f * f * f;
+    floats rest = ((z * 0.24279078841f + 0.28498786688f) * z + 0.40000972152f) * z + 0.66666662693f;
+    floats log = s * (half_square + z * rest) + count * 9.0580006145e-06f - half_square + f + count * 6.9313812256e-01f;
+    log = choose((x > 0.0f) & (x < INFINITY), log, x); /* infinity and NaN stay */
+    return choose(x <= 0.0f, choose(x < 0.0f, all(NAN), all(-INFINITY)), log);
+}
+
+/* The logarithm of 1 + x, exact for tiny x: what the sum loses of x is added to the logarithm. Not for infinity. */
+INLINE floats log1p_of(floats x) {
+    floats sum = 1.0f + x, lost = x - (sum - 1.0f);
+    return log_of(sum) + choose(sum > 0.0f, lost / sum, all(0.0f));
+}
+INLINE floats log_sigmoid_of(floats x) { return least(x, all(0.0f)) - log1p_of(exp_of(-magnitude(x))); }
+
+/* The logarithm of exp(x) + exp(y). */
+INLINE floats log_sum_of(floats x, floats y) {
+    floats distance = magnitude(x - y);
+    distance = choose(x == y, all(0.0f), distance); /* of infinities too */
+    return most(x, y) + log1p_of(exp_of(-distance));
+}
+
+/* The greatest element. */
+INLINE float greatest(floats x) {
+    float most = x[0];
+    for (int i = 1; i < LANES; i++) most = x[i] > most ? x[i] : most;
+    return most;
+}
+
 #endif

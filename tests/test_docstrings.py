@@ -30,7 +30,7 @@ OTHERS = [
 
 def has_example(module: str) -> bool:
     spec = find_spec(module)
-    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):  # the compiled kernel is no text
         return False
     return ">>>" in Path(spec.origin).read_text(encoding="utf-8")
 

@@ -14,7 +14,6 @@ from torch import Tensor
 from pixelcnn.auxiliary.base import Auxiliary
 from pixelcnn.auxiliary.downsample import Downsample
 from pixelcnn.auxiliary.grayscale import QuantizedGrayscale
-from pixelcnn.likelihoods.base import Likelihood
 from pixelcnn.models.draw import DrawOptions, draw_view, position_noise
 from pixelcnn.models.image_model import ImageModel
 from pixelcnn.models.sampling import colorize, complete, sample, sample_views, upscale
@@ -561,28 +560,6 @@ def test_candidates_keep_known_pixels(
     assert torch.equal(drawn[..., ~unknown], x[..., ~unknown])
     alone = complete(model, x[1:], unknown, seed=4, candidates=candidates, options=DrawOptions(**options))
     assert torch.equal(alone[0], drawn[1])
-
-
-@pytest.mark.parametrize("draw_something", [
-    lambda model, options: complete(model, images(3, (4, 4)), torch.eye(4).bool(), options=options),
-    lambda model, options: upscale(model, images(3, (2, 2)), options=options),
-], ids=["complete", "upscale"])  # fmt: skip
-def test_draws_between_bounds_are_compiled(
-    scramble: Scramble, draw_something: Callable[..., Tensor], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Law: `compile` reaches whatever draws between bounds."""
-    compiled: list[Likelihood] = []
-
-    def compile(likelihood: Likelihood) -> Callable[..., Tensor]:
-        compiled.append(likelihood)
-        return likelihood.sample
-
-    monkeypatch.setattr("pixelcnn.models.draw._compiled_sample", compile)
-    model = tiny(scramble, 3, 256, [Downsample(2)])
-    draw_something(model, DrawOptions())
-    assert not compiled
-    draw_something(model, DrawOptions(compile=True))
-    assert model.factors[0].likelihood in compiled
 
 
 def last_pixels(channels: int, levels: int) -> tuple[Tensor, Tensor]:

@@ -242,7 +242,7 @@ class LogisticMixture(Likelihood):
             if not map:
                 logistic = draw(lower, upper, noise[:, 1 + channel].to(value.dtype))
                 value = torch.addcmul(value, log_scale.exp(), logistic)
-            level = (value * half + half).round().to(torch.int64)
+            level = (value * half + half).round().clamp(0, self.levels - 1).to(torch.int64)  # which may be too large
             drawn.append(torch.minimum(torch.maximum(level, lowest), highest))
             values[:, channel] = scale_levels(drawn[-1], self.levels, values.dtype)
             if channel + 1 < self.channels:

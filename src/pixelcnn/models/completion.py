@@ -26,8 +26,9 @@ from pixelcnn.auxiliary.cells import Filling, whole_box
 from pixelcnn.auxiliary.chain import Chain
 from pixelcnn.auxiliary.evidence import Evidence, Tilt, find_evidence
 from pixelcnn.likelihoods.base import Bounds
-from pixelcnn.models.draw import DrawOptions, canvas_type, draw_views, pixel_sampler, position_noise
+from pixelcnn.models.draw import DrawOptions, canvas_type, draw_views, position_noise
 from pixelcnn.models.factor import Factor, Visit
+from pixelcnn.models.pixel_draw import Canvas, PixelDraw
 from pixelcnn.models.request import Hole, Request
 
 
@@ -74,7 +75,7 @@ class _Completion:
         noise = position_noise(factor, (H, W), self.seeds, k, N).to(guess.device)
         fill = _Fill(factor, noise, given, Evidence(Bounds(lowest, highest), guess, spread), self.options, weigh=N > 1)
         canvas = lowest.to(canvas_type(factor.likelihood.levels))
-        visit = Visit(self.options.schedule, self.options.dtype, consistent=True, progress=show)
+        visit = Visit(self.options.schedule, self.options.dtype, consistent=True, progress=show, offset=False)
         view = factor.traverse(canvas, fill, given, self.labels, visit)
         if N == 1:
             return view
@@ -115,23 +116,34 @@ class _Fill:
         self.unbounded = None
         if weigh:
             self.unbounded = Filling(whole_box(evidence.guess.shape, levels, device), constraint, given, levels)
-        self.draw_pixels = pixel_sampler(factor.likelihood, options, bounded=True)
         self.tilt = Tilt(evidence, constraint, given, levels)
+        self.tilted = bool(self.tilt.anywhere.any())
+        self.draw_pixels = PixelDraw(
+            factor.likelihood,
+            Canvas(noise, factor.offset((noise.shape[2], noise.shape[3]), given), self.filling),
+            scale_shift=options.scale_shift,
+            map=options.map,
+            fill=not self.tilted,  # else once the tilted pixels are drawn again
+        )
         self.every = torch.arange(levels, device=device).view(1, -1, 1)
         self.log_weights, self.tilts = torch.zeros(2, len(noise), dtype=torch.float64, device=device)
 
     def __call__(self, params: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
-        bounds = self.filling.next_bounds(rows, cols)
-        values = self.draw_pixels(params, self.noise[:, :, rows, cols], bounds=bounds)
-        tilted = self.tilt.anywhere[rows, cols].nonzero()[:, 0]
-        if len(tilted):
-            values[:, :, tilted] = self._draw_tilted(params[:, :, tilted], values, rows, cols, tilted)
-        if self.unbounded is not None:
+        bounds = None if self.unbounded is None else self.filling.next_bounds(rows, cols)
+        values = self.draw_pixels(params, rows, cols)
+        if self.tilted or bounds is not None:
+            params = self.draw_pixels.shifted(params, rows, cols)
+        if self.tilted:
+            tilted = self.tilt.anywhere[rows, cols].nonzero()[:, 0]
+            if len(tilted):
+                values[:, :, tilted] = self._draw_tilted(params[:, :, tilted], values, rows, cols, tilted)
+        if self.unbounded is not None and bounds is not None:
             wide, narrow = self.unbounded.next_bounds(rows, cols).of(values), bounds.of(values)
             mass = self.likelihood.log_prob(params, values, wide) - self.likelihood.log_prob(params, values, narrow)
             self.log_weights += mass.double().sum(1)
             self.unbounded.fill(rows, cols, values)
-        self.filling.fill(rows, cols, values)
+        if self.tilted:
+            self.filling.fill(rows, cols, values)
         return values
 
     def _draw_tilted(self, params: Tensor, values: Tensor, rows: Tensor, cols: Tensor, tilted: Tensor) -> Tensor:

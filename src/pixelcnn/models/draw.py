@@ -5,12 +5,12 @@ seed s is image 0 of seed s + i, alone or in a batch, up to rounding. (Sums are 
 another size. Now and then, that moves a draw to the next level, and all later pixels are drawn given that level.)
 """
 
-__all__ = ["Draw", "DrawOptions", "canvas_type", "draw_view", "draw_views", "pixel_sampler", "position_noise"]
+__all__ = ["Draw", "DrawOptions", "canvas_type", "draw_view", "draw_views", "position_noise"]
 
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 
 import numpy as np
 import torch
@@ -18,12 +18,11 @@ from torch import Tensor
 
 from pixelcnn.auxiliary.cells import Filling, whole_box
 from pixelcnn.auxiliary.chain import Chain
-from pixelcnn.common.compiler import explain_compiler
 from pixelcnn.common.devices import device_of
 from pixelcnn.common.memory import check_sampling_memory
-from pixelcnn.common.progress import progress_bar
-from pixelcnn.likelihoods.base import Likelihood
+from pixelcnn.common.progress import progress_bar, steps_of
 from pixelcnn.models.factor import Factor, Visit
+from pixelcnn.models.pixel_draw import Canvas, PixelDraw
 from pixelcnn.models.request import Request
 from pixelcnn.traversal.schedule import Schedule, groups, wavefront_lag
 
@@ -38,8 +37,6 @@ class DrawOptions:
         map: MAP sampling (*maximum a posteriori*): for each pixel, draw a component of the mixture and take its mode.
         schedule: the order in which pixels are visited, see `pixelcnn.traversal.loop`. It does not change the images.
         dtype: of the activations. torch.bfloat16 needs half the memory, and draws from the model only approximately.
-        compile: fuse the draw of a pixel within bounds with `torch.compile`. This takes half a minute and a C++
-            compiler, and pays off for large images.
         consistent: whether every view drawn must have the given next view; None to use the setting of the model.
         progress: show a progress bar; a string replaces its title.
         callback: called after each group of pixels with k and the canvas (n, C, H, W) of view k that is being filled.
@@ -55,7 +52,6 @@ class DrawOptions:
     map: bool = False
     schedule: Schedule = "auto"
     dtype: torch.dtype | None = None
-    compile: bool = False
     consistent: bool | None = None
     progress: bool | str = False
     callback: Callable[[int, Tensor], None] | None = None
@@ -119,27 +115,15 @@ def draw_view(
     if constraint is not None:
         filling = Filling(whole_box(canvas.shape, likelihood.levels, device), constraint, given, likelihood.levels)
 
-    draw_pixels = pixel_sampler(likelihood, options, bounded=filling is not None)
-
-    def fill(params: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
-        values = draw_pixels(params, noise[:, :, rows, cols], bounds=filling and filling.next_bounds(rows, cols))
-        if filling is not None:
-            filling.fill(rows, cols, values)
-        return values
-
-    return factor.traverse(canvas, fill, given, labels, Visit(options.schedule, options.dtype, consistent, progress))
+    offset = factor.offset((H, W), given)
+    fill = PixelDraw(likelihood, Canvas(noise, offset, filling), scale_shift=options.scale_shift, map=options.map)
+    visit = Visit(options.schedule, options.dtype, consistent, progress, offset=False)
+    return factor.traverse(canvas, fill, given, labels, visit)
 
 
 def canvas_type(levels: int) -> torch.dtype:
     """Return the type of drawn images: uint8 for up to 256 levels, else int64."""
     return torch.uint8 if levels <= 256 else torch.int64
-
-
-def pixel_sampler(likelihood: Likelihood, options: DrawOptions, *, bounded: bool) -> Callable[..., Tensor]:
-    """Return `likelihood.sample` with options of drawing; it takes params, noise and bounds."""
-    # A draw without bounds is only a few operations, and gains nothing from being compiled.
-    sample = _compiled_sample(likelihood) if options.compile and bounded else likelihood.sample
-    return partial(sample, scale_shift=options.scale_shift, map=options.map)
 
 
 Draw = Callable[[int, Factor, Tensor | None, Callable[[Tensor], None]], Tensor]
@@ -180,9 +164,10 @@ def draw_views(
     with progress_bar(visible=bool(options.progress)) as bar:
         title = options.progress if isinstance(options.progress, str) else "sampling"
         task = bar.add_task(title, total=total)
+        advance = steps_of(bar, task)
 
         def show(k: int, canvas: Tensor) -> None:
-            bar.advance(task)
+            advance()
             if options.callback is not None:
                 options.callback(k, canvas)
 
@@ -199,14 +184,3 @@ def _check_memory(factor: Factor, n: int, size: tuple[int, int]) -> None:
     """Raise a MemoryError if there is not enough memory for the noise and to compute the embedding."""
     numbers = factor.likelihood.num_noise + 6 * factor.network.context
     check_sampling_memory(4 * n * math.prod(size) * numbers, device_of(factor))
-
-
-@cache
-def _compiled_sample(likelihood: Likelihood) -> Callable[..., Tensor]:
-    """Compile the `sample` method of a likelihood, once."""
-    compiled = torch.compile(likelihood.sample, dynamic=True)
-
-    # Always the same memory layout, since another one would be compiled separately.
-    return explain_compiler()(
-        lambda params, noise, **options: compiled(params.contiguous(), noise.contiguous(), **options)
-    )

@@ -23,7 +23,6 @@ from pixelcnn.apps.cli.options import (
     DRAWING,
     IMAGES,
     Address,
-    Compile,
     Consistent,
     Crop,
     Data,
@@ -134,7 +133,6 @@ def sample(
         typer.Option(help="Images drawn at once: more is faster, but needs more memory.", rich_help_panel=DRAWING),
     ] = 16,
     precision: Precision = "float32",
-    compile: Compile = False,
     consistent: Consistent = None,
     device: Device = "auto",
     stages: Annotated[
@@ -150,7 +148,7 @@ def sample(
     import torch
 
     check_whole(n=n, batch_size=batch_size)
-    drawing = drawing_options(precision, scale_shift, map, compile)
+    drawing = drawing_options(precision, scale_shift, map)
     many = Many(engine, address, workers, rows, device, overwrite)
     if many.wanted({"--stages": stages}):
         how = pixelcnn.cluster.Drawing(seed, batch_size, label, drawing)

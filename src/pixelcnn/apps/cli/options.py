@@ -7,7 +7,6 @@ __all__ = [
     "INTERRUPTED",
     "MODELS",
     "Address",
-    "Compile",
     "Consistent",
     "Crop",
     "Data",
@@ -150,14 +149,6 @@ Precision = Annotated[
         rich_help_panel=DRAWING,
     ),
 ]
-Compile = Annotated[
-    bool,
-    typer.Option(
-        "--compile",
-        help="Fuse the draws of pixels: worthwhile for large images. Needs a C++ compiler.",
-        rich_help_panel=DRAWING,
-    ),
-]
 Consistent = Annotated[
     bool | None,
     typer.Option("--consistent/--free", help="Rule out images that contradict the given views, or not."),
@@ -204,11 +195,11 @@ def load_model(model: str, consistent: bool | None, device: str = "cpu") -> "Ima
     return loaded
 
 
-def drawing_options(precision: str, scale_shift: float, map: bool, compile: bool) -> "DrawOptions":
+def drawing_options(precision: str, scale_shift: float, map: bool) -> "DrawOptions":
     """Combine the options that all drawing commands share."""
     import torch
 
     if precision not in PRECISIONS:
         raise ValueError(f"--precision {precision!r}: use {' or '.join(PRECISIONS)}")
     dtype = getattr(torch, PRECISIONS[precision])
-    return pixelcnn.DrawOptions(scale_shift, map, dtype=dtype, compile=compile, progress=True)
+    return pixelcnn.DrawOptions(scale_shift, map, dtype=dtype, progress=True)

@@ -17,7 +17,6 @@ from pixelcnn.apps.cli.help import PICTURES
 from pixelcnn.apps.cli.options import (
     DRAWING,
     Address,
-    Compile,
     Device,
     EngineName,
     Map,
@@ -113,7 +112,6 @@ def colorize(
     map: Map = False,
     precision: Precision = "float32",
     device: Device = "auto",
-    compile: Compile = False,
     skip_broken: SkipBroken = False,
     overwrite: Overwrite = False,
     engine: EngineName = None,
@@ -122,7 +120,7 @@ def colorize(
     rows: Rows = None,
 ) -> None:
     """Colorize gray pictures with a Grayscale model. The result has the same gray view as the picture."""
-    drawing = drawing_options(precision, scale_shift, map, compile)
+    drawing = drawing_options(precision, scale_shift, map)
     many = Many(engine, address, workers, rows, device, overwrite)
     if many.wanted({"--samples": samples > 1}):
         how = pixelcnn.cluster.Drawing(seed, batch_size, options=drawing)
@@ -151,7 +149,6 @@ def upscale(
     map: Map = False,
     precision: Precision = "float32",
     device: Device = "auto",
-    compile: Compile = False,
     skip_broken: SkipBroken = False,
     overwrite: Overwrite = False,
     engine: EngineName = None,
@@ -160,7 +157,7 @@ def upscale(
     rows: Rows = None,
 ) -> None:
     """Enlarge pictures with a Pyramid model. The result, reduced again, is identical to the picture."""
-    drawing = drawing_options(precision, scale_shift, map, compile)
+    drawing = drawing_options(precision, scale_shift, map)
     many = Many(engine, address, workers, rows, device, overwrite)
     if many.wanted({"--samples": samples > 1}):
         how = pixelcnn.cluster.Drawing(seed, batch_size, options=drawing)
@@ -198,7 +195,6 @@ def complete(
     map: Map = False,
     precision: Precision = "float32",
     device: Device = "auto",
-    compile: Compile = False,
     skip_broken: SkipBroken = False,
     overwrite: Overwrite = False,
 ) -> None:
@@ -211,7 +207,7 @@ def complete(
     painted = pixelcnn.pictures.read_mask(mask) if mask else None
     for note in painted.notes if painted else ():
         say(f"the mask {mask}: {note}")
-    drawing = drawing_options(precision, scale_shift, map, compile)
+    drawing = drawing_options(precision, scale_shift, map)
 
     def draw(loaded: "ImageModel", x: "Tensor", seeds: Sequence[int], title: str) -> "tuple[Strip, Tensor]":
         size = x.shape[2], x.shape[3]
