@@ -46,8 +46,7 @@ def compiled_products(kernel: Kernel, inputs: list[tuple[Tensor, Taps]], bias: T
     out, bias = bias.new_empty(B, h, w, outputs), bias.contiguous()
     terms: list[Term] = []
     for x, taps in inputs:
-        padded = x.new_zeros(B, H + top + bottom, pitch, x.shape[1])
-        padded[:, top : top + H, left : left + W] = x.movedim(1, -1)
+        padded = _padded(x.movedim(1, -1), (top, bottom), (left, right))
         before = None
         for row, col in sorted(taps):
             if before == (row, col - 1):
@@ -60,6 +59,18 @@ def compiled_products(kernel: Kernel, inputs: list[tuple[Tensor, Taps]], bias: T
     return out.movedim(-1, 1)
 
 
+def _padded(x: Tensor, rows: tuple[int, int], cols: tuple[int, int]) -> Tensor:
+    """Put zeros around images (B, H, W, C): so many rows before and after them, and so many columns."""
+    if not any(rows + cols):
+        return x.contiguous()
+    B, H, W, C = x.shape
+    padded = x.new_empty(B, H + sum(rows), W + sum(cols), C)
+    padded[:, rows[0] : rows[0] + H, cols[0] : cols[0] + W] = x
+    for edge in (padded[:, : rows[0]], padded[:, rows[0] + H :], padded[:, :, : cols[0]], padded[:, :, cols[0] + W :]):
+        edge.zero_()
+    return padded
+
+
 def _multiply(kernel: Kernel, out: Tensor, bias: Tensor | None, terms: list[Term], steps: tuple[int, int]) -> None:
     """Add terms to what is there, or to a bias: (B, h, w, outputs)."""
     B, h, w, outputs = out.shape
@@ -70,17 +81,20 @@ def _multiply(kernel: Kernel, out: Tensor, bias: Tensor | None, terms: list[Term
     kernel.function("pack_double", "iipp")(*weights.shape, weights.data_ptr(), sorted_weights.data_ptr())
     product, at_once = kernel.function("product_double", "ppiipii"), max(1, PIXELS // w)
 
+    size = out.element_size()
+    to, reads = out.data_ptr(), [(read.data_ptr(), read[0].numel(), read.shape[3], start) for read, start, _ in terms]
+
     def compute(part: tuple[int, int]) -> None:
         """Compute a few rows of an image: write `struct rows` of `kernel/network.h` of everything that is needed."""
         image, row = part
-        to = [out[image, row].data_ptr(), outputs, w * outputs]
-        words = [*to, *(to if bias is None else [bias.data_ptr(), 0, 0])]
-        for read, start, _ in terms:
-            across = read.shape[3]
-            address = read[image].data_ptr() + read.element_size() * across * (start + row * stride * pitch)
-            words += [address, stride * across, stride * pitch * across]
-        places, size = np.array(words, np.int64), (min(at_once, h - row), w)
-        product(places.ctypes.data, lengths.ctypes.data, len(terms), outputs, sorted_weights.data_ptr(), *size)
+        result = [to + size * (image * h + row) * w * outputs, outputs, w * outputs]
+        words = [*result, *(result if bias is None else [bias.data_ptr(), 0, 0])]
+        for address, image_size, across, start in reads:
+            first = image * image_size + across * (start + row * stride * pitch)
+            words += [address + size * first, stride * across, stride * pitch * across]
+        places = np.array(words, np.int64)
+        rows = min(at_once, h - row)
+        product(places.ctypes.data, lengths.ctypes.data, len(terms), outputs, sorted_weights.data_ptr(), rows, w)
 
     parts, threads = [(image, row) for image in range(B) for row in range(0, h, at_once)], torch.get_num_threads()
     if threads == 1:
