@@ -141,6 +141,16 @@ static void OF(multiply)(const struct OF(matrix) *m, struct OF(extent) extent) {
     }
 }
 
+/* Compute a product for an image of a height and a width: `along` leads down, and `across` to the right. The places
+ * are those of the result, of what to add to, and of at most TERMS terms. */
+EXPORT void OF(product)(const struct OF(rows) *places, const int64_t *lengths, int64_t terms, int64_t features,
+                        const WEIGHT *weights, int64_t height, int64_t width) {
+    struct OF(matrix) m = {places[0], places[1]};
+    for (int64_t term = 0; term < terms; term++) m.inputs[term] = places[term + 2], m.lengths[term] = lengths[term];
+    m.terms = terms, m.features = features, m.weights = weights;
+    OF(multiply)(&m, (struct OF(extent)){height, 0, width});
+}
+
 struct OF(place) { /* of the pixels that are visited */
     int64_t row, col, count, first, step;
     int64_t offsets[SCALES]; /* of the first pixel on the canvases */

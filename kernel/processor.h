@@ -7,6 +7,8 @@ typedef uint16_t bf16; /* the upper half of a float */
 typedef bf16 shorts __attribute__((vector_size(BYTES / 2), aligned(2), may_alias));
 typedef double doubles __attribute__((vector_size(BYTES)));
 typedef double loose_doubles __attribute__((vector_size(BYTES), aligned(8), may_alias));
+typedef int64_t longs __attribute__((vector_size(BYTES)));
+typedef int32_t indices __attribute__((vector_size(BYTES / 2)));
 
 /* Floating point: the functions to within a few units in the last place. */
 #define FLOATING(OF)                                                                                            \
@@ -51,24 +53,30 @@ enum { STEPS = 1 << 10, ELU_REACH = 8 * STEPS, GATE_REACH = 16 * STEPS };
 #define LOOSE loose_doubles
 #define OF(f) NAME(f##_double)
 INLINE doubles OF(weights)(const double *from) { return *(const loose_doubles *)from; }
-INLINE doubles OF(between)(doubles x, double low, double high) {
-    for (int i = 0; i < BYTES / 8; i++) x[i] = x[i] < low ? low : x[i] > high ? high : x[i];
-    return x;
+INLINE doubles choose_double(longs where, doubles x, doubles y) {
+    return (doubles)((where & (longs)x) | (~where & (longs)y));
 }
-INLINE doubles OF(rounded)(doubles x) { return OF(between)(x, -LARGEST, LARGEST) + WHOLE - WHOLE; }
-INLINE doubles OF(look_up)(const double *table, doubles x, int64_t least, int64_t greatest) {
-    x = OF(between)(x, least, greatest);
-    for (int i = 0; i < BYTES / 8; i++) x[i] = table[(int64_t)x[i] - least];
+INLINE doubles between(doubles x, double low, double high) { /* also if x is no number */
+    doubles zero = {0}, lowest = zero + low, highest = zero + high;
+    x = choose_double(x > lowest, x, lowest);
+    return choose_double(x < highest, x, highest);
+}
+INLINE doubles rounded_between(doubles x, double low, double high) { return between(x, low, high) + WHOLE - WHOLE; }
+INLINE doubles look_up_all(const double *table, doubles x) {
+    indices index = __builtin_convertvector(x, indices);
+    for (int i = 0; i < BYTES / 8; i++) x[i] = table[index[i]];
     return x;
 }
 INLINE doubles OF(elu)(const struct program *p, doubles x, doubles *down) {
-    x = OF(rounded)(x);
-    doubles zero = {0}, above = OF(between)(x, 0, LARGEST), below = OF(between)(zero - x, 0, LARGEST);
-    *down = below + OF(look_up)(p->elu, zero - above, -ELU_REACH, 0);
-    return above + OF(look_up)(p->elu, zero - below, -ELU_REACH, 0);
+    x = rounded_between(x, -LARGEST, LARGEST);
+    doubles zero = {0}, positive = choose_double(x > zero, x, -x);
+    doubles curve = look_up_all(p->elu, between(ELU_REACH - positive, 0, ELU_REACH)); /* of x or -x, the lesser */
+    *down = choose_double(x > zero, curve, positive);
+    return choose_double(x > zero, positive, curve);
 }
 INLINE doubles OF(gate)(const struct program *p, doubles x, doubles a, doubles b) {
-    return OF(rounded)(x + OF(rounded)(a) * OF(look_up)(p->sigmoid, OF(rounded)(b), -GATE_REACH, GATE_REACH));
+    b = rounded_between(b, -GATE_REACH, GATE_REACH) + GATE_REACH;
+    return rounded_between(x + rounded_between(a, -LARGEST, LARGEST) * look_up_all(p->sigmoid, b), -LARGEST, LARGEST);
 }
 #include "network.h"
 #undef OF

@@ -2,6 +2,7 @@
 
 import math
 import sys
+import warnings
 from copy import deepcopy
 from typing import Any
 
@@ -18,6 +19,7 @@ from pixelcnn.codec import stream
 from pixelcnn.codec.chunks import DamagedError
 from pixelcnn.codec.frequencies import TOTAL, Coded, Masses, bucket_width, decode_channel, encode_channel
 from pixelcnn.codec.stream import Reader, Writer
+from pixelcnn.common.kernel import PROCESSORS, find_kernel, using_processor
 from pixelcnn.likelihoods.base import Bounds
 from pixelcnn.models import coding, memory, tiles
 from pixelcnn.models.codec import Codec
@@ -25,6 +27,7 @@ from pixelcnn.models.coding import ViewCoder
 from pixelcnn.models.exact import exact_twin, model_hash
 from pixelcnn.models.factor import Factor, Visit
 from pixelcnn.nn import grid
+from pixelcnn.nn.compiled import compiled_products
 from pixelcnn.nn.grid import EXACT, GRID, check_functions
 from pixelcnn.nn.layers import Conv, TransposedConv, concat_elu, gate
 from pixelcnn.nn.tables import TABLES_HASH, tables
@@ -111,6 +114,45 @@ def test_other_products_give_the_same_bits(scramble: Scramble, kind: str, monkey
     monkeypatch.setattr(grid._Activation, "layer", layer)
     for twin, link, params in zip(twins, links, expected, strict=True):
         assert torch.equal(twin.params(*link, labels), params)
+
+
+@pytest.mark.parametrize("processor", PROCESSORS.values())
+@settings(max_examples=20)
+@given(
+    sizes=st.tuples(*[st.integers(1, 9)] * 3, st.integers(1, 40)),
+    rows=st.sets(st.integers(-2, 2), min_size=1),
+    cols=st.sets(st.integers(-2, 2), min_size=1),
+    number=st.integers(1, 6),
+    stride=st.integers(1, 2),
+    threads=st.integers(1, 2),
+)
+def test_the_kernel_gives_the_same_products(
+    processor: str, sizes: tuple[int, ...], rows: set[int], cols: set[int], number: int, stride: int, threads: int
+) -> None:
+    """Law: convolutions in the compiled kernel have the bits of those in torch, whatever the offsets."""
+    with using_processor(processor), warnings.catch_warnings(action="ignore"):
+        kernel = find_kernel()
+    if kernel is None:
+        pytest.skip(f"{processor} is not to be had here")
+    generator = torch.Generator().manual_seed(0)
+
+    def whole(*shape: int) -> Tensor:
+        return torch.randint(-999, 1000, shape, generator=generator, dtype=torch.float64)
+
+    height, width, channels, outputs = sizes
+    inputs = [
+        (whole(2, channels + i, height, width), {(r, c): whole(outputs, channels + i) for r in rows for c in cols})
+        for i in range(number)
+    ]
+    bias = whole(outputs)
+    with using_processor(None):
+        expected = grid._products(inputs, bias, stride)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        assert torch.equal(compiled_products(kernel, inputs, bias, stride), expected)
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("kind", MODELS)

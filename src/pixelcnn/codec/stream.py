@@ -6,7 +6,7 @@ Reference: Bamler, Understanding entropy coding with asymmetric numeral systems 
 __all__ = ["Reader", "Writer", "read_together"]
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -16,6 +16,7 @@ from pixelcnn.codec.chunks import DamagedError
 from pixelcnn.codec.frequencies import TOTAL, Array, Coded
 
 WORD = 4  # bytes
+DAMAGED = "its stream is damaged"
 
 
 @cache
@@ -78,11 +79,28 @@ class Writer:
 
 
 class Reader:
-    """A stream being read. Beyond its end there are zeros."""
+    """A stream being read. Beyond its end there are zeros.
+
+    A reader begins with the state of a range decoder that the compiled kernel knows how to use. The first plain read
+    hands it over to constriction, whose state only constriction can read.
+    """
 
     def __init__(self, stream: bytes) -> None:
         words = np.frombuffer(stream + bytes(-len(stream) % WORD), "<u4")
-        self.decoder = _constriction().queue.RangeDecoder(words.astype(np.uint32))
+        self.words = words.astype(np.uint32)
+        first, second = [*self.words[:2].tolist(), 0, 0][:2]
+        # `struct stream` of `kernel/decode.h`: words, where the next one is, and the state of the decoder.
+        begin = [self.words.ctypes.data, len(words), 2, 0, 2**64 - 1, first << 32 | second]
+        self.state, self.plain = np.array(begin, np.uint64), False
+
+    @cached_property
+    def decoder(self) -> Any:
+        """The range decoder of constriction, which goes on where the kernel stopped."""
+        self.plain = True
+        _, _, position, lower, size, _ = self.state.tolist()
+        decoder = _constriction().queue.RangeDecoder(self.words[position - 2 :])
+        decoder.seek(0, (lower, size))
+        return decoder
 
     def read(self, frequencies: Array) -> Array:
         """Read outcomes (n,), given the frequencies of all of them, (n, width).
@@ -108,5 +126,5 @@ def read_together(readers: Sequence[Reader], ends: Sequence[int], frequencies: A
     try:
         found = [reader.decoder.decode(family, rows[a:b]) for reader, (a, b) in zip(readers, spans, strict=True)]
     except AssertionError:
-        raise DamagedError("its stream is damaged") from None
+        raise DamagedError(DAMAGED) from None
     return found[0] if len(found) == 1 else np.concatenate(found)

@@ -19,8 +19,9 @@ from torch import Tensor
 
 from pixelcnn.auxiliary.cells import Filling, whole_box
 from pixelcnn.auxiliary.chain import Link
-from pixelcnn.codec.frequencies import Array, Coded, Masses, bucket_width, decode_channel, encode_channel
-from pixelcnn.codec.stream import Reader, Writer, read_together
+from pixelcnn.codec.decoder import open_decoder
+from pixelcnn.codec.frequencies import Array, Coded, Masses, bucket_width, encode_channel
+from pixelcnn.codec.stream import Reader, Writer
 from pixelcnn.common.devices import computing, device_of
 from pixelcnn.common.memory import check_sampling_memory
 from pixelcnn.likelihoods.base import Bounds
@@ -180,25 +181,16 @@ class ViewCoder:
         canvas = torch.zeros(B, C, *size, dtype=canvas_type(levels), device=self.device)
         constraint = self.factor.constraint(consistent=self.consistent)
         filling = Filling(whole_box(canvas.shape, levels, self.device), constraint, given, levels)
+        with evaluating():
+            offset = self.factor.offset(size, given)  # which the decoder adds, instead of the traversal
+        decode_pixels = open_decoder(self.likelihood, filling, readers, offset)
 
         def fill(params: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
-            N, bounds = len(rows), filling.next_bounds(rows, cols)
-            masses, drawn = Masses.of(self.likelihood, _by_pixel(params)), []
-
-            def read(pixels: Array, frequencies: Array) -> Array:
-                ends = np.searchsorted(pixels, N * np.arange(B + 1)).tolist()
-                return read_together(readers, ends, frequencies)
-
-            for _ in range(C):
-                lowest, highest = (end.flatten().cpu().numpy() for end in bounds(drawn))
-                values = decode_channel(masses, lowest, highest, self.width, read)
-                drawn.append(torch.from_numpy(values).view(B, N).to(self.device))
-            values = torch.stack(drawn, 1)
-            filling.fill(rows, cols, values)
-            progress(B * N)
+            values = decode_pixels(params, rows, cols)
+            progress(B * len(rows))
             return values
 
-        return self.factor.traverse(canvas, fill, given, labels, Visit(consistent=self.consistent))
+        return self.factor.traverse(canvas, fill, given, labels, Visit(consistent=self.consistent, offset=False))
 
 
 def _by_pixel(x: Tensor) -> Array:

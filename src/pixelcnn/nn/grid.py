@@ -28,8 +28,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pixelcnn.common.kernel import find_kernel
 from pixelcnn.nn.arithmetic import Arithmetic
 from pixelcnn.nn.causal import CausalNetwork
+from pixelcnn.nn.compiled import Taps, compiled_products
 from pixelcnn.nn.embedding import EmbeddingNetwork
 from pixelcnn.nn.layers import Conv, concat_elu, evaluating, gate
 from pixelcnn.nn.record import Layer, Symbol
@@ -107,9 +109,6 @@ class _Activation(Symbol):
         return cls(FUNCTIONS[function](*[x.tensor for x in inputs]))
 
 
-Taps = dict[tuple[int, int], Tensor]  # the weights (outputs, inputs) by the row and the column that they read
-
-
 def _taps(weight: Tensor, rows: range, cols: range) -> Taps:
     return {(row, col): weight[:, :, r, c] for r, row in enumerate(rows) for c, col in enumerate(cols)}
 
@@ -120,6 +119,9 @@ def _products(inputs: list[tuple[Tensor, Taps]], bias: Tensor, stride: int) -> T
     The convolutions of torch may use algorithms that leave the grid (FFT, Winograd), and in float64 are slower.
     """
     B, _, H, W = inputs[0][0].shape
+    kernel = find_kernel() if bias.device.type == "cpu" else None
+    if kernel is not None:
+        return compiled_products(kernel, inputs, bias, stride)
     offsets = list(inputs[0][1])
     (top, bottom), (left, right) = ((max(0, -min(each)), max(0, max(each))) for each in zip(*offsets, strict=True))
     h, w = -(-H // stride), -(-W // stride)
