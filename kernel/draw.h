@@ -112,7 +112,6 @@ INLINE floats draw_wide_logistic(floats lower, floats upper, floats noise) {
     return choose(width < 1.0f, near, draw_logistic(lower, upper, noise));
 }
 
-
 /* Round to levels; NaN becomes the lowest one. Adding and subtracting 2^23 rounds as torch does, halves to even. */
 INLINE floats levels_of(const struct draw *d, floats x) {
     floats last = all((float)(d->levels - 1)), kept = least(choose(x > 0.0f, x, all(0.0f)), last);
@@ -220,9 +219,9 @@ static void draw_between(const struct draw *d, struct block *block) {
 INLINE int64_t within(int64_t x, int64_t size) { return x < 0 ? 0 : x < size ? x : size - 1; }
 
 /* Draw the pixels of a group at these rows and columns: params (number, batch, parameters) to values (batch, channels,
- * number). */
-EXPORT void NAME(draw)(const struct draw *d, const float *params, int64_t number, const int64_t *rows,
-                       const int64_t *cols, int64_t *values) {
+ * number). Returns -1, since nothing can fail. */
+EXPORT int64_t NAME(draw)(const struct draw *d, const float *params, int64_t number, const int64_t *rows,
+                          const int64_t *cols, int64_t *values) {
     int64_t every = number * d->batch;
     struct block block = {.end = params + every * d->parameters};
     for (int64_t first = 0; first < every; first += LANES) {
@@ -242,4 +241,5 @@ EXPORT void NAME(draw)(const struct draw *d, const float *params, int64_t number
             if (d->bounds && d->fill) fill_pixel(d->bounds, image, block.rows[lane], block.cols[lane], drawn);
         }
     }
+    return -1;
 }

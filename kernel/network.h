@@ -207,8 +207,8 @@ static void OF(apply)(const struct program *p, int64_t function, const REAL *x, 
     }
 }
 
-static void OF(visit)(const struct program *p, const struct value *value, const struct OF(place) *place, int line,
-                      struct OF(extent) extent) {
+static void OF(evaluate)(const struct program *p, const struct value *value, const struct OF(place) *place, int line,
+                         struct OF(extent) extent) {
     int64_t scale = value->scale, terms = value->terms;
     if (value->function == ENLARGED) {
         OF(enlarge)(value, place, line, extent);
@@ -246,40 +246,38 @@ INLINE struct OF(extent) OF(share)(const struct program *p, const struct OF(plac
     return (struct OF(extent)){1, from > 0 ? from : 0, to < place->count ? to : place->count};
 }
 
-/* Evaluate a time of a wavefront, for those pixels whose row * batch + image lies between `from` and `to`. They depend
- * on earlier times only, so several threads can share a time. Before the first of `lag` times come their lines. */
-EXPORT void OF(visit_time)(const struct program *p, int64_t time, int64_t from, int64_t to) {
-    int64_t since = (time + p->most_ahead) % p->lag;
-    for (int phase = since ? GROUP : LINE; phase <= GROUP; phase++)
-        for (int64_t n = 0; n < p->number; n++) {
-            const struct value *value = &p->values[n];
-            int64_t now = time + p->aheads[value->ahead];
-            const int64_t *group = p->groups + 3 * now, *start = group - 3 * since, *end = start + 3 * (p->lag - 1);
-            if (value->phase != phase) continue;
-            struct OF(place) place = {group[0], group[2], (group[1] - group[0]) * p->batch};
-            if (phase == LINE) place.count = (end[1] - group[0]) * p->batch;
-            else place.first = (group[0] - start[0]) * p->batch, place.step = since;
-            struct OF(extent) extent = OF(share)(p, &place, from, to);
-            if (extent.from >= extent.to) continue;
-            if (phase == LINE) extent.number = p->lag;
-            OF(find_offsets)(p, &place);
-            OF(visit)(p, value, &place, phase == LINE, extent);
-        }
+/* Find the pixels, or the lines, at which a value is evaluated at a time, and which of them lie between two numbers. In
+ * raster order, a time is the number of a pixel. */
+INLINE struct OF(extent) OF(locate)(const struct program *p, const struct value *value, int64_t time, int64_t from,
+                                    int64_t to, struct OF(place) *place) {
+    struct OF(extent) extent;
+    if (!p->lag) {
+        int64_t row = time / p->width, col = time % p->width, between = ((int64_t)1 << value->scale) - 1;
+        *place = (struct OF(place)){row, col, p->batch, 0, col};
+        extent = (struct OF(extent)){1, from, row & between || col & between ? from : to < p->batch ? to : p->batch};
+    } else {
+        int64_t since = (time + p->most_ahead) % p->lag;
+        const int64_t *group = p->groups + 3 * (time + p->aheads[value->ahead]), *start = group - 3 * since;
+        *place = (struct OF(place)){group[0], group[2], (group[1] - group[0]) * p->batch};
+        if (value->phase == LINE) place->count = (group[3 * (p->lag - 1) + 1] - group[0]) * p->batch;
+        else place->first = (group[0] - start[0]) * p->batch, place->step = since;
+        extent = OF(share)(p, place, from, to);
+    }
+    if (value->phase == LINE) extent.number = p->numbers[value->scale];
+    OF(find_offsets)(p, place);
+    return extent;
 }
 
-/* Evaluate one pixel of the images between `from` and `to`, and before the first pixel of a row, its lines. */
-EXPORT void OF(visit_pixel)(const struct program *p, int64_t row, int64_t col, int64_t from, int64_t to) {
-    struct OF(place) place = {row, col, p->batch, 0, col};
-    OF(find_offsets)(p, &place);
-    for (int phase = col ? GROUP : LINE; phase <= GROUP; phase++)
-        for (int64_t n = 0; n < p->number; n++) {
-            const struct value *value = &p->values[n];
-            int64_t between = ((int64_t)1 << value->scale) - 1;
-            if (value->phase != phase || row & between || col & between) continue;
-            struct OF(extent) extent = {1, from, to < p->batch ? to : p->batch};
-            if (phase == LINE) extent.number = p->numbers[value->scale];
-            OF(visit)(p, value, &place, phase == LINE, extent);
-        }
+/* Evaluate the values of one phase at a time, for those pixels whose row * batch + image lies between `from` and `to`
+ * (in raster order, image). They depend on earlier times only, so several threads can share a time. Lines are evaluated
+ * at the first of `lag` times, or of a row. */
+EXPORT void OF(visit)(const struct program *p, int64_t phase, int64_t time, int64_t from, int64_t to) {
+    for (int64_t n = 0; n < p->number; n++) {
+        struct OF(place) place;
+        if (p->values[n].phase != phase) continue;
+        struct OF(extent) extent = OF(locate)(p, &p->values[n], time, from, to, &place);
+        if (extent.from < extent.to) OF(evaluate)(p, &p->values[n], &place, phase == LINE, extent);
+    }
 }
 
 /* Set all canvases to zero at a pixel of all images. */
@@ -338,6 +336,55 @@ EXPORT void OF(update)(const struct program *p, int64_t row, int64_t col, int64_
             }
             out[channels] = 1;
         }
+}
+
+/* Whether n numbers are all finite: zero times infinity is no number. */
+static int OF(finite)(const REAL *x, int64_t n) {
+    VECTOR sum = {0};
+    REAL rest = 0;
+    int64_t i = 0;
+    for (; i + REALS <= n; i += REALS) sum += *(const LOOSE *)(x + i) * 0;
+    for (; i < n; i++) rest += x[i] * 0;
+    for (int64_t lane = 0; lane < REALS; lane++) rest += sum[lane];
+    return rest == 0;
+}
+
+struct OF(filler) { /* pixelcnn.traversal.compiled writes it: every member has eight bytes */
+    int64_t (*fill)(const void *state, const REAL *params, int64_t number, const int64_t *rows, const int64_t *cols,
+                    int64_t *values); /* returns a negative number, unless it fails */
+    const void *state;
+    const REAL *params; /* which the program computes, `outputs` of each pixel */
+    int64_t outputs;
+    char *image;
+    int64_t size, strides[4]; /* of a value of the image, in bytes */
+    const REAL *scaled;
+    int64_t levels;
+    int64_t *rows, *cols, *values;
+};
+
+/* Visit times one after another, and fill the pixels of each, for as long as no lines are needed. Returns the time at
+ * which parameters are not finite or the fill failed, or the end. */
+EXPORT int64_t OF(run)(const struct program *p, const struct OF(filler) *f, int64_t time, int64_t end) {
+    for (; time < end; time++) {
+        int64_t row = 0, col = time, number = 1, channels = p->canvases->features - 1;
+        OF(visit)(p, GROUP, time, 0, INT64_MAX / 2);
+        if (p->lag) row = p->groups[3 * time], number = p->groups[3 * time + 1] - row, col = p->groups[3 * time + 2];
+        else row = time / p->width, col = time % p->width;
+        if (number <= 0) continue;
+        if (!OF(finite)(f->params, number * p->batch * f->outputs)) return time;
+        for (int64_t i = 0; i < number; i++) f->rows[i] = row + i, f->cols[i] = col - i * p->lag;
+        if (f->fill(f->state, f->params, number, f->rows, f->cols, f->values) >= 0) return time;
+        for (int64_t n = 0; n < p->batch * channels; n++)
+            for (int64_t i = 0; i < number; i++) {
+                char *to = f->image + n / channels * f->strides[0] + n % channels * f->strides[1] +
+                           f->rows[i] * f->strides[2] + f->cols[i] * f->strides[3];
+                int64_t level = f->values[n * number + i];
+                if (f->size == 1) *(uint8_t *)to = (uint8_t)level;
+                else memcpy(to, &level, sizeof(level));
+            }
+        OF(update)(p, row, col, number, f->values, f->scaled, f->levels);
+    }
+    return end;
 }
 
 #undef TILES

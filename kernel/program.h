@@ -42,7 +42,7 @@ struct program {
     const int64_t *aheads; /* all that there are */
     int64_t most_ahead;
     int64_t lag; /* 0 in raster order */
-    int64_t batch, scales;
+    int64_t width, batch, scales;
     const double *elu, *sigmoid; /* tables of exact arithmetic (see pixelcnn.nn.tables) */
     int64_t rows[SCALES];        /* slots from a row to the next, at each scale */
     int64_t numbers[SCALES];     /* pixels along a line */

@@ -280,5 +280,5 @@ def test_a_hidden_bar_does_nothing_and_a_visible_one_ends_full() -> None:
             task = bar.add_task("counting", total=500)
             advance = steps_of(bar, task)
             for _ in range(500):
-                advance()
+                advance(1)
         assert bar.tasks[task].completed == (500 if visible else 0)

@@ -17,7 +17,7 @@ from pixelcnn.likelihoods.logistic import LogisticMixture
 from pixelcnn.models.factor import Factor, Visit
 from pixelcnn.models.image_model import ImageModel
 from pixelcnn.nn.causal import CausalNetwork
-from pixelcnn.traversal.loop import traverse
+from pixelcnn.traversal.loop import Watch, traverse
 from pixelcnn.traversal.schedule import Group, Schedule, groups, most_pixels, visits, wavefront_lag
 
 LEVELS = 16
@@ -146,7 +146,7 @@ def test_progress_is_shown_the_canvas_after_every_group(scramble: Scramble) -> N
         return torch.ones(1, 3, len(rows), dtype=torch.int64)
 
     canvas = torch.zeros(1, 3, 3, 7, dtype=torch.int64)
-    progress = Visit(progress=lambda x: filled.append(int(x[:, 0].sum())))
+    progress = Visit(watch=Watch(progress=lambda x: filled.append(int(x[:, 0].sum()))))
     model.factors[0].traverse(canvas, fill, options=progress)
     assert len(filled) == 7 + 4 * 2
     assert filled == sorted(filled)

@@ -15,7 +15,7 @@ from pixelcnn.auxiliary.cells import Filling
 from pixelcnn.codec.chunks import DamagedError
 from pixelcnn.codec.frequencies import Array, Masses, bucket_width, decode_channel
 from pixelcnn.codec.stream import DAMAGED, Reader, read_together
-from pixelcnn.common.kernel import Kernel, find_kernel
+from pixelcnn.common.kernel import Kernel, address_of, find_kernel
 from pixelcnn.likelihoods.base import Likelihood, scale_levels
 from pixelcnn.likelihoods.logistic import LogisticMixture, log_scale_limits
 from pixelcnn.likelihoods.tabular import Categorical
@@ -107,7 +107,7 @@ class CompiledDecoder:
     ) -> None:
         self.decode = kernel.function("decode", "ppippp", "i")
         self.shape, self.most, numbers = (len(readers), likelihood.channels), 0, likelihood.levels + 1
-        components, limits = 0, (0.0, 0.0)
+        components, limits, self.num_params = 0, (0.0, 0.0), likelihood.num_params
         if isinstance(likelihood, LogisticMixture):
             components, limits = likelihood.components, log_scale_limits(likelihood.log_scales)
             numbers = COMPONENT * (components + LONGEST_VECTOR)
@@ -135,8 +135,23 @@ class CompiledDecoder:
         params = params.permute(2, 0, 1).to(torch.float64).contiguous()  # no copy of what a `CachedNetwork` gives
         places = params.data_ptr(), number, rows.data_ptr(), cols.data_ptr(), values.data_ptr()
         if self.decode(self.address, *places) >= 0:
-            raise DamagedError(DAMAGED)
+            self.fail()
         return values
+
+    def compiled(self, dtype: torch.dtype, shape: tuple[int, int], most: int) -> tuple[int, int] | None:
+        """Return the addresses of the function of the kernel and of its state; None if it has none for such parameters.
+
+        It may decode many groups at once (see `pixelcnn.traversal.compiled.CompiledFill`).
+        """
+        if dtype != torch.float64 or shape != (self.shape[0], self.num_params):
+            return None
+        if most > self.most:
+            self._make_room(most)
+        return address_of(self.decode), self.address
+
+    def fail(self) -> None:
+        """Raise the error of a damaged stream."""
+        raise DamagedError(DAMAGED)
 
     def _make_room(self, number: int) -> None:
         """Allocate what the kernel notes for the pixels of a group."""

@@ -4,7 +4,7 @@ It is a library beside this file, built from the folder `kernel` of the source. 
 there in plain torch, for other devices and processors, and a test holds one to the other.
 """
 
-__all__ = ["Kernel", "find_kernel", "using_processor"]
+__all__ = ["Kernel", "address_of", "find_kernel", "using_processor"]
 
 import ctypes
 import warnings
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, cast
 
 PROCESSORS = {256: "avx2", 512: "avx512"}  # by the bits of a vector
 _CHOSEN: ContextVar[str | None] = ContextVar("pixelcnn.processor", default="best")
@@ -31,6 +31,11 @@ class Kernel:
         function = self.library[f"pixelcnn_{name}_{self.processor}"]
         function.argtypes, function.restype = [kinds[kind] for kind in arguments], kinds[result]
         return function
+
+
+def address_of(function: Callable[..., Any]) -> int:
+    """Return the address of a function of the kernel, for others of its functions to call."""
+    return ctypes.cast(cast("Any", function), ctypes.c_void_p).value or 0
 
 
 @cache
@@ -59,7 +64,7 @@ def _kernel(processor: str) -> Kernel | None:
     else:
         reason = f"it is for processors with AVX2 and FMA, or AVX-512; {processor} is not to be had here"
     # Said once, since this function is called once.
-    warnings.warn(f"drawing without the compiled kernel, which is several times slower: {reason}", stacklevel=3)
+    warnings.warn(f"computing without the compiled kernel, which is several times slower: {reason}", stacklevel=3)
     return None
 
 

@@ -42,8 +42,8 @@ def progress_bar(*, visible: bool, fields: str = "") -> Progress:
     )
 
 
-def steps_of(bar: Progress, task: TaskID) -> Callable[[], None]:
-    """Return a function to call after each of thousands of quick steps of a task.
+def steps_of(bar: Progress, task: TaskID) -> Callable[[int], None]:
+    """Return a function to call with the number of steps after each few of thousands of quick steps of a task.
 
     A bar that nobody sees costs nothing, and a visible one moves when it is drawn, not at each step.
 
@@ -53,17 +53,17 @@ def steps_of(bar: Progress, task: TaskID) -> Callable[[], None]:
         ...     task = bar.add_task("counting", total=1000)
         ...     advance = steps_of(bar, task)
         ...     for _ in range(1000):
-        ...         advance()
+        ...         advance(1)
         >>> bar.finished
         True
     """
     if bar.disable:
-        return lambda: None
+        return lambda steps: None
     total, done, shown = bar.tasks[task].total, 0, 0.0
 
-    def advance() -> None:
+    def advance(steps: int) -> None:
         nonlocal done, shown
-        done += 1
+        done += steps
         if done == total or time.monotonic() - shown > BETWEEN:
             shown = time.monotonic()
             bar.update(task, completed=done)

@@ -31,6 +31,7 @@ from pixelcnn.models.factor import Factor, Visit
 from pixelcnn.models.margins import Stretch
 from pixelcnn.models.tiles import Tiling, tile_params
 from pixelcnn.nn.layers import evaluating
+from pixelcnn.traversal.loop import Watch
 from pixelcnn.traversal.schedule import visiting_times, wavefront_lag
 
 CHUNK = 2**16  # pixels whose frequencies are computed, and whose outcomes are sorted, at once
@@ -183,14 +184,11 @@ class ViewCoder:
         filling = Filling(whole_box(canvas.shape, levels, self.device), constraint, given, levels)
         with evaluating():
             offset = self.factor.offset(size, given)  # which the decoder adds, instead of the traversal
-        decode_pixels = open_decoder(self.likelihood, filling, readers, offset)
-
-        def fill(params: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
-            values = decode_pixels(params, rows, cols)
-            progress(B * len(rows))
-            return values
-
-        return self.factor.traverse(canvas, fill, given, labels, Visit(consistent=self.consistent, offset=False))
+        watch = Watch(advance=lambda pixels: progress(B * pixels))
+        visit = Visit(consistent=self.consistent, watch=watch, offset=False)
+        return self.factor.traverse(
+            canvas, open_decoder(self.likelihood, filling, readers, offset), given, labels, visit
+        )
 
 
 def _by_pixel(x: Tensor) -> Array:

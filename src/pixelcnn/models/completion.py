@@ -15,7 +15,7 @@ Reference: Naesseth, Lindsten & Schön, Elements of sequential Monte Carlo (2019
 
 __all__ = ["complete_views"]
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -30,6 +30,7 @@ from pixelcnn.models.draw import DrawOptions, canvas_type, draw_views, position_
 from pixelcnn.models.factor import Factor, Visit
 from pixelcnn.models.pixel_draw import Canvas, PixelDraw
 from pixelcnn.models.request import Hole, Request
+from pixelcnn.traversal.loop import Watch
 
 
 def complete_views(
@@ -67,7 +68,7 @@ class _Completion:
         self.labels, self.options = labels, options
         self.tilts = torch.zeros(len(seeds), candidates, dtype=torch.float64)  # of the view before
 
-    def draw(self, k: int, factor: Factor, given: Tensor | None, show: Callable[[Tensor], None]) -> Tensor:
+    def draw(self, k: int, factor: Factor, given: Tensor | None, watch: Watch) -> Tensor:
         """Draw view k of all candidates given the next view of each, and choose among them."""
         N, (box, guess, spread) = self.candidates, self.evidence[k]
         lowest, highest, guess, spread = (each.repeat_interleave(N, 0) for each in (*box, guess, spread))
@@ -75,7 +76,7 @@ class _Completion:
         noise = position_noise(factor, (H, W), self.seeds, k, N).to(guess.device)
         fill = _Fill(factor, noise, given, Evidence(Bounds(lowest, highest), guess, spread), self.options, weigh=N > 1)
         canvas = lowest.to(canvas_type(factor.likelihood.levels))
-        visit = Visit(self.options.schedule, self.options.dtype, consistent=True, progress=show, offset=False)
+        visit = Visit(self.options.schedule, self.options.dtype, consistent=True, watch=watch, offset=False)
         view = factor.traverse(canvas, fill, given, self.labels, visit)
         if N == 1:
             return view

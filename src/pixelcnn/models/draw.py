@@ -24,7 +24,8 @@ from pixelcnn.common.progress import progress_bar, steps_of
 from pixelcnn.models.factor import Factor, Visit
 from pixelcnn.models.pixel_draw import Canvas, PixelDraw
 from pixelcnn.models.request import Request
-from pixelcnn.traversal.schedule import Schedule, groups, wavefront_lag
+from pixelcnn.traversal.loop import Watch
+from pixelcnn.traversal.schedule import Schedule
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def draw_view(
     given: Tensor | None = None,
     labels: Tensor | None = None,
     options: DrawOptions | None = None,
-    progress: Callable[[Tensor], None] | None = None,
+    watch: Watch | None = None,
 ) -> Tensor:
     """Draw views from one factor, as a function of noise.
 
@@ -100,7 +101,7 @@ def draw_view(
         given: the next view of the chain, (n, C', H', W'); None for the last factor.
         labels: (n,) class labels, for a factor with classes.
         options: how to draw. `progress` and `callback` apply to whole chains, and are ignored here.
-        progress: called with the canvas after each group of pixels.
+        watch: who is told of it.
 
     Returns:
         Integers (n, C, H, W), of type uint8 for up to 256 levels.
@@ -117,7 +118,7 @@ def draw_view(
 
     offset = factor.offset((H, W), given)
     fill = PixelDraw(likelihood, Canvas(noise, offset, filling), scale_shift=options.scale_shift, map=options.map)
-    visit = Visit(options.schedule, options.dtype, consistent, progress, offset=False)
+    visit = Visit(options.schedule, options.dtype, consistent, watch, offset=False)
     return factor.traverse(canvas, fill, given, labels, visit)
 
 
@@ -126,8 +127,8 @@ def canvas_type(levels: int) -> torch.dtype:
     return torch.uint8 if levels <= 256 else torch.int64
 
 
-Draw = Callable[[int, Factor, Tensor | None, Callable[[Tensor], None]], Tensor]
-"""Draws the view of factor k given the next view, and calls its last argument with the canvas after each group."""
+Draw = Callable[[int, Factor, Tensor | None, Watch], Tensor]
+"""Draws the view of factor k given the next view, while someone watches."""
 
 
 def draw_views(
@@ -146,35 +147,24 @@ def draw_views(
         MemoryError: if the cached activations need more memory than is free.
         FloatingPointError: if a network gives parameters that are not finite.
     """
-    sizes, seeds = chain.sizes(request.sides()), request.seeds()
+    sizes, seeds, callback = chain.sizes(request.sides()), request.seeds(), options.callback
     first, view = request.given_view(chain)
     drawn = list(enumerate(factors))[:first]
-    for k, factor in drawn:  # before counting steps, which would take forever for a huge size
+    for k, factor in drawn:
         _check_memory(factor, request.n, sizes[k])
-    lags = [
-        wavefront_lag(factor.lag(consistent=bool(options.consistent)), sizes[k][1], options.schedule)
-        for k, factor in drawn
-    ]
-    total = sum(sum(1 for _ in groups(size, lag)) for size, lag in zip(sizes, lags, strict=False))
 
-    def draw_freely(k: int, factor: Factor, given: Tensor | None, show: Callable[[Tensor], None]) -> Tensor:
+    def draw_freely(k: int, factor: Factor, given: Tensor | None, watch: Watch) -> Tensor:
         noise = position_noise(factor, sizes[k], seeds, k)
-        return draw_view(factor, noise, given, request.labels, options, show)
+        return draw_view(factor, noise, given, request.labels, options, watch)
 
     with progress_bar(visible=bool(options.progress)) as bar:
         title = options.progress if isinstance(options.progress, str) else "sampling"
-        task = bar.add_task(title, total=total)
+        task = bar.add_task(title, total=sum(math.prod(sizes[k]) for k, _ in drawn))
         advance = steps_of(bar, task)
-
-        def show(k: int, canvas: Tensor) -> None:
-            advance()
-            if options.callback is not None:
-                options.callback(k, canvas)
-
         for k, factor in reversed(drawn):
             bar.update(task, description=f"{title} {sizes[k][1]}x{sizes[k][0]}")
             try:
-                view = (draw or draw_freely)(k, factor, view, partial(show, k))
+                view = (draw or draw_freely)(k, factor, view, Watch(callback and partial(callback, k), advance))
             except FloatingPointError as error:
                 raise FloatingPointError(f"factor {k}: {error}") from None
             yield k, view

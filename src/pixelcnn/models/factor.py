@@ -6,7 +6,6 @@ a network that gives zeros already draws the enlarged, or gray, view. The paper 
 
 __all__ = ["Factor", "Visit"]
 
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -21,7 +20,7 @@ from pixelcnn.likelihoods.base import Likelihood
 from pixelcnn.nn.causal import CausalNetwork
 from pixelcnn.nn.embedding import EmbeddingNetwork
 from pixelcnn.nn.layers import evaluating, initialize
-from pixelcnn.traversal.loop import Fill, open_evaluator, traverse
+from pixelcnn.traversal.loop import Fill, Watch, open_evaluator, traverse
 from pixelcnn.traversal.schedule import Schedule, most_pixels, wavefront_lag
 
 FEWER = "draw fewer images at once, or smaller ones"
@@ -36,14 +35,14 @@ class Visit:
         dtype: of cached activations and weights; by default that of the network. With torch.bfloat16, the embedding is
             evaluated under autocast.
         consistent: whether the fill keeps within the bounds of the given view, which may need a larger lag.
-        progress: called with the canvas after each group.
+        watch: who is told of it.
         offset: whether the parameters that the fill sees are shifted by the estimate from the given view.
     """
 
     schedule: Schedule = "auto"
     dtype: torch.dtype | None = None
     consistent: bool = False
-    progress: Callable[[Tensor], None] | None = None
+    watch: Watch | None = None
     offset: bool = True
 
 
@@ -233,7 +232,7 @@ class Factor(nn.Module):
                 assert offset is not None
                 return fill(self.likelihood.offset_means(params, offset[:, :, rows, cols]), rows, cols)
 
-            return traverse(evaluator, x, fill if offset is None else fill_offset, lag, options.progress)
+            return traverse(evaluator, x, fill if offset is None else fill_offset, lag, options.watch)
 
     def initialize(self, x: Tensor, given: Tensor | None = None, labels: Tensor | None = None) -> None:
         """Initialize fresh weights from a batch (see `pixelcnn.nn.layers.initialize`).

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pixelcnn.auxiliary.cells import Filling
-from pixelcnn.common.kernel import find_kernel
+from pixelcnn.common.kernel import address_of, find_kernel
 from pixelcnn.likelihoods.base import Likelihood, scale_levels
 from pixelcnn.likelihoods.logistic import WIDE_LOG_SCALE, LogisticMixture, log_scale_limits
 
@@ -56,7 +56,7 @@ class PixelDraw:
         self.kept: list[Any] = []  # everything that the kernel knows the address of
         self.function = None
         if type(likelihood) is LogisticMixture and _fits(canvas, likelihood) and (kernel := find_kernel()):
-            self.function = kernel.function("draw", "ppippp")
+            self.function = kernel.function("draw", "ppippp", "i")
             self.address = self._address(torch.tensor(self._words(likelihood)))
 
     def __call__(self, params: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
@@ -68,6 +68,18 @@ class PixelDraw:
         values = torch.empty((self.size[0], self.channels, number), dtype=torch.int64)
         self.function(self.address, params.data_ptr(), number, rows.data_ptr(), cols.data_ptr(), values.data_ptr())
         return values
+
+    def compiled(self, dtype: torch.dtype, shape: tuple[int, int], most: int) -> tuple[int, int] | None:
+        """Return the addresses of the function of the kernel and of its state; None if it has none for such parameters.
+
+        It may draw many groups at once (see `pixelcnn.traversal.compiled.CompiledFill`).
+        """
+        if self.function is None or dtype != torch.float32 or shape != self.size:
+            return None
+        return address_of(self.function), self.address
+
+    def fail(self) -> None:
+        """Draws of the kernel do not fail."""
 
     def shifted(self, params: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
         """Return the parameters with their means shifted by the offset, which are those of the pixels."""

@@ -14,6 +14,7 @@ columns to the right is computed c columns ahead.
 
 __all__ = ["CachedNetwork"]
 
+import math
 from typing import cast
 
 import torch
@@ -23,6 +24,7 @@ from pixelcnn.common.memory import check_sampling_memory
 from pixelcnn.nn.causal import HALF, CausalNetwork
 from pixelcnn.traversal.canvas import ROWS_ABOVE, Canvas, Window
 from pixelcnn.traversal.compiled import CompiledProgram, find_backend, fits
+from pixelcnn.traversal.filler import Filler, open_filler
 from pixelcnn.traversal.plain import Layout, PlainProgram
 from pixelcnn.traversal.program import Enlarged, Phase
 from pixelcnn.traversal.record import Translation, run_ahead
@@ -99,9 +101,10 @@ class CachedNetwork:
         ]
         self.contexts = list(zip(translation.contexts, contexts, strict=True))
         self._allocate(translation, network.scales, like)
-        layout = self.layout = Layout(values, self.canvases, self.window, size, lag, network)
+        layout = self.layout = Layout(values, translation.output, self.canvases, self.window, size, lag, network)
         self.output, self.ahead = translation.output, layout.ahead
-        self.time = -self.ahead
+        self.time = -self.ahead  # in raster order, the number of a pixel
+        self.end = math.prod(size) if lag is None else size[1] + lag * (size[0] - 1)
         if backend is not None and fits(layout):
             self.program = CompiledProgram(backend, layout)
         else:
@@ -144,22 +147,44 @@ class CachedNetwork:
     def params(self, group: Group) -> Tensor:
         """Evaluate the network at the next group of the schedule: (B, P, number), only until the next call."""
         if self.lag is None:
-            if group.col == 0 and group.row >= self.window.top + self.rows:
-                self._move(group.row, 0, group.row)
+            self._begin(group.row * self.size[1] + group.col)
             self.program.visit_pixel(group.row, group.col)
         else:
             time = group.col + self.lag * group.row
             while self.time <= time:
-                if (self.time + self.ahead) % self.lag == 0:
-                    self._advance(self.time, self.lag)
+                self._begin(self.time)
                 self.program.visit_time(self.time, self.lag)
                 self.time += 1
+        return self.shown(group)
+
+    def shown(self, group: Group) -> Tensor:
+        """Return the parameters of the group that was evaluated last: (B, P, number)."""
         now = self.output.now[: group.number * self.batch]
         return now.view(group.number, self.batch, -1).permute(1, 2, 0)
+
+    def filler(self, x: Tensor, fill: object) -> Filler | None:
+        """Return what fills a canvas in the kernel; None if it is filled group by group."""
+        return open_filler(self.program, x, fill) if isinstance(self.program, CompiledProgram) else None
+
+    def run(self, filler: Filler) -> bool:
+        """Fill groups until new lines are needed; `time` is the next one. Returns False if that one failed."""
+        self._begin(self.time)
+        cycle = self.lag or self.size[1]
+        end = min(self.end, self.time + cycle)
+        self.time = filler.run(self.time, end)
+        return self.time == end
 
     def update(self, group: Group, values: Tensor) -> None:
         """Record the pixels of a group: integers (B, C, number)."""
         self.program.update(group, values)
+
+    def _begin(self, time: int) -> None:
+        """Make room on the canvases for the lines of a time, if it has some; in raster order, of a pixel."""
+        row, col = divmod(time, self.size[1])
+        if self.lag is not None and (time + self.ahead) % self.lag == 0:
+            self._advance(time, self.lag)
+        elif self.lag is None and col == 0 and row >= self.window.top + self.rows:
+            self._move(row, 0, row)
 
     def _advance(self, time: int, lag: int) -> None:
         """Make room on the canvases for the values of the next `lag` times."""

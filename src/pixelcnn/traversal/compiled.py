@@ -10,7 +10,6 @@ batch + image`, lies between two others. They wait for each other once a step, i
 __all__ = ["CompiledProgram", "find_backend", "fits"]
 
 import operator
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -91,7 +90,7 @@ class CompiledProgram:
         computed = [value for value in layout.values if value.reads]
         aheads = sorted({value.ahead for value in computed})
         words = [word for value in computed for word in self._words(value, aheads)]
-        self.group_work, self.line_work = (self._work(phase) for phase in (Phase.GROUP, Phase.LINE))
+        self.work = {phase: self._work(phase) for phase in Phase}
         made = tables()
         self.words = np.array(
             [
@@ -103,6 +102,7 @@ class CompiledProgram:
                 self._array(aheads),
                 self.ahead,
                 self.window.lag,
+                layout.size[1],
                 self.batch,
                 len(self.window.frames),
                 self._address(torch.from_numpy(made.elu)),
@@ -120,15 +120,21 @@ class CompiledProgram:
         self.scaled, self.levels = self._address(scaled.contiguous()), network.levels
 
     def visit_time(self, time: int, lag: int) -> None:
+        pixels = self.ends[time + self.ahead]
         if (time + self.ahead) % lag == 0:
-            self._take_window()
-        start, end = self.ends[time + self.ahead]
-        self._share(self._visit_time, (self.program, time), start, end, lines=(time + self.ahead) % lag == 0)
+            self.visit_lines(time, pixels)
+        self._share(Phase.GROUP, time, pixels)
 
     def visit_pixel(self, row: int, col: int) -> None:
+        time, pixels = row * self.layout.size[1] + col, (0, self.batch)
         if col == 0:
-            self._take_window()
-        self._share(self._visit_pixel, (self.program, row, col), 0, self.batch, lines=col == 0)
+            self.visit_lines(time, pixels)
+        self._share(Phase.GROUP, time, pixels)
+
+    def visit_lines(self, time: int, pixels: tuple[int, int] | None = None) -> None:
+        """Evaluate the lines that start at a time; in raster order, times are the numbers of pixels."""
+        self._take_window()
+        self._share(Phase.LINE, time, pixels or (self.ends[time + self.ahead] if self.layout.lag else (0, self.batch)))
 
     def clear(self, row: int, col: int) -> None:
         self._take_window()
@@ -147,20 +153,19 @@ class CompiledProgram:
         values = values.to(torch.int64).contiguous()
         self._update(self.program, *group, values.data_ptr(), self.scaled, self.levels)
 
-    def _share(
-        self, visit: Callable[..., None], arguments: tuple[int, ...], start: int, end: int, *, lines: bool
-    ) -> None:
+    def _share(self, phase: Phase, time: int, pixels: tuple[int, int]) -> None:
         """Visit the pixels between two numbers, on as many threads as they are worth."""
-        threads = threads_worth((end - start) * (self.group_work + lines * self.line_work))
+        start, end = pixels
+        threads = threads_worth((end - start) * self.work[phase])
         parts = min(threads, end - start)
         if parts <= 1:
-            visit(*arguments, 0, EVERY)
+            self._visit(self.program, phase, time, 0, EVERY)
             return
         if self.pool is None:
             self.pool = ThreadPoolExecutor(threads)
         cuts = [0, *(start + (end - start) * part // parts for part in range(1, parts)), EVERY]
-        others = [self.pool.submit(visit, *arguments, *cut) for cut in pairwise(cuts[1:])]
-        visit(*arguments, *cuts[:2])
+        others = [self.pool.submit(self._visit, self.program, phase, time, *cut) for cut in pairwise(cuts[1:])]
+        self._visit(self.program, phase, time, *cuts[:2])
         for other in others:
             other.result()
 
@@ -172,8 +177,7 @@ class CompiledProgram:
         self._clear = kernel.function(f"clear_{name}", "pii")
         self._move, self._fill = kernel.function(f"move_{name}", "piiiii"), kernel.function(f"fill_{name}", "piippp")
         self._update = kernel.function(f"update_{name}", "piiippi")
-        self._visit_time = kernel.function(f"visit_time_{name}", "piii")
-        self._visit_pixel = kernel.function(f"visit_pixel_{name}", "piiii")
+        self._visit, self.run = kernel.function(f"visit_{name}", "piiii"), kernel.function(f"run_{name}", "ppii", "i")
 
     def _count_rows(self) -> None:
         """Count the most pixels of a group, the most lines at once, and the pixels along a line of each scale."""
@@ -242,7 +246,7 @@ class CompiledProgram:
             return self._canvas(value.canvas)
         line = value.phase == Phase.LINE
         rows = self.most_lines * self.numbers[value.scale] if line else self.most
-        value.now = self.like.new_zeros(rows, value.features)
+        value.now = self.like.new_empty(rows, value.features)
         kind, pitch = (ALONG, self.most_lines) if line else (NOW, 1)
         return [self._address(value.now), kind, value.scale, value.features, pitch, 0, 1, 1]
 

@@ -12,24 +12,39 @@ There are three schedules, which give a fill the same parameters:
     wavefront   group by group, with cached activations: for networks that declare their lag
 """
 
-__all__ = ["Evaluator", "Fill", "FullNetwork", "open_evaluator", "traverse"]
+__all__ = ["Evaluator", "Fill", "FullNetwork", "Watch", "open_evaluator", "traverse"]
 
 import math
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from pixelcnn.nn.causal import CausalNetwork
 from pixelcnn.traversal.cached import CachedNetwork
-from pixelcnn.traversal.schedule import Group, Schedule, visits
+from pixelcnn.traversal.filler import Filler
+from pixelcnn.traversal.schedule import Group, Schedule, group_at, visits
 
 Fill = Callable[[Tensor, Tensor, Tensor], Tensor]
 """`fill(params, rows, cols)` maps parameters (B, P, N) of pixels at rows (N,), cols (N,) to values (B, C, N).
 
 All of these are on the device of the canvas.
 """
+
+
+class Watch(NamedTuple):
+    """Who wants to know how far a traversal is, and what is on the canvas.
+
+    Args:
+        progress: called with the canvas after each group.
+        advance: called with the number of pixels of an image that were filled since the last call.
+    """
+
+    progress: Callable[[Tensor], None] | None = None
+    advance: Callable[[int], None] | None = None
+
+
 LONGEST = 1024  # groups between two looks at whether the parameters are finite
 
 
@@ -99,16 +114,18 @@ def traverse(
     x: Tensor,
     fill: Fill,
     lag: int | None = None,
-    progress: Callable[[Tensor], None] | None = None,
+    watch: Watch | None = None,
 ) -> Tensor:
     """Fill a canvas in place, group by group, with values that `fill` makes from the parameters.
+
+    If nobody looks at the canvas meanwhile, the kernel does many groups in one call, where it knows the fill.
 
     Args:
         evaluator: for a canvas of this size.
         x: the canvas, integers (B, C, H, W). Pixels that are not visited yet have no influence.
         fill: a function that gives the values of a group of pixels.
         lag: of the groups; None for raster order.
-        progress: called with the canvas after each group.
+        watch: who is told of it.
 
     Returns:
         The canvas.
@@ -132,7 +149,12 @@ def traverse(
         torch.Size([1, 1, 8, 8])
     """
     H, W = x.shape[-2:]
-    inspection = _Inspection(seldom=x.device.type != "cpu")
+    inspection, watch = _Inspection(seldom=x.device.type != "cpu"), watch or Watch()
+    if watch.progress is None and isinstance(evaluator, CachedNetwork):
+        filler = evaluator.filler(x, fill)
+        if filler is not None:
+            _run(evaluator, filler, inspection, watch)
+            return x
     put = _writer(x, lag)
     for group, rows, cols in visits((H, W), lag, x.device):
         params = evaluator.params(group)
@@ -144,10 +166,25 @@ def traverse(
             raise
         put(group, values)
         evaluator.update(group, values)
-        if progress is not None:
-            progress(x)
+        if watch.progress is not None:
+            watch.progress(x)
+        if watch.advance is not None:
+            watch.advance(group.number)
     inspection.look()
     return x
+
+
+def _run(evaluator: CachedNetwork, filler: Filler, inspection: "_Inspection", watch: Watch) -> None:
+    """Fill a canvas in the kernel."""
+    size, lag = evaluator.size, evaluator.lag or evaluator.size[1]
+    while (start := evaluator.time) < evaluator.end:
+        filled = evaluator.run(filler)
+        if watch.advance is not None:
+            watch.advance(sum(group_at(time, size, lag).number for time in range(max(0, start), evaluator.time)))
+        if not filled:
+            group = group_at(evaluator.time, size, lag)
+            inspection.note(evaluator.shown(group), *group.pixels(lag))
+            filler.fill.fail()
 
 
 def _writer(x: Tensor, lag: int | None) -> Callable[[Group, Tensor], None]:

@@ -18,6 +18,7 @@ class Layout(NamedTuple):
 
     Attributes:
         values: of the program, bound to their canvases.
+        output: the value that gives the parameters.
         canvases: all of them, that of the image first.
         window: what they hold.
         size: (H, W) of the images.
@@ -26,6 +27,7 @@ class Layout(NamedTuple):
     """
 
     values: list[Value]
+    output: Value
     canvases: list[Canvas]
     window: Window
     size: tuple[int, int]
