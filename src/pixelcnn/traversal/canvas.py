@@ -11,8 +11,10 @@ the rows from `top` on and of `pitch` times from `base` on, and it moves with th
 time is a column, `pitch = W + 1` and `lag = base = 0`, and there is a column of zeros between two images.
 """
 
-__all__ = ["ROWS_ABOVE", "Canvas", "Window"]
+__all__ = ["ROWS_ABOVE", "Canvas", "Window", "new_memory"]
 
+import numpy as np
+import torch
 from torch import Tensor
 
 ROWS_ABOVE = 2  # rows kept above the window: no kernel reads further up
@@ -30,11 +32,11 @@ class Canvas:
         self.row = batch * self.pitch + lag  # slots from a pixel to the one below it
         self.origin = ROWS_ABOVE * self.row + 1
         self.numel = (self.origin + self.rows * self.row + 1) * features
-        self.start, self.strides = self.origin * features, (self.pitch * features, 1)
+        self.strides = self.pitch * features, 1
 
-    def allocate(self, like: Tensor) -> None:
-        """Allocate zeros of the type and on the device of `like`."""
-        self.buffer = like.new_zeros(self.numel)
+    def put(self, memory: Tensor, first: int) -> None:
+        """Take a part of some memory that holds zeros: `numel` numbers from the first on."""
+        self.buffer, self.start = memory, first + self.origin * self.features
 
     def group(self, offset: int, count: int, cols: int = 1) -> Tensor:
         """View `cols` columns at each of the `count` pixels of a group: (count, cols * features)."""
@@ -52,6 +54,14 @@ class Canvas:
         strides = self.pitch * self.features, 1, self.row * self.features, self.features
         shape = self.batch, self.features, rows, cols
         return self.buffer.as_strided(shape, strides, self.start + offset * self.features)
+
+
+def new_memory(numel: int, like: Tensor) -> Tensor:
+    """Allocate memory of the type and on the device of `like`, (numel,), whatever it holds."""
+    if like.device.type != "cpu":
+        return like.new_empty(numel)
+    # NumPy asks for huge pages, which are there several times sooner than those that torch gets.
+    return torch.from_numpy(np.empty(numel * like.element_size(), np.uint8)).view(like.dtype)
 
 
 class Window:

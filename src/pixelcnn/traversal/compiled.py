@@ -26,7 +26,7 @@ from pixelcnn.nn.causal import CausalNetwork
 from pixelcnn.nn.grid import GRID
 from pixelcnn.nn.layers import concat_elu, gate
 from pixelcnn.nn.tables import GATE, tables
-from pixelcnn.traversal.canvas import Canvas
+from pixelcnn.traversal.canvas import Canvas, new_memory
 from pixelcnn.traversal.plain import Layout
 from pixelcnn.traversal.program import Elementwise, Enlarged, Phase, Product, Read, Value
 from pixelcnn.traversal.schedule import Group
@@ -246,7 +246,7 @@ class CompiledProgram:
             return self._canvas(value.canvas)
         line = value.phase == Phase.LINE
         rows = self.most_lines * self.numbers[value.scale] if line else self.most
-        value.now = self.like.new_empty(rows, value.features)
+        value.now = new_memory(rows * value.features, self.like).view(rows, -1)
         kind, pitch = (ALONG, self.most_lines) if line else (NOW, 1)
         return [self._address(value.now), kind, value.scale, value.features, pitch, 0, 1, 1]
 
