@@ -11,10 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from pixelcnn.auxiliary.downsample import Downsample
 from pixelcnn.common import kernel
 from pixelcnn.common.kernel import PROCESSORS, find_kernel, using_processor
+from pixelcnn.models.draw import DrawOptions, position_noise
+from pixelcnn.models.image_model import ImageModel
+from pixelcnn.models.pixel_draw import Canvas, PixelDraw
 from pixelcnn.nn.causal import CausalNetwork
 from pixelcnn.nn.grid import Bound, freeze
+from pixelcnn.traversal import loop as traversal
 from pixelcnn.traversal.cached import CachedNetwork
 from pixelcnn.traversal.compiled import CompiledProgram
 from pixelcnn.traversal.plain import PlainProgram
@@ -160,3 +165,45 @@ def test_a_file_that_is_no_library_counts_as_missing(tmp_path, monkeypatch: pyte
     spec = type("Spec", (), {"origin": str(path)})
     monkeypatch.setattr(kernel, "find_spec", lambda name: spec)
     assert kernel._library.__wrapped__() == (None, 0)
+
+
+@pytest.mark.parametrize("processor", PROCESSORS.values())
+@given(size=SIZES, batch=st.integers(1, 3), consistent=st.booleans(), scales=st.integers(1, 2), seed=st.integers(0, 99))
+def test_many_groups_at_once_are_the_same_as_one_by_one(
+    scramble: Scramble, processor: str, size: tuple[int, int], batch: int, consistent: bool, scales: int, seed: int
+) -> None:
+    """Law: whether somebody looks at the canvas after each group changes nothing, to the last bit."""
+    if processor not in here():
+        pytest.skip(f"this machine has no {processor}")
+    torch.manual_seed(seed)
+    model = ImageModel(3, 256, [Downsample(2)], filters=5, blocks=1, scales=scales, embedding_blocks=1)
+    scramble(model, seed)
+    model.float()
+    seen: list[int] = []
+    with using_processor(processor):
+        watched = DrawOptions(consistent=consistent, callback=lambda k, canvas: seen.append(k))
+        alone = DrawOptions(consistent=consistent)
+        assert torch.equal(
+            model.sample(batch, size, seed=seed, options=watched), model.sample(batch, size, seed=seed, options=alone)
+        )
+    assert set(seen) == {0, 1}
+
+
+def test_a_network_that_fails_in_the_middle_of_many_groups_names_the_pixel(scramble: Scramble) -> None:
+    """Law: parameters that are not finite are reported where they begin, and the pixels before are kept."""
+    model = ImageModel(1, 256, filters=4, blocks=1, scales=1)
+    scramble(model)
+    model.float()
+    factor, canvas = model.factors[0], torch.zeros(2, 1, 9, 13, dtype=torch.uint8)
+    noise = position_noise(factor, (9, 13), [1, 2])
+    context = torch.zeros(2, 4, 9, 13)
+    context[1, 2, 5, 3] = torch.inf
+    network = CausalNetwork(1, 256, factor.likelihood.num_params, filters=4, blocks=1, scales=1, context=4).eval()
+    messages = []
+    for processor in (None, *here()):
+        with using_processor(processor), pytest.raises(FloatingPointError, match="row 5, column 2 of image 1") as error:
+            evaluator = CachedNetwork(network, (9, 13), 2, context, lag=4)
+            traversal.traverse(evaluator, canvas.zero_(), PixelDraw(factor.likelihood, Canvas(noise)), 4)
+        messages.append(str(error.value))
+        assert canvas[:, :, 0].any()
+    assert len(set(messages)) == 1
