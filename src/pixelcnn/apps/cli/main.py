@@ -7,6 +7,7 @@ __all__ = ["main"]
 
 import os
 import sys
+import warnings
 from io import TextIOWrapper
 from typing import NoReturn
 
@@ -47,6 +48,7 @@ def main() -> NoReturn:
             stream.reconfigure(errors="backslashreplace")
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")  # they show work on its internal cache
     os.environ.setdefault("DATASETS_VERBOSITY", "critical")  # its errors are raised as exceptions too
+    warnings.showwarning = lambda message, *_: print(f"pixelcnn: {message}", file=sys.stderr)  # one line, no source
     try:
         # The name is that of the installed command, for which shells complete words, also for `python -m pixelcnn`.
         code = app(prog_name="pixelcnn", standalone_mode=False) or 0
