@@ -39,7 +39,10 @@ nitpick_ignore_regex = [
     ("py:.*", r"(torch|accelerate|datasets|huggingface_hub|numpy|PIL|abc|collections|concurrent|datetime|pathlib)\..*"),
     # Names that their modules keep to themselves, and type variables.
     ("py:(class|obj)", r"Rows|IterableDataset|pixelcnn\.(\w+\.)+(_\w+|[A-Z])"),
-    ("py:class", r"pixelcnn\.(auxiliary\.cells\.CellBounds|models\.hub\.HubModel|training\.state\.TrainingState)"),
+    (
+        "py:class",
+        r"pixelcnn\.(auxiliary\.cells\.CellBounds|traversal\.compiled\.CompiledProgram|models\.hub\.HubModel|training\.state\.TrainingState)",
+    ),
 ]
 
 
