@@ -35,6 +35,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pixelcnn.auxiliary.chain import Link
 from pixelcnn.auxiliary.downsample import Downsample
+from pixelcnn.common.devices import computing
 from pixelcnn.common.kernel import find_kernel, using_processor
 from pixelcnn.data.images import load_images
 from pixelcnn.likelihoods.logistic import LogisticMixture
@@ -42,6 +43,8 @@ from pixelcnn.models.draw import DrawOptions, draw_view, position_noise
 from pixelcnn.models.factor import Factor, Visit
 from pixelcnn.models.load import load
 from pixelcnn.nn.causal import CausalNetwork
+from pixelcnn.nn.embedding import EmbeddingNetwork
+from pixelcnn.nn.layers import evaluating
 from pixelcnn.traversal.cached import CachedNetwork
 from pixelcnn.traversal.program import Phase, Product
 from pixelcnn.traversal.schedule import Schedule, groups, wavefront_lag
@@ -230,6 +233,21 @@ def measure_pictures(batch: int, side: int, repeats: int) -> dict[str, Any]:
     return {"images": batch, "side": side, "floor": floor} | pixels | over
 
 
+def measure_embedding(batch: int, side: int, repeats: int) -> dict[str, Any]:
+    """Compare the embedding of a view of half the side with the same multiplications as one product."""
+    network = EmbeddingNetwork(3, 256, filters=100, blocks=3, scales=2, upsample=2).eval()
+    view, product = torch.randint(256, (batch, 3, side // 2, side // 2)), matrix_product(torch.float32)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(view[:1], (side, side))
+    multiplications, times, products = counter.get_total_flops() / 2 / side**2, [], []
+    for _ in range(repeats):
+        products += [product() for _ in range(5)]
+        with evaluating(), computing(network, batch * side**2, ""):
+            times.append(seconds(lambda: network(view, (side, side))))
+    pixel, floor = milliseconds_a_pixel(times, batch * side**2), statistics.median(products) * multiplications * 1e3
+    return {"images": batch, "side": side, "ms_a_pixel": pixel, "floor_ms_a_pixel": floor, "over_floor": pixel / floor}
+
+
 def measure_map(repeats: int, side: int = 128) -> dict[str, Any]:
     """Time six faces by MAP sampling with `faces128-pyramid`, everything included, in seconds."""
     model, times = load("faces128-pyramid"), {way: [] for way in WAYS}
@@ -397,6 +415,9 @@ def main() -> None:
     for row in results["pictures"]:
         figures = ", ".join(f"{row[name]:.4f} {name}" for name in list(row)[2:])
         print(f"{row['images']:4} images given a view, ms a pixel: {figures}", flush=True)
+
+    results["embedding"] = [measure_embedding(batch, side, repeats) for batch in (1, 16)]
+    print("their embedding", json.dumps(results["embedding"], indent=2), flush=True)
 
     print("PixelCNN++, 3 scales, 5 blocks, 160 filters, 32x32, raster order")
     results["strided"] = [measure_strided(batch, 1 if options.quick else 3) for batch in (1, 16)]
