@@ -11,6 +11,8 @@ struct filling {
     int64_t channels, height, width, side, joint_channels, weights[3];
 };
 
+static inline int64_t within(int64_t x, int64_t size) { return x < 0 ? 0 : x < size ? x : size - 1; }
+
 static inline int64_t floor_of_quotient(int64_t x, int64_t y) { return x / y - (x % y < 0); }
 
 static inline int64_t *spent_in_cell(const struct filling *f, int64_t image, int64_t channel, int64_t row, int64_t col) {

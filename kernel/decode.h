@@ -198,7 +198,7 @@ EXPORT int64_t NAME(decode)(const struct decode *d, const double *params, int64_
             for (int64_t n = 0; n < number; n++) {
                 struct pixel *p = (struct pixel *)(d->scratch + n * d->room);
                 int64_t lowest, highest, levels = d->levels;
-                p->row = rows[n], p->col = cols[n], p->known = 0;
+                p->row = within(rows[n], f->height), p->col = within(cols[n], f->width), p->known = 0;
                 p->params = params + (n * d->batch + image) * outputs;
                 for (int64_t c = 0; c < channel; c++) drawn[c] = out[(c - channel) * number + n];
                 if (channel == 0) start_pixel(d, p);
@@ -216,7 +216,7 @@ EXPORT int64_t NAME(decode)(const struct decode *d, const double *params, int64_
                 }
             for (int64_t n = 0; n < number && channel == f->channels - 1; n++) {
                 for (int64_t c = 0; c < f->channels; c++) drawn[c] = values[(image * f->channels + c) * number + n];
-                fill_pixel(f, image, rows[n], cols[n], drawn);
+                fill_pixel(f, image, within(rows[n], f->height), within(cols[n], f->width), drawn);
             }
         }
     return -1;

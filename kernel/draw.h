@@ -216,8 +216,6 @@ static void draw_between(const struct draw *d, struct block *block) {
     }
 }
 
-INLINE int64_t within(int64_t x, int64_t size) { return x < 0 ? 0 : x < size ? x : size - 1; }
-
 /* Draw the pixels of a group at these rows and columns: params (number, batch, parameters) to values (batch, channels,
  * number). Returns -1, since nothing can fail. */
 EXPORT int64_t NAME(draw)(const struct draw *d, const float *params, int64_t number, const int64_t *rows,

@@ -1,3 +1,7 @@
+#include "program.h"
+
+__attribute__((visibility("default"))) int pixelcnn_layout(void) { return LAYOUT; }
+
 /* Which of the other files are for this processor: 512, 256 (bits of a vector), or 0 for none. */
 __attribute__((visibility("default"))) int pixelcnn_processor(void) {
 #if defined(__x86_64__)

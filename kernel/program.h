@@ -4,6 +4,7 @@
 
 #include <stdint.h>
 
+enum { LAYOUT = 1 }; /* changes with the structures, here and in pixelcnn.common.kernel */
 enum { SCALES = 8, TERMS = 32 };
 enum { PRODUCT, ENLARGED, CONCAT_ELU, GATE, ELU, ADD };
 enum { LINE, GROUP }; /* phases */

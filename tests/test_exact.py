@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import Scramble
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -126,6 +126,9 @@ def test_other_products_give_the_same_bits(scramble: Scramble, kind: str, monkey
     stride=st.integers(1, 2),
     threads=st.integers(1, 2),
 )
+# More terms than the kernel takes at once, and rows whose vectors overlap.
+@example(sizes=(3, 4, 2, 9), rows={-1, 0, 1}, cols={-1, 1}, number=11, stride=1, threads=1)
+@example(sizes=(3, 4, 2, 17), rows={-1, 0, 1}, cols={-1, 1}, number=11, stride=2, threads=2)
 def test_the_kernel_gives_the_same_products(
     processor: str, sizes: tuple[int, ...], rows: set[int], cols: set[int], number: int, stride: int, threads: int
 ) -> None:

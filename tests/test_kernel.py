@@ -3,6 +3,7 @@
 import ctypes
 import warnings
 from collections.abc import Iterator
+from time import sleep
 
 import pytest
 import torch
@@ -143,7 +144,9 @@ def test_without_a_kernel_there_is_plain_torch(
     monkeypatch.setattr(kernel, "_library", lambda: library)
     network = CausalNetwork(1, LEVELS, 7, filters=4, blocks=1, scales=1).eval()
     x = torch.randint(LEVELS, (1, 1, 5, 9))
-    kernel._kernel.cache_clear()
+    forget = kernel._kernel.cache_clear, kernel._say_why.cache_clear
+    for each in forget:
+        each()
     try:
         with pytest.warns(UserWarning, match=reason) as said:
             shown = traverse(network, x, None, 4, torch.float32)
@@ -153,7 +156,8 @@ def test_without_a_kernel_there_is_plain_torch(
             warnings.simplefilter("error")
             assert torch.equal(traverse(network, x, None, 4, torch.float32), shown)
     finally:
-        kernel._kernel.cache_clear()
+        for each in forget:
+            each()
     with torch.no_grad():
         torch.testing.assert_close(shown.float(), network(x))
 
@@ -201,9 +205,37 @@ def test_a_network_that_fails_in_the_middle_of_many_groups_names_the_pixel(scram
     network = CausalNetwork(1, 256, factor.likelihood.num_params, filters=4, blocks=1, scales=1, context=4).eval()
     messages = []
     for processor in (None, *here()):
-        with using_processor(processor), pytest.raises(FloatingPointError, match="row 5, column 2 of image 1") as error:
+        with using_processor(processor):
             evaluator = CachedNetwork(network, (9, 13), 2, context, lag=4)
-            traversal.traverse(evaluator, canvas.zero_(), PixelDraw(factor.likelihood, Canvas(noise)), 4)
+            fill = PixelDraw(factor.likelihood, Canvas(noise))
+            with pytest.raises(FloatingPointError, match="row 5, column 2 of image 1") as error:
+                traversal.traverse(evaluator, canvas.zero_(), fill, 4)
         messages.append(str(error.value))
         assert canvas[:, :, 0].any()
     assert len(set(messages)) == 1
+
+
+@pytest.mark.usefixtures("_many_threads")
+def test_ctrl_c_waits_for_the_threads_of_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Law: nothing is freed while another thread still writes there."""
+    network = CausalNetwork(1, LEVELS, 7, filters=4, blocks=1, scales=1).eval()
+    program = CachedNetwork(network, (9, 13), 3, lag=4).program
+    assert isinstance(program, CompiledProgram)
+    done: list[int] = []
+
+    def visit(address: int, phase: int, time: int, start: int, end: int) -> None:
+        if start == 0:  # the share of this thread
+            raise KeyboardInterrupt
+        sleep(0.1)
+        done.append(start)
+
+    monkeypatch.setattr(program, "_visit", visit)
+    with pytest.raises(KeyboardInterrupt):
+        program.visit_time(8, 4)
+    assert len(done) == 2
+
+
+def test_a_library_of_another_version_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Law: its structures may be others, so it counts as missing."""
+    monkeypatch.setattr(kernel, "LAYOUT", kernel.LAYOUT + 1)
+    assert kernel._library.__wrapped__() == (None, 0)

@@ -184,6 +184,9 @@ class Filling:
         auxiliary: the auxiliary variable that made the given view; None if no view is given.
         view: the given view, (B, C', H', W').
         levels: of the image.
+
+    Raises:
+        ValueError: if a weight of the auxiliary variable is not positive.
     """
 
     def __init__(self, box: Bounds, auxiliary: CellAuxiliary | None, view: Tensor | None, levels: int) -> None:
@@ -192,6 +195,8 @@ class Filling:
         self.side, self.weights, self.joint_channels = 1, (1,) * C, False
         if auxiliary is not None and view is not None:
             self.side, self.weights = auxiliary.shrinkage, tuple(auxiliary.weights(C))
+            if min(self.weights) < 1:
+                raise ValueError(f"weights({C}) of {auxiliary} are {list(self.weights)}: use positive integers")
             self.limits = torch.stack(auxiliary.limits(box, view, levels)).contiguous()  # `stack` may keep a layout
             self.joint_channels = auxiliary.joint_channels
         unequal = any(weight != 1 for weight in self.weights)

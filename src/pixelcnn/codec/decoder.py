@@ -128,10 +128,13 @@ class CompiledDecoder:
         self.address = self.words.ctypes.data
 
     def __call__(self, params: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
-        number = len(rows)
+        number, (B, C) = len(rows), self.shape
+        if params.shape != (B, self.num_params, number):
+            raise ValueError(f"params of shape {tuple(params.shape)}: these pixels need {(B, self.num_params, number)}")
         if number > self.most:
             self._make_room(number)
-        values = torch.empty(*self.shape, number, dtype=torch.int64)
+        rows, cols = (each.to(torch.int64).contiguous() for each in (rows, cols))
+        values = torch.empty(B, C, number, dtype=torch.int64)
         params = params.permute(2, 0, 1).to(torch.float64).contiguous()  # no copy of what a `CachedNetwork` gives
         places = params.data_ptr(), number, rows.data_ptr(), cols.data_ptr(), values.data_ptr()
         if self.decode(self.address, *places) >= 0:

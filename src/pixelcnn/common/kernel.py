@@ -4,7 +4,7 @@ It is a library beside this file, built from the folder `kernel` of the source. 
 there in plain torch, for other devices and processors, and a test holds one to the other.
 """
 
-__all__ = ["Kernel", "address_of", "find_kernel", "using_processor"]
+__all__ = ["TERMS", "Kernel", "address_of", "find_kernel", "using_processor"]
 
 import ctypes
 import warnings
@@ -16,6 +16,8 @@ from importlib.util import find_spec
 from typing import Any, cast
 
 PROCESSORS = {256: "avx2", 512: "avx512"}  # by the bits of a vector
+LAYOUT = 1  # of the structures that Python writes; it changes with them, here and in `kernel/program.h`
+TERMS = 32  # of a sum, at most
 _CHOSEN: ContextVar[str | None] = ContextVar("pixelcnn.processor", default="best")
 
 
@@ -46,9 +48,10 @@ def _library() -> tuple[Any, int]:
         return None, 0
     try:
         library = ctypes.CDLL(spec.origin)
-    except OSError:  # for another kind of machine
+        # One that was built from another state of the source may take other structures.
+        return (library, library.pixelcnn_processor()) if library.pixelcnn_layout() == LAYOUT else (None, 0)
+    except (OSError, AttributeError):  # it is for another kind of machine, or of an early version
         return None, 0
-    return library, library.pixelcnn_processor()
 
 
 @cache
@@ -57,15 +60,18 @@ def _kernel(processor: str) -> Kernel | None:
     fitting = [name for size, name in PROCESSORS.items() if size <= bits]
     if processor == "best" and fitting:
         return Kernel(library, fitting[-1])
-    if processor in fitting:
-        return Kernel(library, processor)
-    if library is None:
-        reason = "it is not there; install the wheel of pixelcnn for this system, or install it where there is gcc"
+    return Kernel(library, processor) if processor in fitting else None
+
+
+@cache
+def _say_why(processor: str) -> None:
+    """Warn, once, that there is no kernel."""
+    if _library()[0] is None:
+        reason = "it is not there, or of another version; install pixelcnn again, from a wheel or where there is gcc"
     else:
-        reason = f"it is for processors with AVX2 and FMA, or AVX-512; {processor} is not to be had here"
-    # Said once, since this function is called once.
-    warnings.warn(f"computing without the compiled kernel, which is several times slower: {reason}", stacklevel=3)
-    return None
+        reason = "it is for x86 processors with AVX2 and FMA, or AVX-512"
+    which = "the compiled kernel" if processor == "best" else f"the compiled kernel for {processor}"
+    warnings.warn(f"computing without {which}, which is several times slower: {reason}", stacklevel=3)
 
 
 def find_kernel() -> Kernel | None:
@@ -78,7 +84,12 @@ def find_kernel() -> Kernel | None:
         True
     """
     chosen = _CHOSEN.get()
-    return None if chosen is None else _kernel(chosen)
+    if chosen is None:
+        return None
+    kernel = _kernel(chosen)
+    if kernel is None:
+        _say_why(chosen)
+    return kernel
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from pixelcnn.likelihoods.base import Likelihood, scale_levels
 from pixelcnn.likelihoods.logistic import WIDE_LOG_SCALE, LogisticMixture, log_scale_limits
 
 WIDEST = 16  # as many floats are in a vector at most
+MOST_LEVELS = 2**24  # that float32 tells apart
 
 
 class Canvas(NamedTuple):
@@ -65,6 +66,7 @@ class PixelDraw:
         if self.function is None or params.dtype != torch.float32 or params.shape != (*self.size, number):
             return self._draw_plainly(self.shifted(params, rows, cols), rows, cols)
         params = params.permute(2, 0, 1).contiguous()  # as a cached network gives them anyway
+        rows, cols = (each.to(torch.int64).contiguous() for each in (rows, cols))
         values = torch.empty((self.size[0], self.channels, number), dtype=torch.int64)
         self.function(self.address, params.data_ptr(), number, rows.data_ptr(), cols.data_ptr(), values.data_ptr())
         return values
@@ -127,6 +129,7 @@ def _fits(canvas: Canvas, likelihood: Likelihood) -> bool:
     shape = (B, likelihood.channels, *sides)
     return (
         (noise.device.type, noise.dtype, number) == ("cpu", torch.float32, likelihood.num_noise)
+        and likelihood.levels <= MOST_LEVELS
         and (offset is None or offset.shape == shape)
         and (filling is None or all(
             (each.dtype, each.shape) == (torch.int64, (2, *shape)) for each in (filling.limits, filling.box)

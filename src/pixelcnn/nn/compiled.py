@@ -8,12 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pixelcnn.common.kernel import Kernel
+from pixelcnn.common.kernel import TERMS, Kernel
 
 Taps = dict[tuple[int, int], Tensor]
 """The weights (outputs, inputs) of a kernel, by the row and the column that they read."""
 Term = tuple[Tensor, int, list[Tensor]]  # what is read, from which pixel on, and the weights
-TERMS = 16  # of a product; the kernel takes twice as many
 PIXELS = 128  # which share what is read of weights
 
 
@@ -43,7 +42,7 @@ def compiled_products(kernel: Kernel, inputs: list[tuple[Tensor, Taps]], bias: T
     top, left = max(0, -min(rows)), max(0, -min(cols))
     bottom, right = max(0, max(rows)), max(0, max(cols))
     h, w, pitch, outputs = -(-H // stride), -(-W // stride), W + left + right, len(bias)
-    out, bias = bias.new_empty(B, h, w, outputs), bias.contiguous()
+    bias = bias.contiguous()
     terms: list[Term] = []
     for x, taps in inputs:
         padded = _padded(x.movedim(1, -1), (top, bottom), (left, right))
@@ -54,9 +53,13 @@ def compiled_products(kernel: Kernel, inputs: list[tuple[Tensor, Taps]], bias: T
             else:
                 terms.append((padded, (row + top) * pitch + col + left, [taps[row, col]]))
             before = row, col
+    base = bias
     for first in range(0, len(terms), TERMS):
-        _multiply(kernel, out, None if first else bias, terms[first : first + TERMS], (stride, pitch))
-    return out.movedim(-1, 1)
+        # Another result each time: a row that is no multiple of a vector is written twice where two vectors overlap.
+        out = bias.new_empty(B, h, w, outputs)
+        _multiply(kernel, out, base, terms[first : first + TERMS], (stride, pitch))
+        base = out
+    return base.movedim(-1, 1)
 
 
 def _padded(x: Tensor, rows: tuple[int, int], cols: tuple[int, int]) -> Tensor:
@@ -71,8 +74,8 @@ def _padded(x: Tensor, rows: tuple[int, int], cols: tuple[int, int]) -> Tensor:
     return padded
 
 
-def _multiply(kernel: Kernel, out: Tensor, bias: Tensor | None, terms: list[Term], steps: tuple[int, int]) -> None:
-    """Add terms to what is there, or to a bias: (B, h, w, outputs)."""
+def _multiply(kernel: Kernel, out: Tensor, base: Tensor, terms: list[Term], steps: tuple[int, int]) -> None:
+    """Add terms to a bias (outputs,), or to another result like the one here: (B, h, w, outputs)."""
     B, h, w, outputs = out.shape
     stride, pitch = steps
     weights = torch.cat([weight for _, _, each in terms for weight in each], 1).T.contiguous()
@@ -82,19 +85,21 @@ def _multiply(kernel: Kernel, out: Tensor, bias: Tensor | None, terms: list[Term
     product, at_once = kernel.function("product_double", "ppiipii"), max(1, PIXELS // w)
 
     size = out.element_size()
+    places = outputs, w * outputs
+    start_of_base, places_of_base = base.data_ptr(), places if base.dim() > 1 else (0, 0)
     to, reads = out.data_ptr(), [(read.data_ptr(), read[0].numel(), read.shape[3], start) for read, start, _ in terms]
 
     def compute(part: tuple[int, int]) -> None:
         """Compute a few rows of an image: write `struct rows` of `kernel/network.h` of everything that is needed."""
         image, row = part
-        result = [to + size * (image * h + row) * w * outputs, outputs, w * outputs]
-        words = [*result, *(result if bias is None else [bias.data_ptr(), 0, 0])]
+        here = size * (image * h + row) * w * outputs
+        words = [to + here, *places, start_of_base + (here if places_of_base[0] else 0), *places_of_base]
         for address, image_size, across, start in reads:
             first = image * image_size + across * (start + row * stride * pitch)
             words += [address + size * first, stride * across, stride * pitch * across]
-        places = np.array(words, np.int64)
+        described = np.array(words, np.int64)
         rows = min(at_once, h - row)
-        product(places.ctypes.data, lengths.ctypes.data, len(terms), outputs, sorted_weights.data_ptr(), rows, w)
+        product(described.ctypes.data, lengths.ctypes.data, len(terms), outputs, sorted_weights.data_ptr(), rows, w)
 
     parts, threads = [(image, row) for image in range(B) for row in range(0, h, at_once)], torch.get_num_threads()
     if threads == 1:

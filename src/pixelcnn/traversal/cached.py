@@ -31,6 +31,7 @@ from pixelcnn.traversal.program import Enlarged, Phase
 from pixelcnn.traversal.record import Translation, run_ahead
 from pixelcnn.traversal.schedule import Group, group_at
 
+AT_ONCE = 32  # groups that are filled before somebody can see how far it is, or stop it: a tenth of a second or two
 SPAN = 3  # size of the window over what must be kept: a larger one takes more memory, a smaller one moves more often
 
 
@@ -45,7 +46,8 @@ class CachedNetwork:
         batch: B, the number of images.
         context: (B, context, H, W) or (B, context, 1, 1), as for the network; None for none.
         lag: of the groups, below W; None for raster order, where each group is one pixel.
-        dtype: of activations and weights; by default that of the network's parameters.
+        dtype: of activations and weights; by default that of the network's parameters. In the compiled kernel,
+            torch.bfloat16 is for the weights only.
 
     Raises:
         ValueError: if the lag is below the network's own, the network has none, or the context has the wrong shape.
@@ -170,11 +172,12 @@ class CachedNetwork:
         return open_filler(self.program, x, fill) if isinstance(self.program, CompiledProgram) else None
 
     def run(self, filler: Filler) -> bool:
-        """Fill groups until new lines are needed; `time` is the next one. Returns False if that one failed."""
+        """Fill groups from `time` on, some at once, at most until new lines are needed; False if the next one fails."""
         self._begin(self.time)
         cycle = self.lag or self.size[1]
-        end = min(self.end, self.time + cycle)
-        self.time = filler.run(self.time, end)
+        since = (self.time + self.ahead) % cycle
+        end = min(self.end, self.time + cycle - since, self.time + AT_ONCE)
+        self.time = filler.run(self.time, end, lines=since == 0)
         return self.time == end
 
     def update(self, group: Group, values: Tensor) -> None:

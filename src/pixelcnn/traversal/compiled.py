@@ -10,7 +10,7 @@ batch + image`, lies between two others. They wait for each other once a step, i
 __all__ = ["CompiledProgram", "find_backend", "fits"]
 
 import operator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pixelcnn.common.kernel import Kernel, find_kernel
+from pixelcnn.common.kernel import TERMS, Kernel, find_kernel
 from pixelcnn.common.threads import threads_worth
 from pixelcnn.nn.arithmetic import FLOATING
 from pixelcnn.nn.causal import CausalNetwork
@@ -38,7 +38,7 @@ FUNCTIONS = {
     for function, number in ((concat_elu, 2), (gate, 3), (F.elu, 4), (operator.add, 5))
 }
 CANVAS, ALONG, NOW = range(3)
-SCALES, TERMS = 8, 32
+SCALES = 8
 EVERY = 2**62
 
 
@@ -162,12 +162,17 @@ class CompiledProgram:
             self._visit(self.program, phase, time, 0, EVERY)
             return
         if self.pool is None:
-            self.pool = ThreadPoolExecutor(threads)
+            self.pool = ThreadPoolExecutor(threads_worth(EVERY))
         cuts = [0, *(start + (end - start) * part // parts for part in range(1, parts)), EVERY]
-        others = [self.pool.submit(self._visit, self.program, phase, time, *cut) for cut in pairwise(cuts[1:])]
-        self._visit(self.program, phase, time, *cuts[:2])
-        for other in others:
-            other.result()
+        others = [self.pool.submit(self._visit_part, phase, time, *cut) for cut in pairwise(cuts[1:])]
+        try:
+            self._visit_part(phase, time, *cuts[:2])
+        finally:
+            wait(others)
+
+    def _visit_part(self, phase: Phase, time: int, start: int, end: int) -> None:
+        """Visit a share. As a method, it keeps the memory until it is done, even if Ctrl-C ends the wait for it."""
+        self._visit(self.program, phase, time, start, end)
 
     def _take_window(self) -> None:
         self.words[-2:] = self.window.top, self.window.base
@@ -229,7 +234,7 @@ class CompiledProgram:
         return [*kind, *self.places[value], *weights, bias, *first]
 
     def _read(self, read: Read) -> list[int]:
-        """Describe what a reader needs of a value."""
+        """Describe what a reader needs of a value, which comes before it in the program."""
         value, columns = read.value, len(read.cols)
         if value.canvas is None:
             return self.places[value]

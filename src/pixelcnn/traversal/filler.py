@@ -54,11 +54,13 @@ class Filler:
         self.words = np.array(words, np.int64)
         self.address = self.words.ctypes.data
 
-    def run(self, time: int, end: int) -> int:
-        """Visit and fill the groups from a time on whose lines start there. Returns the time of the group whose
-        parameters are not finite or whose fill failed, or the end.
+    def run(self, time: int, end: int, *, lines: bool) -> int:
+        """Visit and fill the groups between two times, and first, where they start, the lines.
+
+        Returns the time of the group whose parameters are not finite or whose fill failed, or the end.
         """
-        self.program.visit_lines(time)
+        if lines:
+            self.program.visit_lines(time)
         return self.program.run(self.program.program, self.address, time, end)
 
 

@@ -185,6 +185,7 @@ def _run(evaluator: CachedNetwork, filler: Filler, inspection: "_Inspection", wa
             group = group_at(evaluator.time, size, lag)
             inspection.note(evaluator.shown(group), *group.pixels(lag))
             filler.fill.fail()
+            raise RuntimeError(f"the kernel stopped at {group}, where nothing is wrong")
 
 
 def _writer(x: Tensor, lag: int | None) -> Callable[[Group, Tensor], None]:

@@ -144,7 +144,7 @@ Map = Annotated[
 Precision = Annotated[
     str,
     typer.Option(
-        help="float32, or bf16 for half the memory.",
+        help="float32, or bf16: approximate draws, sooner.",
         autocompletion=lambda: list(PRECISIONS),
         rich_help_panel=DRAWING,
     ),
