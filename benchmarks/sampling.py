@@ -411,7 +411,9 @@ def main() -> None:
         )
     results["megabytes_16_images"] = memory(16, side) / 1e6
     print(f"  16 images: the process grows by {results['megabytes_16_images']:.0f} MB")
-    results["pictures"] = [measure_pictures(batch, side, repeats) for batch in ((1, 2) if options.quick else IMAGES)]
+    results["pictures"] = [
+        measure_pictures(batch, side, min(3, repeats)) for batch in ((1, 2) if options.quick else IMAGES)
+    ]
     for row in results["pictures"]:
         figures = ", ".join(f"{row[name]:.4f} {name}" for name in list(row)[2:])
         print(f"{row['images']:4} images given a view, ms a pixel: {figures}", flush=True)
