@@ -59,7 +59,7 @@ def traverse(network: CausalNetwork, x: Tensor, context: Tensor | None, lag: int
 @pytest.fixture
 def _many_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Share every step among three threads."""
-    monkeypatch.setattr("pixelcnn.common.threads.WHOLE_SHARE", 1)
+    monkeypatch.setattr("pixelcnn.common.threads.SHARE", 1)
     torch.set_num_threads(3)
     yield
     torch.set_num_threads(1)

@@ -6,7 +6,7 @@ machine with two cores, a product of 16 x 192 x 32 took 15 ms instead of 5 micro
 one thread.
 """
 
-__all__ = ["SHARE", "WHOLE_SHARE", "threads_for", "threads_worth"]
+__all__ = ["SHARE", "threads_for", "threads_worth"]
 
 import threading
 from collections.abc import Iterator
@@ -16,15 +16,12 @@ from contextvars import ContextVar
 import torch
 from torch import nn
 
-# Multiplications that each thread must have in the largest layer: four milliseconds of a core, about a time slice. On a
-# busy machine with two cores, two threads took 8 times as long as one for a product of 1.2e8 multiplications, and 3
-# times for 4.9e8; for a training step whose largest layer has 7.5e7, 14 times, and 1.7e8, 3 times. On a quiet machine
-# they can only halve the time.
+# Multiplications that each thread must have: in the largest layer of what torch computes, or in a whole step of the
+# kernel, which takes it a millisecond. On a busy machine with two cores, two threads of torch took 8 times as long as one
+# for a product of 1.2e8 multiplications, and 3 times for 4.9e8; for a training step whose largest layer has 7.5e7, 14
+# times, and 1.7e8, 3 times. In the kernel, whose threads wait for each other only once, they took up to 1.3 times as long
+# for steps of 2.2e8, and twice as long for steps of 0.8e8. On a quiet machine they can only halve the time.
 SHARE = 10**8
-# Multiplications that each thread must have in a step of the kernel, after which they wait once: two milliseconds. For
-# steps with twice as many, two threads took half the time of one on a quiet machine, and on a busy one up to 1.3 times
-# as long; for steps of half as many, twice as long.
-WHOLE_SHARE = 2 * 10**8
 _LOCK = threading.Lock()
 _ALLOWED: ContextVar[int | None] = ContextVar("pixelcnn.threads", default=None)  # the user's setting, while changed
 
@@ -66,7 +63,7 @@ def threads_for(module: nn.Module, pixels: int) -> Iterator[None]:
 
 def threads_worth(multiplications: int) -> int:
     """Return how many threads work is worth that they wait for only once, at most as many as the user has set."""
-    return max(1, min(_ALLOWED.get() or torch.get_num_threads(), multiplications // WHOLE_SHARE))
+    return max(1, min(_ALLOWED.get() or torch.get_num_threads(), multiplications // SHARE))
 
 
 def _set_here(threads: int) -> None:
