@@ -395,8 +395,6 @@ def main() -> None:
     cases: list[tuple[int, torch.dtype, Schedule]] = [
         (16, torch.float32, "wavefront"),
         (1, torch.float32, "wavefront"),
-        (16, torch.bfloat16, "wavefront"),
-        (1, torch.bfloat16, "wavefront"),
         (16, torch.float32, "raster"),
         (1, torch.float32, "raster"),
     ]

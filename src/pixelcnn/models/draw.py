@@ -37,9 +37,9 @@ class DrawOptions:
             varied images.
         map: MAP sampling (*maximum a posteriori*): for each pixel, draw a component of the mixture and take its mode.
         schedule: the order in which pixels are visited, see `pixelcnn.traversal.loop`. It does not change the images.
-        dtype: of the networks. torch.bfloat16 draws from the model only approximately. On a CPU with the compiled
-            kernel it is for the weights, with activations and sums in float32; elsewhere, for activations too, which
-            then need half the memory.
+        dtype: of the networks. torch.bfloat16 draws from the model only approximately. With the compiled kernel it is
+            for embeddings, and for the weights of networks in raster order; elsewhere for all activations, which then
+            need half the memory.
         consistent: whether every view drawn must have the given next view; None to use the setting of the model.
         progress: show a progress bar; a string replaces its title.
         callback: called after each group of pixels with k and the canvas (n, C, H, W) of view k that is being filled.

@@ -33,7 +33,7 @@ class Visit:
     Args:
         schedule: "auto" is the wavefront if the network has a lag below the width of the image, else raster order.
         dtype: of cached activations and weights; by default that of the network. In the compiled kernel, torch.bfloat16
-            is for the weights only. The embedding is then evaluated under autocast.
+            is for the weights in raster order only. The embedding is evaluated under autocast.
         consistent: whether the fill keeps within the bounds of the given view, which may need a larger lag.
         watch: who is told of it.
         offset: whether the parameters that the fill sees are shifted by the estimate from the given view.

@@ -47,7 +47,7 @@ class CachedNetwork:
         context: (B, context, H, W) or (B, context, 1, 1), as for the network; None for none.
         lag: of the groups, below W; None for raster order, where each group is one pixel.
         dtype: of activations and weights; by default that of the network's parameters. In the compiled kernel,
-            torch.bfloat16 is for the weights only.
+            torch.bfloat16 is for the weights in raster order only.
 
     Raises:
         ValueError: if the lag is below the network's own, the network has none, or the context has the wrong shape.
@@ -89,7 +89,7 @@ class CachedNetwork:
             raise ValueError(f"context of shape {shape}: this network needs {wanted[0]}")
         self.size, self.batch, self.lag = size, batch, lag
         like = network.last.bias.detach().to(dtype or network.last.bias.dtype)
-        backend = find_backend(network, like)
+        backend = find_backend(network, like, lag)
         if backend is not None:
             like = like.to(backend.activations)
         contexts = network.contexts(None if context is None else context.to(like.dtype), size)

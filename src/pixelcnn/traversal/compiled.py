@@ -51,15 +51,20 @@ class Backend(NamedTuple):
     weights: torch.dtype
 
 
-def find_backend(network: CausalNetwork, like: Tensor) -> Backend | None:
+def find_backend(network: CausalNetwork, like: Tensor, lag: int | None) -> Backend | None:
     """Return the kernel for a network whose numbers are like a tensor; None if only plain torch can evaluate it."""
     exact = network.arithmetic is GRID
-    name = "double" if exact else {torch.float32: "float", torch.bfloat16: "bf16"}.get(like.dtype)
-    kernel = find_kernel() if name and like.device.type == "cpu" else None
-    if name is None or kernel is None:
+    if like.device.type != "cpu" or not (exact or like.dtype in (torch.float32, torch.bfloat16)):
         return None
-    # With weights in bfloat16, activations and sums are still in float32.
-    return Backend(kernel, name, torch.float64 if exact else torch.float32, like.dtype)
+    kernel = find_kernel()
+    if kernel is None:
+        return None
+    if exact:
+        return Backend(kernel, "double", torch.float64, torch.float64)
+    # Activations and sums are always in float32, and so are weights in a wavefront, where bfloat16 would gain nothing.
+    # Few pixels at a time take as long as it takes to read the weights.
+    half = like.dtype == torch.bfloat16 and lag is None
+    return Backend(kernel, "bf16" if half else "float", torch.float32, torch.bfloat16 if half else torch.float32)
 
 
 def fits(layout: Layout) -> bool:
