@@ -17,10 +17,10 @@ import torch
 from torch import nn
 
 # Multiplications that each thread must have: in the largest layer of what torch computes, or in a whole step of the
-# kernel, which takes it a millisecond. On a busy machine with two cores, two threads of torch took 8 times as long as one
-# for a product of 1.2e8 multiplications, and 3 times for 4.9e8; for a training step whose largest layer has 7.5e7, 14
-# times, and 1.7e8, 3 times. In the kernel, whose threads wait for each other only once, they took up to 1.3 times as long
-# for steps of 2.2e8, and twice as long for steps of 0.8e8. On a quiet machine they can only halve the time.
+# kernel, which takes it a millisecond. On a busy machine with two cores, two threads of torch took 8 times as long as
+# one for a product of 1.2e8 multiplications, and 3 times for 4.9e8; for a training step whose largest layer has 7.5e7,
+# 14 times, and 1.7e8, 3 times. In the kernel, whose threads wait for each other only once, they took up to 1.3 times as
+# long for steps of 2.2e8, and twice as long for steps of 0.8e8. On a quiet machine they can only halve the time.
 SHARE = 10**8
 _LOCK = threading.Lock()
 _ALLOWED: ContextVar[int | None] = ContextVar("pixelcnn.threads", default=None)  # the user's setting, while changed
