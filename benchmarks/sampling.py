@@ -337,7 +337,7 @@ def plot(growth: list[dict[str, Any]], path: str) -> None:
     time_axes.set(yscale="log", ylabel="seconds")
     time_axes.legend()
     memory_axes.plot(sides, [row["megabytes"] for row in growth], "o-")
-    memory_axes.set(ylim=(0, None), ylabel="megabytes by which the process grows")
+    memory_axes.set(ylim=(0, None), ylabel="MB that the process grows by")
     for axes in (time_axes, memory_axes):
         axes.set(xscale="log", xlabel="side in pixels")
         axes.set_xticks(sides, [str(side) for side in sides])
