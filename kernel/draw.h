@@ -1,4 +1,5 @@
-/* Draws of pixels from logistic mixtures: what pixelcnn.likelihoods.logistic.LogisticMixture.sample computes.
+/* Draws of pixels: what the `sample` of pixelcnn.likelihoods.logistic.LogisticMixture computes, and, where there are no
+ * components, that of pixelcnn.likelihoods.tabular.Categorical.
  *
  * A mixture of one pixel is computed with its components in the lanes of vectors. What follows once a component is
  * chosen is computed for a block of pixels at once, one in each lane.
@@ -68,15 +69,19 @@ INLINE floats most_of_components(const struct draw *d, floats before, floats x, 
 
 INLINE int64_t padded(int64_t components) { return (components + LANES - 1) / LANES * LANES; }
 
-/* Find the first component whose weight, with those before it, is more than a share of all; the last takes the rest.
- * Doubles, so that a share next to 1 does not become all, which would choose the last component whatever its weight. */
-INLINE int64_t choose_component(const struct draw *d, const float *weights, double share) {
-    double *sums = (double *)(d->scratch + (3 * LANES + 2) * padded(d->components)), sum = 0;
+/* Find the first of some weights that, with those before it, is more than a share of all; the last takes the rest.
+ * Doubles, so that a share next to 1 does not become all, which would choose the last one whatever its weight. */
+INLINE int64_t choose_one(const float *weights, int64_t number, double *sums, double share) {
+    double sum = 0;
     int64_t chosen = 0;
-    for (int64_t k = 0; k < d->components; k++) sums[k] = sum += (double)weights[k];
+    for (int64_t k = 0; k < number; k++) sums[k] = sum += (double)weights[k];
     sum *= share;
-    for (int64_t k = 0; k < d->components - 1; k++) chosen += sums[k] <= sum;
+    for (int64_t k = 0; k < number - 1; k++) chosen += sums[k] <= sum;
     return chosen;
+}
+INLINE int64_t choose_component(const struct draw *d, const float *weights, double share) {
+    double *sums = (double *)(d->scratch + (3 * LANES + 2) * padded(d->components));
+    return choose_one(weights, d->components, sums, share);
 }
 
 INLINE int64_t kinds(const struct draw *d) { return d->channels == 3 ? 3 : 2; }
@@ -216,6 +221,25 @@ static void draw_between(const struct draw *d, struct block *block) {
     }
 }
 
+/* Draw pixels from tables of all levels, between bounds if there are any. */
+static void draw_from_tables(const struct draw *d, struct block *block) {
+    double *sums = (double *)(d->scratch + padded(d->levels));
+    for (int lane = 0; lane < block->number; lane++) {
+        int64_t lowest = 0, highest = d->levels - 1;
+        if (d->bounds)
+            find_bounds(d->bounds, block->images[lane], 0, block->rows[lane], block->cols[lane], block->values[lane],
+                        &lowest, &highest);
+        lowest = within(lowest, d->levels), highest = within(highest, d->levels);
+        int64_t number = highest < lowest ? 1 : highest - lowest + 1;
+        const float *logits = block->params[lane] + lowest;
+        float top = logits[0];
+        for (int64_t k = 1; k < number; k++) top = logits[k] > top ? logits[k] : top;
+        for (int64_t k = 0; k < number; k += LANES)
+            store(d->scratch + k, exp_of(load_some(logits + k, number - k < LANES ? number - k : LANES) - top));
+        block->values[lane][0] = lowest + choose_one(d->scratch, number, sums, noise_of(d, block, lane, 0));
+    }
+}
+
 /* Draw the pixels of a group at these rows and columns: params (number, batch, parameters) to values (batch, channels,
  * number). Returns -1, since nothing can fail. */
 EXPORT int64_t NAME(draw)(const struct draw *d, const float *params, int64_t number, const int64_t *rows,
@@ -230,7 +254,8 @@ EXPORT int64_t NAME(draw)(const struct draw *d, const float *params, int64_t num
             block.rows[lane] = within(rows[i], d->height), block.cols[lane] = within(cols[i], d->width);
             block.params[lane] = params + (first + lane) * d->parameters;
         }
-        if (d->bounds) draw_between(d, &block);
+        if (!d->components) draw_from_tables(d, &block);
+        else if (d->bounds) draw_between(d, &block);
         else draw_freely(d, &block);
         for (int lane = 0; lane < block.number; lane++) {
             int64_t image = block.images[lane], *drawn = block.values[lane];

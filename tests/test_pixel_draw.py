@@ -21,6 +21,7 @@ from pixelcnn.common.kernel import find_kernel, using_processor
 from pixelcnn.common.progress import progress_bar, steps_of
 from pixelcnn.likelihoods.base import Bounds
 from pixelcnn.likelihoods.logistic import LogisticMixture
+from pixelcnn.likelihoods.tabular import Categorical
 from pixelcnn.models.draw import DrawOptions, draw_view, position_noise
 from pixelcnn.models.pixel_draw import Canvas, PixelDraw
 from pixelcnn.traversal.loop import traverse
@@ -282,3 +283,55 @@ def test_a_hidden_bar_does_nothing_and_a_visible_one_ends_full() -> None:
             for _ in range(500):
                 advance(1)
         assert bar.tasks[task].completed == (500 if visible else 0)
+
+
+@needs_kernel
+@pytest.mark.parametrize("processor", PROCESSORS)
+@given(
+    levels=st.sampled_from([2, 5, 16, 300]),
+    bounded=st.booleans(),
+    scale=st.sampled_from([0.0, 1.0, 30.0, 1e4]),
+    batch=st.integers(1, 3),
+    seed=st.integers(0, 999),
+)
+def test_tables_are_drawn_as_in_torch(
+    processor: str, levels: int, bounded: bool, scale: float, batch: int, seed: int
+) -> None:
+    """Law: levels of a free probability are those of torch, except where the noise is within rounding of an edge."""
+    random, likelihood = torch.Generator().manual_seed(seed), Categorical(levels)
+    x = torch.randint(0, levels, (batch, 1, SIDE, SIDE), generator=random)
+    noise = torch.rand(batch, 2, SIDE, SIDE, generator=random)
+    noise[:, :, 0, 0], noise[:, :, 0, 2] = 0, LAST
+    rows, cols = torch.arange(0, SIDE, 2).repeat(3), torch.arange(0, SIDE, 2).repeat_interleave(3)
+    params = scale * torch.randn(batch, levels, len(rows), generator=random)
+    drawn, bounds = [], None
+    for each in (None, processor):
+        filling = None
+        if bounded:
+            box = whole_box(x.shape, levels, x.device)
+            filling = Filling(box, Downsample(2), Downsample(2)(x, levels), levels)
+            bounds = filling.next_bounds(rows, cols)([])
+        with using_processor(each):
+            drawn.append(PixelDraw(likelihood, Canvas(noise, None, filling))(params, rows, cols)[:, 0])
+    every = torch.arange(levels)[:, None]
+    logits = params.double()
+    if bounds is not None:
+        logits = logits.masked_fill((every < bounds.lowest[:, None]) | (every > bounds.highest[:, None]), -math.inf)
+        assert ((drawn[1] >= bounds.lowest) & (drawn[1] <= bounds.highest)).all()
+    cdf = logits.softmax(1).cumsum(1)
+    low, high = torch.stack(drawn, 1).sort(1).values.split(1, 1)  # between two draws, there must be next to no mass
+    masses = cdf.gather(1, (high - 1).clamp_min(0)) - cdf.gather(1, low)
+    assert ((drawn[0] == drawn[1]) | (masses[:, 0] < 1e-5)).all()
+    assert (drawn[0] == drawn[1]).double().mean() > 0.9
+
+
+@needs_kernel
+@pytest.mark.parametrize("processor", PROCESSORS)
+def test_tables_of_no_numbers_do_no_harm(processor: str) -> None:
+    """Law: whatever the parameters are, the level is one that there is."""
+    params = torch.full((2, 16, 3), math.nan)
+    params[1, ::2] = math.inf
+    place = torch.tensor([-5, 2, 99])
+    with using_processor(processor):
+        values = PixelDraw(Categorical(16), Canvas(torch.rand(2, 2, SIDE, SIDE)))(params, place, place)
+    assert ((values >= 0) & (values < 16)).all()

@@ -12,6 +12,7 @@ from pixelcnn.auxiliary.cells import Filling
 from pixelcnn.common.kernel import address_of, find_kernel
 from pixelcnn.likelihoods.base import Likelihood, scale_levels
 from pixelcnn.likelihoods.logistic import WIDE_LOG_SCALE, LogisticMixture, log_scale_limits
+from pixelcnn.likelihoods.tabular import Categorical
 
 WIDEST = 16  # as many floats are in a vector at most
 MOST_LEVELS = 2**24  # that float32 tells apart
@@ -28,8 +29,8 @@ class Canvas(NamedTuple):
 class PixelDraw:
     """Draws the pixels of a canvas group by group, from parameters whose means are not shifted by the offset yet.
 
-    The compiled kernel is for `LogisticMixture` in float32 on the CPU. It gives the same as `Likelihood.sample` up to
-    rounding.
+    The compiled kernel is for `LogisticMixture` and `Categorical` in float32 on the CPU. It gives the same as
+    `Likelihood.sample` up to rounding.
 
     Args:
         likelihood: the distribution of a pixel.
@@ -56,7 +57,8 @@ class PixelDraw:
         self.size, self.channels = (len(canvas.noise), likelihood.num_params), likelihood.channels
         self.kept: list[Any] = []  # everything that the kernel knows the address of
         self.function = None
-        if type(likelihood) is LogisticMixture and _fits(canvas, likelihood) and (kernel := find_kernel()):
+        known = type(likelihood) is LogisticMixture or type(likelihood) is Categorical
+        if known and _fits(canvas, likelihood) and (kernel := find_kernel()):
             self.function = kernel.function("draw", "ppippp", "i")
             self.address = self._address(torch.tensor(self._words(likelihood)))
 
@@ -96,16 +98,19 @@ class PixelDraw:
             filling.fill(rows, cols, values)
         return values
 
-    def _words(self, mixture: LogisticMixture) -> list[int]:
+    def _words(self, likelihood: Likelihood) -> list[int]:
         """Describe the draws to the kernel, as `struct draw` of `kernel/draw.h`."""
         noise, offset, filling = self.canvas
+        components, limits, room = 0, (0.0, 0.0), 3 * (likelihood.levels + WIDEST)
+        if isinstance(likelihood, LogisticMixture):
+            components, limits = likelihood.components, log_scale_limits(likelihood.log_scales)
+            room = (3 * WIDEST + 4) * (components + WIDEST)
         if offset is not None:
-            offset = scale_levels(offset, mixture.levels).contiguous()
-        least, greatest = log_scale_limits(mixture.log_scales)
-        in_levels = self.scale_shift + math.log((mixture.levels - 1) / 2)
-        scratch = torch.empty((3 * WIDEST + 4) * (mixture.components + WIDEST))
+            offset = scale_levels(offset, likelihood.levels).contiguous()
+        least, greatest = limits
+        in_levels = self.scale_shift + math.log((likelihood.levels - 1) / 2)
         return [
-            *(len(noise), mixture.channels, mixture.levels, mixture.components, mixture.num_params),
+            *(len(noise), likelihood.channels, likelihood.levels, components, likelihood.num_params),
             *noise.shape[1:],
             self._address(noise.contiguous()),
             0 if offset is None else self._address(offset),
@@ -114,7 +119,7 @@ class PixelDraw:
             int(self.map),
             int(greatest + self.scale_shift > WIDE_LOG_SCALE),
             self._address(torch.tensor([least, greatest, self.scale_shift, in_levels], dtype=torch.float32)),
-            self._address(scratch),
+            self._address(torch.empty(room)),
         ]
 
     def _address(self, tensor: Tensor) -> int:
