@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from pixelcnn.apps.cli.main import _show_warning
 from pixelcnn.auxiliary.downsample import Downsample
 from pixelcnn.common import kernel
-from pixelcnn.common.kernel import PROCESSORS, find_kernel, using_processor
+from pixelcnn.common.kernel import PROCESSORS, MissingKernelWarning, find_kernel, using_processor
 from pixelcnn.models.draw import DrawOptions, position_noise
 from pixelcnn.models.image_model import ImageModel
 from pixelcnn.models.pixel_draw import Canvas, PixelDraw
@@ -148,7 +149,7 @@ def test_without_a_kernel_there_is_plain_torch(
     for each in forget:
         each()
     try:
-        with pytest.warns(UserWarning, match=reason) as said:
+        with pytest.warns(MissingKernelWarning, match=reason) as said:
             shown = traverse(network, x, None, 4, torch.float32)
         assert len(said) == 1
         assert "\n" not in str(said[0].message)
@@ -239,3 +240,16 @@ def test_a_library_of_another_version_is_not_used(monkeypatch: pytest.MonkeyPatc
     """Law: its structures may be others, so it counts as missing."""
     monkeypatch.setattr(kernel, "LAYOUT", kernel.LAYOUT + 1)
     assert kernel._library.__wrapped__() == (None, 0)
+
+
+def test_the_command_line_says_it_in_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Law: it comes without the line of the source where it is; other warnings are shown as ever."""
+    others: list[object] = []
+    monkeypatch.setattr("pixelcnn.apps.cli.main.SHOW_WARNING", lambda *arguments: others.append(arguments))
+    old = DeprecationWarning("old"), DeprecationWarning, "file.py", 7
+    _show_warning(MissingKernelWarning("without the kernel"), MissingKernelWarning, "file.py", 7)
+    _show_warning(*old)
+    assert capsys.readouterr().err == "pixelcnn: without the kernel\n"
+    assert others == [old]

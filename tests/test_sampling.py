@@ -14,6 +14,7 @@ from torch import Tensor
 from pixelcnn.auxiliary.base import Auxiliary
 from pixelcnn.auxiliary.downsample import Downsample
 from pixelcnn.auxiliary.grayscale import QuantizedGrayscale
+from pixelcnn.common.kernel import using_processor
 from pixelcnn.models.draw import DrawOptions, draw_view, position_noise
 from pixelcnn.models.image_model import ImageModel
 from pixelcnn.models.sampling import colorize, complete, sample, sample_views, upscale
@@ -176,12 +177,15 @@ def test_views_come_as_they_are_finished(scramble: Scramble) -> None:
     assert seen == [(1, 3)] * 6 + [(0, 6)] * (6 + 4 * 3)
 
 
-def test_bfloat16_draws_images(scramble: Scramble) -> None:
-    """Law: images can be drawn in bfloat16; they are close to the others but not the same."""
+@pytest.mark.parametrize("processor", ["best", None])
+def test_bfloat16_draws_images(scramble: Scramble, processor: str | None) -> None:
+    """Law: images can be drawn in bfloat16; in raster order, they are close to the others but not the same."""
     model = tiny(scramble, 3, 256, [Downsample(2)], filters=6).float()
-    full, half = (
-        all_views(model, 2, (8, 12), options=DrawOptions(dtype=dtype))[1].float() for dtype in (None, torch.bfloat16)
-    )
+    with using_processor(processor):
+        full, half = (
+            all_views(model, 2, (8, 12), options=DrawOptions(dtype=dtype, schedule="raster"))[1].float()
+            for dtype in (None, torch.bfloat16)
+        )
     assert 0 < float((full - half).abs().mean()) < 20
 
 

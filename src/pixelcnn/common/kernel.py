@@ -4,7 +4,7 @@ It is a library beside this file, built from the folder `kernel` of the source. 
 there in plain torch, for other devices and processors, and a test holds one to the other.
 """
 
-__all__ = ["TERMS", "Kernel", "address_of", "find_kernel", "using_processor"]
+__all__ = ["TERMS", "Kernel", "MissingKernelWarning", "address_of", "find_kernel", "using_processor"]
 
 import ctypes
 import warnings
@@ -19,6 +19,10 @@ PROCESSORS = {256: "avx2", 512: "avx512"}  # by the bits of a vector
 LAYOUT = 1  # of the structures that Python writes; it changes with them, here and in `kernel/program.h`
 TERMS = 32  # of a sum, at most
 _CHOSEN: ContextVar[str | None] = ContextVar("pixelcnn.processor", default="best")
+
+
+class MissingKernelWarning(UserWarning):
+    """A warning that there is no kernel for this processor."""
 
 
 class Kernel:
@@ -71,7 +75,7 @@ def _say_why(processor: str) -> None:
     else:
         reason = "it is for x86 processors with AVX2 and FMA, or AVX-512"
     which = "the compiled kernel" if processor == "best" else f"the compiled kernel for {processor}"
-    warnings.warn(f"computing without {which}, which is several times slower: {reason}", stacklevel=3)
+    warnings.warn(f"computing without {which}, which is several times slower: {reason}", MissingKernelWarning, 3)
 
 
 def find_kernel() -> Kernel | None:

@@ -9,7 +9,7 @@ import os
 import sys
 import warnings
 from io import TextIOWrapper
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from typer.exceptions import TyperException
 
@@ -21,8 +21,10 @@ import pixelcnn.apps.cli.studio
 import pixelcnn.apps.cli.train
 import pixelcnn.apps.cli.weights  # noqa: F401  (the seven add their commands to the app)
 from pixelcnn.apps.cli.options import INTERRUPTED, app, explain, fail
+from pixelcnn.common.kernel import MissingKernelWarning
 from pixelcnn.common.processes import SharedError
 
+SHOW_WARNING = warnings.showwarning
 EXPECTED = {"int_parsing": "use whole numbers", "float_parsing": "use numbers"}
 
 
@@ -41,6 +43,14 @@ def _explain(error: TyperException) -> str:
     return f"{message.rstrip('.')}; '{context.command_path} -h' shows what there is"
 
 
+def _show_warning(message: Warning | str, category: type[Warning], *where: Any) -> None:
+    """Print our own warning as one line, without the line of the source that others come with."""
+    if issubclass(category, MissingKernelWarning):
+        print(f"pixelcnn: {message}", file=sys.stderr)
+    else:
+        SHOW_WARNING(message, category, *where)
+
+
 def main() -> NoReturn:
     """Run the command line, and turn errors that users can cause into one line on standard error and exit code 2."""
     for stream in (sys.stdout, sys.stderr):
@@ -48,7 +58,7 @@ def main() -> NoReturn:
             stream.reconfigure(errors="backslashreplace")
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")  # they show work on its internal cache
     os.environ.setdefault("DATASETS_VERBOSITY", "critical")  # its errors are raised as exceptions too
-    warnings.showwarning = lambda message, *_: print(f"pixelcnn: {message}", file=sys.stderr)  # one line, no source
+    warnings.showwarning = _show_warning
     try:
         # The name is that of the installed command, for which shells complete words, also for `python -m pixelcnn`.
         code = app(prog_name="pixelcnn", standalone_mode=False) or 0
