@@ -380,7 +380,7 @@ def tables(results: dict[str, Any]) -> str:
         timed = results["sampling_time"]
         rows = [
             [one["model"], one["way"] if one["model"] in VIEWS else "either"]
-            + [f"{case['seconds']:.2f} ({case['faster']:.1f})" for case in (sixteen, one)]
+            + [f"{case['seconds']:.3f} ({case['faster']:.1f})" for case in (sixteen, one)]
             for sixteen, one in zip(timed["images-16"], timed["images-1"], strict=True)
         ]
         header = ["model", "drawn", "seconds for 16 images (times faster than PixelCNN++)", "for one image"]
