@@ -20,7 +20,7 @@ static inline int64_t *spent_in_cell(const struct filling *f, int64_t image, int
     return f->spent + ((image * f->channels + channel) * down + row / f->side) * across + col / f->side;
 }
 
-/* Find the bounds of a channel of a pixel of which the channels before it have these values. */
+/* Find the bounds of a channel of a pixel, given the values of the channels before it. */
 static inline void find_bounds(const struct filling *f, int64_t image, int64_t channel, int64_t row, int64_t col,
                                const int64_t *values, int64_t *lowest, int64_t *highest) {
     int64_t at = ((image * f->channels + channel) * f->height + row) * f->width + col, weight = f->weights[channel];

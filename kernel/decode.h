@@ -4,7 +4,7 @@
  * rounded separately there, which is why contraction is off in this file. (Sums of masses are whole numbers below 2^53,
  * and so exact in any order.)
  *
- * With 24 bits from the stream in hand, an outcome is found by bisection. So of its many edges, only a few need masses.
+ * An outcome is found from 24 bits of the stream by bisection, so masses are computed at only a few of the many edges.
  */
 #if defined(__clang__)
 #pragma STDC FP_CONTRACT OFF
@@ -45,7 +45,7 @@ struct pixel {
 
 INLINE double clamped(double x, double high) { return x > 0 ? x < high ? x : high : 0; } /* also if x is no number */
 
-/* Look up a number in a table whose first entry is of -reach, and the next of one more. */
+/* Look up a number in a table whose first entry is for -reach, the next for -reach + 1, and so on. */
 INLINE double look_up(const double *table, double x, double reach, double last) {
     return table[(int32_t)clamped(rint(x) + reach, last)];
 }
@@ -109,7 +109,7 @@ static void start_pixel(const struct decode *d, struct pixel *p) {
     else out[n] = sum;
 }
 
-/* Find the means and precisions of a channel of a pixel of which the channels before it have these values. */
+/* Find the means and precisions of a channel of a pixel, given the values of the channels before it. */
 static void start_channel(const struct decode *d, struct pixel *p, int64_t image, int64_t channel,
                           const int64_t *values) {
     const struct filling *f = d->filling;

@@ -8,8 +8,8 @@
  *     OF(elu)(p, x, &down)   of vectors: ELU of x, and of -x
  *     OF(gate)(p, x, a, b)   x + a sigmoid(b)
  *
- * A row of a matrix is a pixel. The vectors of a row that is no multiple of a vector overlap: the last one ends with
- * the row.
+ * A row of a matrix is a pixel. If whole vectors do not fill a row exactly, the last two
+ * overlap: the last one ends with the row.
  */
 #define REALS ((int64_t)(BYTES / sizeof(REAL)))
 
@@ -349,7 +349,7 @@ static int OF(finite)(const REAL *x, int64_t n) {
     return rest == 0;
 }
 
-struct OF(filler) { /* pixelcnn.traversal.compiled writes it: every member has eight bytes */
+struct OF(filler) { /* pixelcnn.traversal.filler writes it: every member has eight bytes */
     int64_t (*fill)(const void *state, const REAL *params, int64_t number, const int64_t *rows, const int64_t *cols,
                     int64_t *values); /* returns a negative number, unless it fails */
     const void *state;

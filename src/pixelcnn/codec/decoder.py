@@ -144,7 +144,7 @@ class CompiledDecoder:
     def compiled(self, dtype: torch.dtype, shape: tuple[int, int], most: int) -> tuple[int, int] | None:
         """Return the addresses of the function of the kernel and of its state; None if it has none for such parameters.
 
-        It may decode many groups at once (see `pixelcnn.traversal.compiled.CompiledFill`).
+        It may decode many groups at once (see `pixelcnn.traversal.filler.CompiledFill`).
         """
         if dtype != torch.float64 or shape != (self.shape[0], self.num_params):
             return None

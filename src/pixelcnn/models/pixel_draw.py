@@ -76,7 +76,7 @@ class PixelDraw:
     def compiled(self, dtype: torch.dtype, shape: tuple[int, int], most: int) -> tuple[int, int] | None:
         """Return the addresses of the function of the kernel and of its state; None if it has none for such parameters.
 
-        It may draw many groups at once (see `pixelcnn.traversal.compiled.CompiledFill`).
+        It may draw many groups at once (see `pixelcnn.traversal.filler.CompiledFill`).
         """
         if self.function is None or dtype != torch.float32 or shape != self.size:
             return None

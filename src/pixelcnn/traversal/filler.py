@@ -65,7 +65,7 @@ class Filler:
 
 
 def open_filler(program: CompiledProgram, x: Tensor, fill: object) -> Filler | None:
-    """Return what fills a canvas (B, C, H, W) in the kernel; None if it does not know the fill, or threads pay more."""
+    """Return what fills a canvas (B, C, H, W) in the kernel; None if it cannot, or if threads are faster."""
     if not hasattr(fill, "compiled") or x.dtype not in SIZES:
         return None
     output, known = program.layout.output, cast("CompiledFill", fill)

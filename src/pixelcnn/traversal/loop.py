@@ -189,7 +189,7 @@ def _run(evaluator: CachedNetwork, filler: Filler, inspection: "_Inspection", wa
 
 
 def _writer(x: Tensor, lag: int | None) -> Callable[[Group, Tensor], None]:
-    """Return a function that puts the values of a group on a canvas, which are equally spaced in memory."""
+    """Return a function that puts values on a canvas at the pixels of a group, which are equally spaced in memory."""
     B, C = x.shape[:2]
     along = x.stride(2) - (lag or 0) * x.stride(3)
     if along <= 0:  # its columns are further apart than its rows
