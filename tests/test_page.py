@@ -28,6 +28,7 @@ CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium: apt-get install chromium")
 PATIENCE = 30_000  # milliseconds
 Open = Callable[..., Page]
+SLOW = Path("photos-pyramid")  # takes seconds for 512x512, long enough to do something meanwhile
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +110,7 @@ PHOTO = load_images("photos", "test")[7].permute(1, 2, 0).numpy()[40:72, 40:80]
 
 def test_pixels_appear_and_stop(open_page: Open) -> None:
     """Law: the picture changes before the drawing ends, and no more once it is stopped; then another can be drawn."""
-    page = open_page(drawing(Path("photos-pyramid"), 512))  # which takes seconds
+    page = open_page(drawing(SLOW, 512))
     canvas, status = page.locator("#draw .stage canvas").first, page.locator("#draw .status")
     expect(canvas).to_have_attribute("width", "512", timeout=PATIENCE)
     seen = {pixels(canvas).tobytes()}
@@ -208,9 +209,9 @@ def test_a_hole_is_where_it_was_painted(open_page: Open) -> None:
         assert not (changed & ~expected).any()
 
 
-def test_a_hole_belongs_to_its_picture(open_page: Open, model: Path) -> None:
+def test_a_hole_belongs_to_its_picture(open_page: Open) -> None:
     """Law: scoring again keeps the hole; a new picture has none, even while its score waits in line."""
-    page = open_page(drawing(model, 16))
+    page = open_page(drawing(SLOW, 16))
     put_picture(page, PHOTO)
     page.check("[name=tool][value=box]")
     canvas = page.locator("#picture .two .stage canvas").first
@@ -335,14 +336,14 @@ def test_both_sizes_and_both_schemes(open_page: Open, model: Path, width: int, s
         assert canvas.evaluate("each => getComputedStyle(each).imageRendering") == "pixelated"
 
 
-def test_still_pictures_if_motion_is_to_be_reduced(open_page: Open, model: Path) -> None:
+def test_still_pictures_if_motion_is_to_be_reduced(open_page: Open) -> None:
     """Law: then only whole views are shown."""
-    page = open_page(drawing(model, 256), reduced_motion="reduce")
+    page = open_page(drawing(SLOW, 512), reduced_motion="reduce")
     canvas = page.locator("#draw .stage canvas").first
-    expect(canvas).to_have_attribute("width", "128", timeout=PATIENCE)
+    expect(canvas).to_have_attribute("width", "256", timeout=PATIENCE)
     assert (pixels(canvas)[:, :, 3] == 255).all()
     wait_for(page.locator("#draw .status"), "^done")
-    assert pixels(canvas).shape[:2] == (256, 256)
+    assert pixels(canvas).shape[:2] == (512, 512)
 
 
 def test_runs_are_shown_until_the_end(browser: Browser, tmp_path: Path) -> None:

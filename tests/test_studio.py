@@ -132,6 +132,7 @@ def png(x: np.ndarray, **options: Any) -> bytes:
     return file.getvalue()
 
 
+SLOW = {"do": "draw", "model": "photos-pyramid", "size": 512}  # takes seconds, long enough to do something meanwhile
 NOISE = np.random.default_rng(0).integers(0, 256, (12, 20, 3), dtype=np.uint8)
 
 
@@ -186,7 +187,7 @@ def test_a_pixel_has_the_distribution_of_the_model(page: Page, pyramid: str) -> 
 
 
 def test_views_can_be_inspected_while_the_next_is_drawn(page: Page, pyramid: str) -> None:
-    drawn = page.begin(do="draw", model=pyramid, size=256)
+    drawn = page.begin(**SLOW)
     while page.receive()[0]["event"] != "view":
         pass
     assert of_kind(page.ask(do="pixel", of=drawn, k=2, row=9, col=9), "pixel")
@@ -198,8 +199,8 @@ def test_views_can_be_inspected_while_the_next_is_drawn(page: Page, pyramid: str
 
 def test_work_is_stopped(page: Page, pyramid: str) -> None:
     """Law: a drawing ends within a second of being stopped, and so does one that waits."""
-    first = page.begin(do="draw", model=pyramid, size=256)
-    second = page.begin(do="draw", model=pyramid, size=256)
+    first = page.begin(**SLOW)
+    second = page.begin(**SLOW)
     while page.receive()[0] != {"id": second, "event": "place", "place": 1}:
         pass
     start = time.monotonic()
@@ -214,7 +215,7 @@ def test_a_closed_page_frees_its_place(client: TestClient, page: Page, pyramid: 
     """Law: others see their place, and go on within a second after a page before them is closed."""
     with client.websocket_connect("/tab") as connection:
         other = Page(connection)
-        other.begin(do="draw", model=pyramid, size=512)
+        other.begin(**SLOW)
         while other.receive()[0]["event"] != "begun":
             pass
         mine = page.begin(do="draw", model=pyramid)
@@ -227,7 +228,7 @@ def test_a_closed_page_frees_its_place(client: TestClient, page: Page, pyramid: 
 
 def test_what_is_stopped_at_once_leaves_the_line_at_once(page: Page, pyramid: str) -> None:
     """Law: a job that is stopped before its turn ends at once, and keeps nothing in memory."""
-    long = page.begin(do="draw", model=pyramid, size=512)
+    long = page.begin(**SLOW)
     while page.receive()[0]["event"] != "pixels":
         pass
     start = time.monotonic()
@@ -259,7 +260,7 @@ def test_looking_does_not_wait_for_a_drawing(page: Page, pyramid: str) -> None:
     page.ask(do="photo", photo=0)
     scored = page.begin(do="score", model=pyramid)
     page.until_end(scored)
-    long = page.begin(do="draw", model=pyramid, size=512)
+    long = page.begin(**SLOW)
     assert page.ask(do="pixel", of=scored, k=0, row=1, col=1)[-1][0]["event"] == "done"
     assert page.ask(do="photo", photo=0)[-1][0]["event"] == "done"
     page.send(pack({"id": long, "do": "stop"}))
