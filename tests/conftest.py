@@ -1,6 +1,7 @@
 """Tools that the tests share: settings, networks with generic weights, a test of draws, and the command line."""
 
 import io
+import math
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,6 +20,8 @@ from torch import Tensor, nn
 from pixelcnn.apps.cli.main import main
 from pixelcnn.models.image_model import ImageModel
 from pixelcnn.models.sampling import sample_views
+from pixelcnn.traversal.cached import CachedNetwork
+from pixelcnn.traversal.schedule import groups
 
 torch.set_num_threads(1)  # the networks here are too small to gain from a second thread
 settings.register_profile("laws", deadline=None, max_examples=10, derandomize=True)
@@ -53,6 +56,17 @@ def assert_follows(counts: Tensor, probabilities: Tensor) -> None:
     kept = f_exp > 0
     assert f_obs[~kept].sum() == 0
     assert chisquare(f_obs[kept].numpy(), f_exp[kept].numpy()).pvalue > SIGNIFICANCE
+
+
+def visit(cached: CachedNetwork, x: Tensor, lag: int | None) -> Tensor:
+    """Show a cached network the pixels of x group by group: the parameters that it gave, (B, P, H, W)."""
+    H, W = x.shape[2:]
+    shown = torch.full((len(x), cached.output.features, H, W), math.nan, dtype=torch.float64)
+    for group in groups((H, W), lag):
+        rows, cols = group.pixels(lag or W)
+        shown[:, :, rows, cols] = cached.params(group).double()
+        cached.update(group, x[:, :, rows, cols])
+    return shown
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,10 @@
 """Laws of cached evaluation: the parameters and every canvas match a full forward pass."""
 
-import math
 from typing import Any
 
 import pytest
 import torch
-from conftest import Scramble
+from conftest import Scramble, visit
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
@@ -16,7 +15,7 @@ from pixelcnn.nn.causal import CausalNetwork
 from pixelcnn.traversal.cached import CachedNetwork
 from pixelcnn.traversal.plain import PlainProgram
 from pixelcnn.traversal.program import Phase
-from pixelcnn.traversal.schedule import Group, group_at, groups
+from pixelcnn.traversal.schedule import Group, group_at
 
 LEVELS = 16
 
@@ -26,17 +25,6 @@ def make(scramble: Scramble, seed: int = 0, channels: int = 3, **arguments: int)
     network = CausalNetwork(channels, LEVELS, 7, **({"filters": 3, "blocks": 1, "scales": 1} | arguments))
     scramble(network, seed)
     return network
-
-
-def visit(cached: CachedNetwork, x: Tensor, lag: int | None) -> Tensor:
-    """Show a cached network the pixels of x group by group: the parameters that it gave, (B, P, H, W)."""
-    H, W = x.shape[2:]
-    shown = torch.full((len(x), 7, H, W), math.nan, dtype=torch.float64)
-    for group in groups((H, W), lag):
-        rows, cols = group.pixels(lag or W)
-        shown[:, :, rows, cols] = cached.params(group).double()
-        cached.update(group, x[:, :, rows, cols])
-    return shown
 
 
 @given(

@@ -7,7 +7,7 @@ from time import sleep
 
 import pytest
 import torch
-from conftest import Scramble
+from conftest import Scramble, visit
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
@@ -25,7 +25,6 @@ from pixelcnn.traversal import loop as traversal
 from pixelcnn.traversal.cached import CachedNetwork
 from pixelcnn.traversal.compiled import CompiledProgram
 from pixelcnn.traversal.plain import PlainProgram
-from pixelcnn.traversal.schedule import groups
 
 LEVELS = 16
 SIZES = st.tuples(st.integers(1, 30), st.integers(1, 14))
@@ -49,12 +48,7 @@ def traverse(network: CausalNetwork, x: Tensor, context: Tensor | None, lag: int
     B, _, H, W = x.shape
     cached = CachedNetwork(network, (H, W), B, context, lag=lag, dtype=dtype)
     assert isinstance(cached.program, CompiledProgram if find_kernel() else PlainProgram)
-    shown = torch.full((B, len(network.last.bias), H, W), torch.nan, dtype=torch.float64)
-    for group in groups((H, W), lag):
-        rows, cols = group.pixels(lag or W)
-        shown[:, :, rows, cols] = cached.params(group).double()
-        cached.update(group, x[:, :, rows, cols])
-    return shown
+    return visit(cached, x, lag)
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 Both read the same values from the same bits. The kernel is `kernel/decode.h`.
 """
 
-__all__ = ["CompiledDecoder", "Decoder", "PlainDecoder", "open_decoder"]
+__all__ = ["CompiledDecoder", "Decoder", "PlainDecoder", "by_pixel", "open_decoder"]
 
 from collections.abc import Callable, Sequence
 
@@ -26,6 +26,11 @@ Decoder = Callable[[Tensor, Tensor, Tensor], Tensor]
 MOST_CHANNELS = 3
 PIXEL, COMPONENT = 8, 3  # numbers of eight bytes that the kernel notes for a pixel, and for each of its components
 LONGEST_VECTOR = 8  # of such numbers
+
+
+def by_pixel(x: Tensor) -> Array:
+    """Sort by pixel instead of by channel: (B, C, ...) to (N, C)."""
+    return x.movedim(1, -1).flatten(0, -2).contiguous().cpu().numpy()
 
 
 def open_decoder(
@@ -74,8 +79,7 @@ class PlainDecoder:
         B, N, drawn = len(self.readers), len(rows), []
         if self.offset is not None:
             params = self.likelihood.offset_means(params, self.offset[:, :, rows, cols])
-        by_pixel = params.movedim(1, -1).flatten(0, -2).contiguous().cpu().numpy()
-        masses, bounds = Masses.of(self.likelihood, by_pixel), self.filling.next_bounds(rows, cols)
+        masses, bounds = Masses.of(self.likelihood, by_pixel(params)), self.filling.next_bounds(rows, cols)
 
         def read(pixels: Array, frequencies: Array) -> Array:
             ends = np.searchsorted(pixels, N * np.arange(B + 1)).tolist()

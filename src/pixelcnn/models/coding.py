@@ -19,8 +19,8 @@ from torch import Tensor
 
 from pixelcnn.auxiliary.cells import Filling, whole_box
 from pixelcnn.auxiliary.chain import Link
-from pixelcnn.codec.decoder import open_decoder
-from pixelcnn.codec.frequencies import Array, Coded, Masses, bucket_width, encode_channel
+from pixelcnn.codec.decoder import by_pixel, open_decoder
+from pixelcnn.codec.frequencies import Coded, Masses, bucket_width, encode_channel
 from pixelcnn.codec.stream import Reader, Writer
 from pixelcnn.common.devices import computing, device_of
 from pixelcnn.common.memory import check_sampling_memory
@@ -143,7 +143,7 @@ class ViewCoder:
 
     def _encode_pixels(self, params: Tensor, x: Tensor, bounds: Bounds) -> Coded:
         """Compute what the coder needs for pixels: (N, STEPS * C)."""
-        params_, values, lowest, highest = (_by_pixel(each) for each in (params, x.to(torch.int64), *bounds))
+        params_, values, lowest, highest = (by_pixel(each) for each in (params, x.to(torch.int64), *bounds))
         parts = []
         for start in range(0, len(values), CHUNK):
             part = slice(start, start + CHUNK)
@@ -189,8 +189,3 @@ class ViewCoder:
         return self.factor.traverse(
             canvas, open_decoder(self.likelihood, filling, readers, offset), given, labels, visit
         )
-
-
-def _by_pixel(x: Tensor) -> Array:
-    """Sort by pixel instead of by channel: (B, C, ...) to (N, C)."""
-    return x.movedim(1, -1).flatten(0, -2).contiguous().cpu().numpy()

@@ -162,7 +162,7 @@ def draw_views(
     with progress_bar(visible=bool(options.progress)) as bar:
         title = options.progress if isinstance(options.progress, str) else "sampling"
         task = bar.add_task(title, total=sum(math.prod(sizes[k]) for k, _ in drawn))
-        advance = steps_of(bar, task)
+        advance = steps_of(bar, task) if options.progress else None  # to count pixels takes time too
         for k, factor in reversed(drawn):
             bar.update(task, description=f"{title} {sizes[k][1]}x{sizes[k][0]}")
             try:

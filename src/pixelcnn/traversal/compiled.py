@@ -125,21 +125,20 @@ class CompiledProgram:
         self.scaled, self.levels = self._address(scaled.contiguous()), network.levels
 
     def visit_time(self, time: int, lag: int) -> None:
-        pixels = self.ends[time + self.ahead]
         if (time + self.ahead) % lag == 0:
-            self.visit_lines(time, pixels)
-        self._share(Phase.GROUP, time, pixels)
+            self.visit_lines(time)
+        self._share(Phase.GROUP, time)
 
     def visit_pixel(self, row: int, col: int) -> None:
-        time, pixels = row * self.layout.size[1] + col, (0, self.batch)
+        time = row * self.layout.size[1] + col
         if col == 0:
-            self.visit_lines(time, pixels)
-        self._share(Phase.GROUP, time, pixels)
+            self.visit_lines(time)
+        self._share(Phase.GROUP, time)
 
-    def visit_lines(self, time: int, pixels: tuple[int, int] | None = None) -> None:
+    def visit_lines(self, time: int) -> None:
         """Evaluate the lines that start at a time; in raster order, times are the numbers of pixels."""
         self._take_window()
-        self._share(Phase.LINE, time, pixels or (self.ends[time + self.ahead] if self.layout.lag else (0, self.batch)))
+        self._share(Phase.LINE, time)
 
     def clear(self, row: int, col: int) -> None:
         self._take_window()
@@ -158,9 +157,9 @@ class CompiledProgram:
         values = values.to(torch.int64).contiguous()
         self._update(self.program, *group, values.data_ptr(), self.scaled, self.levels)
 
-    def _share(self, phase: Phase, time: int, pixels: tuple[int, int]) -> None:
-        """Visit the pixels between two numbers, on as many threads as they are worth."""
-        start, end = pixels
+    def _share(self, phase: Phase, time: int) -> None:
+        """Visit the pixels of a time, on as many threads as they are worth."""
+        start, end = self.ends[time + self.ahead] if self.layout.lag else (0, self.batch)
         threads = threads_worth((end - start) * self.work[phase])
         parts = min(threads, end - start)
         if parts <= 1:
